@@ -1,0 +1,80 @@
+"""Roles and what each may do: one table, greppable and tested exhaustively.
+
+Holds: `Role`, `Permission` (grammar `area:object:action`) and `ROLES`. Leaves out: who has which role (tables), routes.
+"""
+
+from enum import StrEnum
+from typing import Final
+
+__all__ = ["ROLES", "Permission", "Role"]
+
+
+class Role(StrEnum):
+    """What an admin key or member may be. An API key is none of these: it calls inference and nothing else."""
+
+    OWNER = "owner"
+    DEVELOPER = "developer"
+    READER = "reader"
+    OPERATOR = "operator"
+
+
+class Permission(StrEnum):
+    """What a route asks for."""
+
+    CONTROLS_READ = "policy:controls:read"
+    CONTROLS_CHANGE = "policy:controls:change"
+    OBJECTS_LIST = "vault:objects:list"
+    OBJECTS_DELETE = "vault:objects:delete"
+    RECEIPTS_READ = "receipts:receipt:read"
+    USAGE_READ = "usage:totals:read"
+    PROJECTS_READ = "accounts:projects:read"
+    PROJECTS_MANAGE = "accounts:projects:manage"
+    KEYS_READ = "accounts:keys:read"
+    KEYS_MANAGE = "accounts:keys:manage"
+    ADMIN_KEYS_MANAGE = "accounts:admin_keys:manage"
+    MEMBERS_MANAGE = "accounts:members:manage"
+    HOLDS_READ = "policy:holds:read"
+    HOLDS_PLACE = "policy:holds:place"
+    CASES_READ = "incident:cases:read"
+    CASES_DECIDE = "incident:cases:decide"
+    ORGANIZATIONS_MANAGE = "accounts:organizations:manage"
+    METRICS_READ = "server:metrics:read"
+
+
+_READ: Final = frozenset(
+    {
+        Permission.CONTROLS_READ,
+        Permission.OBJECTS_LIST,
+        Permission.RECEIPTS_READ,
+        Permission.USAGE_READ,
+        Permission.PROJECTS_READ,
+        Permission.KEYS_READ,
+        Permission.HOLDS_READ,
+        Permission.CASES_READ,
+    }
+)
+
+ROLES: Final = {
+    Role.READER: _READ,
+    Role.DEVELOPER: _READ | {Permission.KEYS_MANAGE},
+    Role.OWNER: _READ
+    | {
+        Permission.CONTROLS_CHANGE,
+        Permission.OBJECTS_DELETE,
+        Permission.PROJECTS_MANAGE,
+        Permission.KEYS_MANAGE,
+        Permission.ADMIN_KEYS_MANAGE,
+        Permission.MEMBERS_MANAGE,
+    },
+    # Operators run the platform; they see no organization's content and change no organization's controls.
+    Role.OPERATOR: frozenset(
+        {
+            Permission.ORGANIZATIONS_MANAGE,
+            Permission.HOLDS_READ,
+            Permission.HOLDS_PLACE,
+            Permission.CASES_READ,
+            Permission.CASES_DECIDE,
+            Permission.METRICS_READ,
+        }
+    ),
+}

@@ -1,0 +1,72 @@
+"""Time: the operating system's clock, UTC, guarded (DECISIONS 15).
+
+Holds: `Clock`, the Protocol that everything asks; `SystemClock`; `GuardedClock`, which never goes back behind the latest
+instant it has been told of. Instants are integers, Unix milliseconds; durations say their unit in their name.
+Leaves out: persisting the latest instant seen (`keepless.app.guard` does, in the catalogue's database).
+"""
+
+import time
+from typing import Final, Protocol
+
+__all__ = ["DAY_MS", "Clock", "GuardedClock", "SystemClock", "day_end_ms", "day_of", "rfc3339"]
+
+DAY_MS: Final = 86_400_000
+
+
+class Clock(Protocol):
+    """What tells the time. Two readings: wall (an instant) and monotonic (for durations and leases)."""
+
+    def now_ms(self) -> int:
+        """The present instant, Unix milliseconds, UTC."""
+
+    def monotonic(self) -> float:
+        """Seconds on a clock that never jumps; its zero means nothing."""
+
+
+class SystemClock:
+    """The operating system's clock."""
+
+    def now_ms(self) -> int:
+        """See `Clock`."""
+        return time.time_ns() // 1_000_000
+
+    def monotonic(self) -> float:
+        """See `Clock`."""
+        return time.monotonic()
+
+
+class GuardedClock:
+    """A clock that does not go back behind `floor_ms`, the latest instant any process of this deployment has seen.
+
+    An operating-system clock set back must not make expired objects readable again.
+    """
+
+    def __init__(self, inner: Clock, floor_ms: int = 0) -> None:
+        self._inner = inner
+        self.floor_ms = floor_ms
+
+    def now_ms(self) -> int:
+        """The later of the wall clock and the floor; raises the floor."""
+        now = self._inner.now_ms()
+        if now > self.floor_ms:
+            self.floor_ms = now
+        return self.floor_ms
+
+    def monotonic(self) -> float:
+        """See `Clock`."""
+        return self._inner.monotonic()
+
+
+def day_of(instant_ms: int) -> int:
+    """The UTC day of an instant, as days since 1970-01-01."""
+    return instant_ms // DAY_MS
+
+
+def day_end_ms(day: int) -> int:
+    """The first instant after a UTC day."""
+    return (day + 1) * DAY_MS
+
+
+def rfc3339(instant_ms: int) -> str:
+    """RFC 3339, whole seconds, `Z`."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(instant_ms // 1000))

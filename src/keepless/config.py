@@ -1,0 +1,165 @@
+"""Settings: defaults < `keepless.toml` < `KEEPLESS_*` environment (CONTRACT.md).
+
+Holds: the frozen values everything is composed from, and `load`. Leaves out: anything a customer can change (those are
+data controls, in the database). A wrong value is a `ConfigError` that names the setting and what is allowed.
+"""
+
+import os
+import tomllib
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+import msgspec
+
+from keepless.errors import ConfigError
+
+__all__ = ["Engine", "Limits", "ModelConfig", "Settings", "UpstreamRetention", "load"]
+
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+Seconds = Annotated[float, msgspec.Meta(gt=0)]
+
+
+class Engine(StrEnum):
+    """What answers for a model."""
+
+    LLAMA = "llama"
+    OPENAI = "openai"
+
+
+class UpstreamRetention(StrEnum):
+    """What the operator of an upstream promises to keep. A missing declaration is `unknown`."""
+
+    ZERO = "zero"
+    LOGS_30D = "logs_30d"
+    UNKNOWN = "unknown"
+
+
+class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One `[[models]]` entry. Times in seconds, sizes in tokens."""
+
+    id: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,95}$")]
+    engine: Engine = Engine.LLAMA
+    base_url: str | None = None
+    api_key_env: str | None = None
+    upstream_model: str | None = None  # the name the upstream knows it by; default: `id`
+    retention: UpstreamRetention = UpstreamRetention.UNKNOWN
+    region: str | None = None
+    owned_by: str = "keepless"
+    context_window: Positive = 8192
+    max_completion_tokens: Positive = 8192
+    capabilities: list[str] | None = None  # None: all that the engine is known to do
+    extra_params: list[str] = []  # request fields passed through beyond OpenAI's and Groq's
+    connect_timeout: Seconds = 5.0
+    first_byte_timeout: Seconds = 60.0
+    idle_timeout: Seconds = 60.0
+    max_connections: Positive = 256
+    # llama only
+    path: str | None = None  # a GGUF file; default: the embedded SmolLM2
+    threads: Positive = 2
+    parallel: Positive = 4
+    queue: Positive = 64  # requests waiting for a slot before 503
+    # prices, USD a million tokens; unset = 0
+    input_price: float = 0.0
+    output_price: float = 0.0
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Ceilings that protect the server itself (not rate limits, which belong to organizations)."""
+
+    body_bytes: Positive = 20 * 1024 * 1024
+    header_bytes: Positive = 32 * 1024
+    header_timeout: Seconds = 15.0
+    body_timeout: Seconds = 60.0
+    keep_alive_timeout: Seconds = 75.0
+    connections: Positive = 20_000
+    json_depth: Positive = 100
+    ledger_rows: Positive = 200_000
+    capture_bytes: Positive = 8 * 1024 * 1024
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything an operator can set. Paths are absolute after `load`."""
+
+    data_dir: str = "data"
+    host: str = "127.0.0.1"
+    port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 8000
+    workers: Positive = 1
+    behind_proxy: bool = False
+    tls_cert: str | None = None
+    tls_key: str | None = None
+    trusted_proxies: list[str] = []
+    database_url: str | None = None
+    blobs_url: str | None = None
+    keyring_url: str | None = None
+    location_region: str | None = None  # what the operator declares of a local folder; None = undeclared
+    log_origin: str = "keepless.local/log"
+    sweep_seconds: Seconds = 30.0
+    abuse_auto_capture: bool = False
+    usage_days: Positive | None = None  # None: no end (DECISIONS 19)
+    policy_url: str | None = None
+    limits: Limits = Limits()
+    models: list[ModelConfig] = []
+
+    @property
+    def database(self) -> str:
+        """SQLAlchemy URL of the database."""
+        url = self.database_url or f"sqlite:///{self.data_dir}/keepless.sqlite"
+        return url.replace("postgresql://", "postgresql+psycopg://", 1)
+
+    @property
+    def blobs(self) -> str:
+        """URL of the location of customer data."""
+        return self.blobs_url or f"file://{self.data_dir}/blobs"
+
+    @property
+    def keyring(self) -> str:
+        """URL of the keyring, always outside the database."""
+        return self.keyring_url or f"file://{self.data_dir}/keyring"
+
+
+DEFAULT_MODEL: Final = ModelConfig(
+    id="smollm2-135m-instruct", retention=UpstreamRetention.ZERO, context_window=2048, max_completion_tokens=2048
+)
+_LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
+Source = Literal["keepless.toml", "environment", "command line"]
+
+
+def load(
+    config: Path | None = None, environ: dict[str, str] | None = None, **overrides: str | int | bool | None
+) -> Settings:
+    """Settings from a file, the environment and the command line, the latter winning. Raises `ConfigError`."""
+    values: dict[str, object] = {}
+    if config is not None:
+        try:
+            values.update(tomllib.loads(config.read_text("utf-8")))
+        except OSError:
+            raise ConfigError("the configuration file cannot be read") from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError):
+            raise ConfigError("the configuration file is not TOML") from None
+    plain = {f.name for f in msgspec.structs.fields(Settings)} - {"limits", "models", "trusted_proxies"}
+    for name, text in (os.environ if environ is None else environ).items():
+        if name.startswith("KEEPLESS_") and name[9:].lower() in plain:
+            values[name[9:].lower()] = text
+    values.update({name: value for name, value in overrides.items() if value is not None})
+    try:
+        settings = msgspec.convert(values, Settings, strict=False)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"a setting is not allowed: {error}") from None
+    return _checked(msgspec.structs.replace(settings, data_dir=str(Path(settings.data_dir).absolute())))
+
+
+def _checked(settings: Settings) -> Settings:
+    for model in settings.models:
+        if model.engine is Engine.OPENAI and not model.base_url:
+            raise ConfigError(f"models[{model.id}].base_url is required for engine openai")
+    if len({model.id for model in settings.models}) != len(settings.models):
+        raise ConfigError("two [[models]] have the same id")
+    if settings.host not in _LOOPBACK and not (settings.behind_proxy or settings.tls_cert):
+        raise ConfigError("host is not loopback: set tls_cert and tls_key, or --behind-proxy when a proxy does TLS")
+    # An embedded engine runs in our own process tree under our own rules: it keeps nothing, whatever the file says.
+    models = [
+        msgspec.structs.replace(m, retention=UpstreamRetention.ZERO) if m.engine is Engine.LLAMA else m
+        for m in settings.models or [DEFAULT_MODEL]
+    ]
+    return msgspec.structs.replace(settings, models=models)

@@ -1,0 +1,175 @@
+"""The database: SQLAlchemy Core, synchronous, on SQLite or PostgreSQL 15; one unit of work = one function in a thread.
+
+Holds: `Database` (`read()` and `write()` transactions), the bounded column types, and `table`, which refuses to declare a
+table that does not say what it holds or that has a column without a bound. Leaves out: the tables (each in its room).
+
+SQLite: WAL, synchronous=FULL, secure_delete=ON, temp_store=MEMORY on every connection; `write()` is BEGIN IMMEDIATE, so
+the check and the write of a transaction cannot be parted. PostgreSQL: READ COMMITTED; whoever compares an epoch takes
+the organization's row FOR SHARE, whoever bumps it updates that row. Content never enters SQL: no bound column can
+hold it, and statement parameters are hidden from errors.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from enum import StrEnum
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.types import TypeDecorator, TypeEngine
+
+from keepless.errors import ConfigError
+from keepless.ids import ID_LENGTH, Id
+
+__all__ = ["Database", "EnumText", "Holds", "IdText", "Instant", "bounded", "metadata", "table"]
+
+metadata: Final = sa.MetaData()
+Instant: Final = sa.BigInteger  # Unix milliseconds
+
+
+class Holds(StrEnum):
+    """What a table holds; its owner and its end follow from it."""
+
+    ACCOUNT_DATA = "account_data"  # deleted with the account (DECISIONS 18)
+    USAGE_METADATA = "usage_metadata"  # numbers, instants, enums, ids of ours (PRODUCT 1)
+    CATALOGUE = "catalogue"  # metadata about what is kept; rows end with their object, tombstones stay
+    TRANSPARENCY_LOG = "transparency_log"  # salted commitments; append-only
+    CONTROL = "control"  # leases, counters, versions
+
+
+class IdText(TypeDecorator[Id]):
+    """An id of ours."""
+
+    impl = sa.String(ID_LENGTH)
+    cache_ok = True
+
+    def process_result_value(self, value: str | None, dialect: sa.Dialect) -> Id | None:
+        """Read back as `Id`."""
+        return None if value is None else Id(value)
+
+
+class EnumText(TypeDecorator[StrEnum]):
+    """A member of one closed StrEnum, stored as its text (at most 40 characters)."""
+
+    impl = sa.String(40)
+    cache_ok = True
+
+    def __init__(self, kind: type[StrEnum]) -> None:
+        super().__init__()
+        self.kind = kind
+
+    def process_bind_param(self, value: StrEnum | str | None, dialect: sa.Dialect) -> str | None:
+        """Refuse anything that is not a member."""
+        return None if value is None else self.kind(value).value
+
+    def process_result_value(self, value: str | None, dialect: sa.Dialect) -> StrEnum | None:
+        """Read back as the member."""
+        return None if value is None else self.kind(value)
+
+
+def bounded(type_: TypeEngine[Any]) -> bool:
+    """Whether a column type has a bound (so that no prompt fits by accident): at most 1024 characters or bytes."""
+    if isinstance(type_, TypeDecorator):
+        return bounded(type_.impl_instance)
+    if isinstance(type_, sa.String | sa.LargeBinary):
+        return type_.length is not None and type_.length <= 1024
+    return isinstance(type_, sa.Integer | sa.Boolean | sa.Float)
+
+
+def table(name: str, *items: sa.schema.SchemaItem, holds: Holds) -> sa.Table:
+    """Declare a table. Raises TypeError for one that does not say what it holds or has an unbounded column."""
+    if not isinstance(holds, Holds):
+        raise TypeError(f"table {name} does not declare what it holds")
+    for item in items:
+        if isinstance(item, sa.Column) and not bounded(item.type):
+            raise TypeError(f"column {name}.{item.name} has no bound")
+    return sa.Table(name, metadata, *items, info={"holds": holds})
+
+
+_PRAGMAS: Final = (
+    "journal_mode=WAL",
+    "synchronous=FULL",
+    "secure_delete=ON",
+    "temp_store=MEMORY",
+    "foreign_keys=ON",
+    "busy_timeout=10000",
+    "cache_size=-8000",
+)
+
+
+class Database:
+    """One database. Thread-safe; every method blocks, so call it from a worker thread, never from the event loop."""
+
+    def __init__(self, url: str, *, pool_size: int = 8) -> None:
+        self.sqlite: Final = url.startswith("sqlite")
+        try:
+            if self.sqlite:
+                # Our own BEGIN: the driver's implicit transactions would start a write as a read (and fail to upgrade).
+                self._engine: Engine = sa.create_engine(
+                    url, hide_parameters=True, pool_size=pool_size
+                )
+                event.listen(self._engine, "connect", _on_sqlite_connect)
+            else:
+                self._engine = sa.create_engine(url, hide_parameters=True, pool_size=pool_size, pool_pre_ping=True)
+        except (sa.exc.ArgumentError, ImportError):
+            raise ConfigError("database_url: sqlite:///FILE or postgresql://USER@HOST/NAME") from None
+
+    @property
+    def engine(self) -> Engine:
+        """For migrations and for tests that look underneath."""
+        return self._engine
+
+    @contextlib.contextmanager
+    def read(self) -> Iterator[Connection]:
+        """One consistent read; never blocks a writer on SQLite."""
+        with self._engine.connect() as connection:
+            if self.sqlite:
+                connection.exec_driver_sql("BEGIN")
+                try:
+                    yield connection
+                finally:
+                    connection.exec_driver_sql("ROLLBACK")
+            else:
+                with connection.begin():
+                    yield connection
+
+    @contextlib.contextmanager
+    def write(self) -> Iterator[Connection]:
+        """One transaction that may write: committed when the block ends, rolled back when it raises."""
+        with self._engine.connect() as connection:
+            if self.sqlite:
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+                try:
+                    yield connection
+                except BaseException:
+                    connection.exec_driver_sql("ROLLBACK")
+                    raise
+                connection.exec_driver_sql("COMMIT")
+            else:
+                with connection.begin():
+                    yield connection
+
+    def create_all(self) -> None:
+        """Create every declared table that does not exist (tests; production goes through migrations)."""
+        metadata.create_all(self._engine)
+
+    def checkpoint(self) -> bool:
+        """SQLite: fold the WAL into the database and empty it, so that deleted bytes are gone. True when complete."""
+        if not self.sqlite:
+            return True
+        with self._engine.connect() as connection:
+            row = connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").one()
+        return row[0] == 0
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._engine.dispose()
+
+
+def _on_sqlite_connect(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # transactions are begun by `Database` alone
+    for pragma in _PRAGMAS:
+        connection.execute(f"PRAGMA {pragma}")
+    if connection.execute("PRAGMA secure_delete").fetchone()[0] != 1:
+        raise ConfigError("this SQLite cannot do secure_delete; Keepless refuses to use it")

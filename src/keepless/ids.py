@@ -1,0 +1,61 @@
+"""Identifiers that Keepless mints: random, prefixed, never derived from content (DECISIONS 20).
+
+Holds: `Prefix`, the closed list of kinds; `Id`, a `str` that was minted or parsed here (the log accepts only this kind
+of text); `mint` and `parse`. An id carries 120 random bits in 24 base-32 letters.
+"""
+
+import base64
+import os
+import re
+from enum import StrEnum
+from typing import Final
+
+__all__ = ["ID_LENGTH", "Id", "Prefix", "mint", "parse", "trusted"]
+
+ID_LENGTH: Final = 40  # the longest id fits; database columns use it
+_SHAPE: Final = re.compile(r"([a-z]{2,6}[_-])([a-z2-7]{24})\Z")
+
+
+class Prefix(StrEnum):
+    """What an id names. The separator belongs to the prefix: OpenAI's files use a hyphen."""
+
+    ORGANIZATION = "org_"
+    PROJECT = "proj_"
+    API_KEY = "key_"
+    ADMIN_KEY = "akey_"
+    OPERATOR_KEY = "okey_"
+    MEMBER = "user_"
+    FILE = "file-"
+    BATCH = "batch_"
+    TUNED_MODEL = "ft_"
+    OBJECT = "obj_"
+    HOLD = "hold_"
+    CASE = "case_"
+    RECEIPT = "rcpt_"
+    REQUEST = "req_"
+    PURGE = "purge_"
+    KEK = "kek_"
+    PROCESS = "proc_"
+    BLOB = "blob_"
+
+
+class Id(str):
+    """An identifier minted by Keepless (in this process or read back from its own tables)."""
+
+    __slots__ = ()
+
+
+def mint(prefix: Prefix) -> Id:
+    """A new random id of the given kind."""
+    return Id(prefix.value + base64.b32encode(os.urandom(15)).decode("ascii").lower())
+
+
+def parse(text: str, prefix: Prefix) -> Id | None:
+    """`text` as an id of the given kind, or None when it cannot be one (never raises, never echoes)."""
+    match = _SHAPE.match(text)
+    return Id(text) if match is not None and match[1] == prefix.value else None
+
+
+def trusted(text: str) -> Id:
+    """An id read back from our own tables or made by the operator's configuration."""
+    return Id(text)

@@ -1,0 +1,122 @@
+"""What answers a request: the Protocol of every engine, in callbacks because a task a request would cost more than the
+rest of the request path together.
+
+Holds: `Call` (what is asked), `Sink` (who is told), `Exchange` (the running answer), `Backend`, `Failure`, `Timings`.
+Leaves out: validation (gateway), routing, policy. An engine keeps nothing: no prompt on disk, in a log, in a cache that
+another organization's request could meet.
+
+Order of a `Sink`'s calls: at most one `on_head`, any number of `on_data`, then exactly one of `on_end` or `on_failure`.
+After `Exchange.cancel()` none. All on the event loop's thread.
+"""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+from keepless.content import Content
+from keepless.errors import Code
+from keepless.policy.decision import Reason
+
+__all__ = ["Backend", "Call", "Exchange", "Failure", "FailureKind", "Sink"]
+
+
+class FailureKind(StrEnum):
+    """How an engine failed. `reason` is the capture reason when the failure degrades reliability (DECISIONS 3)."""
+
+    UNREACHABLE = "unreachable"  # refused before a byte was sent: not captured
+    BUSY = "busy"  # our own queue is full, or the engine is being restarted
+    CRASHED = "crashed"
+    TIMEOUT_FIRST_BYTE = "timeout_first_byte"
+    TIMEOUT_IDLE = "timeout_idle"
+    CUT = "cut"
+    MALFORMED = "malformed"
+
+    @property
+    def reason(self) -> Reason | None:
+        """The reason code of a capture, or None when policy has no reason to keep this."""
+        return _REASON.get(self)
+
+    @property
+    def code(self) -> Code:
+        """What the client and the usage record are told."""
+        return _CODE[self]
+
+
+_REASON = {
+    FailureKind.CRASHED: Reason.ENGINE_CRASH,
+    FailureKind.TIMEOUT_FIRST_BYTE: Reason.UPSTREAM_TIMEOUT,
+    FailureKind.TIMEOUT_IDLE: Reason.UPSTREAM_TIMEOUT,
+    FailureKind.CUT: Reason.UPSTREAM_CUT,
+    FailureKind.MALFORMED: Reason.UPSTREAM_MALFORMED,
+}
+_CODE = {
+    FailureKind.UNREACHABLE: Code.UPSTREAM_UNREACHABLE,
+    FailureKind.BUSY: Code.ENGINE_UNAVAILABLE,
+    FailureKind.CRASHED: Code.ENGINE_FAILED,
+    FailureKind.TIMEOUT_FIRST_BYTE: Code.UPSTREAM_TIMEOUT,
+    FailureKind.TIMEOUT_IDLE: Code.UPSTREAM_TIMEOUT,
+    FailureKind.CUT: Code.UPSTREAM_CUT,
+    FailureKind.MALFORMED: Code.UPSTREAM_MALFORMED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why there is no (complete) answer. No text of the engine's: only our own enum and, for BUSY, when to retry."""
+
+    kind: FailureKind
+    retry_after_s: int | None = None
+
+
+@dataclass(slots=True)
+class Call:
+    """One request to an engine: our own re-encoding of the validated body (never the client's bytes or headers)."""
+
+    path: str  # below the engine's base URL, e.g. "/chat/completions"
+    body: Content
+    stream: bool
+    request_id: str
+    headers: list[tuple[bytes, bytes]] = field(default_factory=list)  # ours; none of the client's
+
+
+class Sink(Protocol):
+    """Who is told of the answer."""
+
+    def on_head(self, status: int, content_type: bytes, retry_after_s: int | None) -> None:
+        """The engine's status line and the two headers that matter."""
+
+    def on_data(self, data: bytes) -> None:
+        """Bytes of the body as they came (for a stream: whole or partial SSE events)."""
+
+    def on_end(self) -> None:
+        """The answer is complete."""
+
+    def on_failure(self, failure: Failure) -> None:
+        """There will be no (more) answer."""
+
+
+class Exchange(Protocol):
+    """A running answer."""
+
+    def cancel(self) -> None:
+        """Stop it at the engine too (the connection is closed). Idempotent; no sink call follows."""
+
+    def pause(self) -> None:
+        """Stop reading from the engine (the client is slow)."""
+
+    def resume(self) -> None:
+        """Go on reading."""
+
+
+class Backend(Protocol):
+    """An engine."""
+
+    def start(self, call: Call, sink: Sink) -> Exchange:
+        """Begin. Never blocks, never raises for an engine's fault: that is `sink.on_failure`."""
+
+    @property
+    def healthy(self) -> bool:
+        """Whether it is worth asking."""
+
+    async def close(self) -> None:
+        """End every connection and process."""

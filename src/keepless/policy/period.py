@@ -1,0 +1,47 @@
+"""When an object ends, computed on read (DECISIONS 7). Pure.
+
+The end in force is min(the end written with the object, `created_at` + every period that has been in force since it
+was created). Shortening acts at once and rewrites no row. Lengthening leaves a `Ratchet` behind: objects created before
+the change stay bound by the shorter period they have already been under.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+__all__ = ["DAY_MS", "Ratchet", "end_in_force_ms", "ratchets_after"]
+
+DAY_MS: Final = 86_400_000
+
+
+@dataclass(frozen=True, slots=True)
+class Ratchet:
+    """A period of `days` that objects created before `created_before_ms` remain bound by."""
+
+    created_before_ms: int
+    days: int
+
+
+def end_in_force_ms(
+    *, created_at_ms: int, expires_at_ms: int | None, days: int | None, ratchets: Iterable[Ratchet] = ()
+) -> int | None:
+    """The instant from which an object is no longer served; None = until deleted."""
+    ends = [expires_at_ms] if expires_at_ms is not None else []
+    if days is not None:
+        ends.append(created_at_ms + days * DAY_MS)
+    ends += [created_at_ms + r.days * DAY_MS for r in ratchets if created_at_ms < r.created_before_ms]
+    return min(ends) if ends else None
+
+
+def ratchets_after(
+    *, present: Iterable[Ratchet], days_before: int | None, days_after: int | None, now_ms: int
+) -> tuple[Ratchet, ...]:
+    """The ratchets after a change of period at `now_ms`: one more when it was lengthened, and none that is spent.
+
+    A ratchet is spent when every object it could bind has ended (its cut-off plus its days lie in the past).
+    """
+    kept = [r for r in present if r.created_before_ms + r.days * DAY_MS > now_ms]
+    if days_before is not None and (days_after is None or days_after > days_before):
+        kept = [r for r in kept if r.days < days_before]
+        kept.append(Ratchet(now_ms, days_before))
+    return tuple(kept)

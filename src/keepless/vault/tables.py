@@ -1,0 +1,130 @@
+"""Tables of the catalogue: what is kept, until when, under which key; never content, name or digest of content.
+
+`kept` holds live objects and their wrapped DEK: deleting a row's DEK is the commit point of a deletion, so destroyed objects
+leave this table and live on as `tombstone`. `intent` is written before a blob exists, so that a crash leaves nothing
+unaccounted for. `kept_total` counts per (organization, project, class), so that a preview costs nothing.
+"""
+
+import sqlalchemy as sa
+
+from keepless.db import EnumText, Holds, IdText, Instant, table
+from keepless.policy.data_class import DataClass
+from keepless.policy.decision import Reason
+from keepless.policy.hold import HoldAuthority, HoldReason
+from keepless.vault.states import Cause, KekKind, KekState, PurgeState, TombstoneState
+
+__all__ = ["intent", "kek", "kept", "kept_total", "legal_hold", "purge", "tombstone"]
+
+kept = table(
+    "kept",
+    sa.Column("id", IdText, primary_key=True),
+    sa.Column("organization_id", IdText, nullable=False),
+    sa.Column("project_id", IdText, nullable=False),
+    sa.Column("data_class", EnumText(DataClass), nullable=False),
+    sa.Column("reason", EnumText(Reason), nullable=False),
+    sa.Column("request_id", IdText, index=True),
+    sa.Column("epoch", sa.BigInteger, nullable=False),  # the epoch under which the write was decided and committed
+    sa.Column("created_at", Instant, nullable=False),
+    sa.Column("expires_at", Instant, index=True),  # as written; the end in force may be earlier (policy.period)
+    sa.Column("bytes", sa.BigInteger, nullable=False),  # ciphertext
+    sa.Column("location", sa.String(40), nullable=False),
+    sa.Column("blob", IdText, nullable=False, unique=True),  # opaque object key
+    sa.Column("kek_id", IdText, nullable=False, index=True),
+    sa.Column("wrapped_dek", sa.LargeBinary(80), nullable=False),
+    sa.Index("kept_by_age", "organization_id", "data_class", "created_at"),
+    sa.Index("kept_by_organization", "organization_id", "created_at", "id"),
+    holds=Holds.CATALOGUE,
+)
+
+intent = table(
+    "intent",
+    sa.Column("blob", IdText, primary_key=True),
+    sa.Column("location", sa.String(40), nullable=False),
+    sa.Column("created_at", Instant, nullable=False, index=True),
+    holds=Holds.CATALOGUE,
+)
+
+kek = table(
+    "kek",
+    sa.Column("id", IdText, primary_key=True),
+    sa.Column("kind", EnumText(KekKind), nullable=False),
+    sa.Column("location", sa.String(40), nullable=False),
+    sa.Column("expiry_day", sa.Integer),  # days since 1970-01-01; null for a hold's or an object's own KEK
+    sa.Column("hold_id", IdText),
+    sa.Column("state", EnumText(KekState), nullable=False),
+    sa.Column("created_at", Instant, nullable=False),
+    sa.Column("early_deletions", sa.Integer, nullable=False, default=0),  # since it was made: makes it due for rolling
+    sa.Column("destroyed_at", Instant),
+    sa.Column("log_index", sa.BigInteger),  # the log entry of its destruction
+    sa.Index("kek_by_day", "location", "expiry_day", "state"),
+    holds=Holds.CATALOGUE,
+)
+
+tombstone = table(
+    "tombstone",
+    sa.Column("object_id", IdText, primary_key=True),
+    sa.Column("organization_id", IdText, nullable=False),
+    sa.Column("project_id", IdText, nullable=False),
+    sa.Column("data_class", EnumText(DataClass), nullable=False),
+    sa.Column("reason", EnumText(Reason), nullable=False),
+    sa.Column("created_at", Instant, nullable=False),
+    sa.Column("deleted_at", Instant, nullable=False),  # the commit point: the DEK was deleted then
+    sa.Column("cause", EnumText(Cause), nullable=False),
+    sa.Column("state", EnumText(TombstoneState), nullable=False),
+    sa.Column("location", sa.String(40), nullable=False),
+    sa.Column("blob", IdText, nullable=False),
+    sa.Column("bytes", sa.BigInteger, nullable=False),
+    sa.Column("kek_id", IdText, nullable=False, index=True),
+    sa.Column("purge_id", IdText),
+    sa.Column("receipt_id", IdText),  # set with state destroyed
+    sa.Column("log_index", sa.BigInteger),
+    sa.Index("tombstone_by_state", "state", "deleted_at"),
+    sa.Index("tombstone_by_organization", "organization_id", "deleted_at", "object_id"),
+    holds=Holds.CATALOGUE,
+)
+
+kept_total = table(
+    "kept_total",
+    sa.Column("organization_id", IdText, primary_key=True),
+    sa.Column("project_id", IdText, primary_key=True),
+    sa.Column("data_class", EnumText(DataClass), primary_key=True),
+    sa.Column("objects", sa.BigInteger, nullable=False),
+    sa.Column("bytes", sa.BigInteger, nullable=False),
+    holds=Holds.CATALOGUE,
+)
+
+purge = table(
+    "purge",
+    sa.Column("id", IdText, primary_key=True),
+    sa.Column("organization_id", IdText, nullable=False, index=True),
+    sa.Column("project_id", IdText),  # null: the whole organization
+    sa.Column("classes", sa.BigInteger, nullable=False),  # bit i = the i-th member of DataClass
+    sa.Column("created_at", Instant, nullable=False),
+    sa.Column("finished_at", Instant),
+    sa.Column("state", EnumText(PurgeState), nullable=False),
+    sa.Column("objects", sa.BigInteger, nullable=False),  # counted when it began
+    sa.Column("bytes", sa.BigInteger, nullable=False),
+    sa.Column("destroyed", sa.BigInteger, nullable=False, default=0),
+    sa.Column("held", sa.BigInteger, nullable=False, default=0),
+    holds=Holds.CATALOGUE,
+)
+
+legal_hold = table(
+    "legal_hold",
+    sa.Column("id", IdText, primary_key=True),
+    sa.Column("organization_id", IdText, nullable=False, index=True),
+    sa.Column("project_id", IdText),
+    sa.Column("data_class", EnumText(DataClass)),
+    sa.Column("object_id", IdText),
+    sa.Column("created_from", Instant),
+    sa.Column("created_to", Instant),
+    sa.Column("reason", EnumText(HoldReason), nullable=False),
+    sa.Column("authority", EnumText(HoldAuthority), nullable=False),
+    sa.Column("reference", sa.String(80), nullable=False),  # typed by an operator, erasable (DECISIONS 11)
+    sa.Column("placed_by", IdText, nullable=False),
+    sa.Column("placed_at", Instant, nullable=False),
+    sa.Column("review_at", Instant, nullable=False),
+    sa.Column("released_at", Instant),
+    sa.Column("released_by", IdText),
+    holds=Holds.CATALOGUE,
+)

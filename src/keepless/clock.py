@@ -1,7 +1,7 @@
 """Time: the operating system's clock, UTC, guarded (DECISIONS 15).
 
-Holds: `Clock`, the Protocol that everything asks; `SystemClock`; `GuardedClock`, which never goes back behind the latest
-instant it has been told of. Instants are integers, Unix milliseconds; durations say their unit in their name.
+Holds: `Clock`, the Protocol that everything asks; `SystemClock`; `GuardedClock`, which never goes back behind the
+latest instant it has been told of. Instants are integers, Unix milliseconds; durations say their unit in their name.
 Leaves out: persisting the latest instant seen (`keepless.app.guard` does, in the catalogue's database).
 """
 
@@ -47,9 +47,7 @@ class GuardedClock:
 
     def now_ms(self) -> int:
         """The later of the wall clock and the floor; raises the floor."""
-        now = self._inner.now_ms()
-        if now > self.floor_ms:
-            self.floor_ms = now
+        self.floor_ms = max(self.floor_ms, self._inner.now_ms())
         return self.floor_ms
 
     def monotonic(self) -> float:

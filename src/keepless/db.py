@@ -1,4 +1,5 @@
-"""The database: SQLAlchemy Core, synchronous, on SQLite or PostgreSQL 15; one unit of work = one function in a thread.
+"""The database: SQLAlchemy Core, synchronous, on SQLite or PostgreSQL 15; one unit of work is one
+function in a worker thread.
 
 Holds: `Database` (`read()` and `write()` transactions), the bounded column types, and `table`, which refuses to declare a
 table that does not say what it holds or that has a column without a bound. Leaves out: the tables (each in its room).
@@ -106,9 +107,7 @@ class Database:
         try:
             if self.sqlite:
                 # Our own BEGIN: the driver's implicit transactions would start a write as a read (and fail to upgrade).
-                self._engine: Engine = sa.create_engine(
-                    url, hide_parameters=True, pool_size=pool_size
-                )
+                self._engine: Engine = sa.create_engine(url, hide_parameters=True, pool_size=pool_size)
                 event.listen(self._engine, "connect", _on_sqlite_connect)
             else:
                 self._engine = sa.create_engine(url, hide_parameters=True, pool_size=pool_size, pool_pre_ping=True)
@@ -160,7 +159,7 @@ class Database:
             return True
         with self._engine.connect() as connection:
             row = connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").one()
-        return row[0] == 0
+        return bool(row[0] == 0)
 
     def close(self) -> None:
         """Close every connection."""

@@ -1,7 +1,7 @@
 """The log: one JSON object a line on standard error, with values of closed types only.
 
-Holds: `Event` (the closed list of what can be said), `emit` and `failure`. Leaves out: levels, formatters, redaction and
-any way to log a text that was not written in this source tree. There is no flag that widens it.
+Holds: `Event` (the closed list of what can be said), `emit` and `failure`. Leaves out: levels, formatters, redaction
+and any way to log a text that was not written in this source tree. There is no flag that widens it.
 
 A value is an int, float, bool, Enum member, `Id` or None. An exception becomes its class, its code when it is one of
 ours, and the names of our own frames; never its text.

@@ -1,0 +1,1 @@
+"""Organizations, projects, keys, roles, and how every process learns of a change."""

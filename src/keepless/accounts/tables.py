@@ -1,7 +1,8 @@
-"""Tables of accounts: organizations, projects, keys, members, what they set, and the processes that must learn of a change.
+"""Tables of accounts: organizations, projects, keys, members, what they set, and the processes that
+must learn of a change.
 
-Account data (names, e-mail addresses) is shown in the console and deleted with the account (DECISIONS 18). Keys are stored
-as SHA-256 of 256 random bits; the secret exists only in the answer that created it.
+Account data (names, e-mail addresses) is shown in the console and deleted with the account (DECISIONS 18). Keys are
+stored as SHA-256 of 256 random bits; the secret exists only in the answer that created it.
 
 `generation` = the value of `change.generation` at the last change of a row: a process learns what changed by asking
 for rows with a later generation than it has seen (see `keepless.accounts.lease`). `epoch` is policy's own counter, one

@@ -1,0 +1,1 @@
+"""The /organization API for owners, operators and auditors' tools."""

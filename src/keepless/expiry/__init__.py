@@ -1,0 +1,1 @@
+"""FORGET: what is due, sweep, purge, orphans, keys that end."""

@@ -1,0 +1,1 @@
+"""REQUEST: OpenAI- and Groq-compatible HTTP; knows wire formats, nothing of storage."""

@@ -1,0 +1,1 @@
+"""Changes of policy as one transaction: data controls, legal holds, abuse cases."""

@@ -1,0 +1,1 @@
+"""When a capture is asked for: errors that degrade reliability, suspected abuse."""

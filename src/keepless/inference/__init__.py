@@ -1,0 +1,1 @@
+"""INFER: engines behind one Protocol, in memory only; cannot see the vault."""

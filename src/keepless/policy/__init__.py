@@ -1,0 +1,1 @@
+"""DECIDE: values in, a decision out; no clock, no input or output."""

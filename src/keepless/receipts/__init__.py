@@ -1,0 +1,1 @@
+"""PROVE: a Merkle log, signed checkpoints, receipts that verify offline."""

@@ -1,0 +1,1 @@
+"""Usage metadata: numbers, instants, enums and ids of ours, always recorded."""

@@ -1,0 +1,1 @@
+"""KEEP: the one door to anything that is stored of a customer."""

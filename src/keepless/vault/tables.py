@@ -1,7 +1,7 @@
 """Tables of the catalogue: what is kept, until when, under which key; never content, name or digest of content.
 
-`kept` holds live objects and their wrapped DEK: deleting a row's DEK is the commit point of a deletion, so destroyed objects
-leave this table and live on as `tombstone`. `intent` is written before a blob exists, so that a crash leaves nothing
+`kept` holds live objects and their wrapped DEK: deleting a row's DEK is the commit point of a deletion, so destroyed
+objects leave this table and live on as `tombstone`. `intent` is written before a blob exists, so that a crash leaves nothing
 unaccounted for. `kept_total` counts per (organization, project, class), so that a preview costs nothing.
 """
 

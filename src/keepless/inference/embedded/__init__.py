@@ -1,0 +1,1 @@
+"""Engines that Keepless runs itself, each in a subprocess."""

@@ -1,0 +1,47 @@
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+HOST ?= 127.0.0.1
+PORT ?= 8000
+DATA_DIR ?= data
+BIN := .venv/bin
+
+.PHONY: help run install install-dev services lock check test test-long bench docs
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "%-14s %s\n", $$1, $$2}'
+
+run: install ## Install everything, create the first organization, serve, print the keys
+	@$(BIN)/keepless serve --data-dir $(DATA_DIR) --host $(HOST) --port $(PORT) $(if $(wildcard keepless.toml),--config keepless.toml)
+
+install: .venv/.run ## The environment alone, from the lock file with hashes
+
+install-dev: .venv/.dev services ## What tests need: tools, PostgreSQL, faketime
+
+.venv/.run: requirements/run.lock pyproject.toml
+	@bash requirements/install run
+
+.venv/.dev: .venv/.run requirements/dev.lock
+	@bash requirements/install dev
+
+services:
+	@bash requirements/services
+
+lock: ## Resolve the dependencies anew
+	@bash requirements/lock
+
+check: install-dev ## Fast: lint, types, import contracts, house rules, unit tests
+	@bash lint/check
+	@$(BIN)/pytest tests/unit tests/typing
+
+test: install-dev ## README's second command: every test
+	@bash lint/check
+	@$(BIN)/pytest -m "not long" -n 2 --dist loadgroup
+
+test-long: install-dev ## Million-row cases and long runs
+	@$(BIN)/pytest -m long
+
+bench: install-dev ## Speed, against peers, in one run (see benchmarks/README.md)
+	@$(BIN)/python -m benchmarks
+
+docs: install-dev ## Write the generated documents anew
+	@UPDATE_GOLDEN=1 $(BIN)/pytest tests/unit/test_docs.py

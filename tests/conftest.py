@@ -1,0 +1,45 @@
+"""Fixtures that every room's tests share."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from keepless.db import Database
+from tests.support.postgres import Cluster
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Cluster]:
+    """One PostgreSQL server for the session (started only when a test asks)."""
+    cluster = Cluster()
+    yield cluster
+    cluster.stop()
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The address of an empty database; every test that uses it runs on both kinds."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path}/keepless.sqlite"
+    else:
+        with request.getfixturevalue("postgres").database() as url:
+            yield url
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    """An empty database with every table that has been imported."""
+    db = Database(database_url.replace("postgresql://", "postgresql+psycopg://", 1))
+    db.create_all()
+    yield db
+    db.close()
+
+
+@pytest.fixture(autouse=True)
+def _quiet_environment() -> Iterator[None]:
+    """No setting of the developer's shell reaches a test."""
+    saved = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("KEEPLESS_")}
+    yield
+    os.environ.update(saved)

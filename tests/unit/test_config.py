@@ -1,0 +1,73 @@
+"""Settings: where they come from, and clear words for wrong ones."""
+
+from pathlib import Path
+
+import pytest
+
+from keepless.config import Engine, UpstreamRetention, load
+from keepless.errors import ConfigError
+
+
+def test_defaults_serve_the_embedded_model(tmp_path: Path) -> None:
+    settings = load(environ={}, data_dir=str(tmp_path))
+    assert [m.id for m in settings.models] == ["smollm2-135m-instruct"]
+    assert settings.models[0].retention is UpstreamRetention.ZERO
+    assert settings.database == f"sqlite:///{tmp_path}/keepless.sqlite"
+    assert settings.blobs == f"file://{tmp_path}/blobs" and settings.keyring == f"file://{tmp_path}/keyring"
+
+
+def test_the_order_is_file_environment_command_line(tmp_path: Path) -> None:
+    file = tmp_path / "keepless.toml"
+    file.write_text('host = "::1"\nport = 1\nworkers = 3\n')
+    settings = load(file, {"KEEPLESS_PORT": "2", "KEEPLESS_WORKERS": "2", "KEEPLESS_MADE_UP": "x"}, workers=1)
+    assert (settings.host, settings.port, settings.workers) == ("::1", 2, 1)
+
+
+def test_models_as_in_the_contract(tmp_path: Path) -> None:
+    file = tmp_path / "keepless.toml"
+    file.write_text(
+        '[[models]]\nid = "a"\n[[models]]\nid = "b"\nengine = "openai"\nbase_url = "http://127.0.0.1:1/v1"\nregion = "us"\n'
+    )
+    a, b = load(file, {}).models
+    assert (a.engine, b.engine, b.retention, b.region) == (
+        Engine.LLAMA,
+        Engine.OPENAI,
+        UpstreamRetention.UNKNOWN,
+        "us",
+    )
+
+
+def test_a_postgres_address_gets_its_driver() -> None:
+    assert load(environ={"KEEPLESS_DATABASE_URL": "postgresql://u@h/d"}).database == "postgresql+psycopg://u@h/d"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("port = 70000", "port"),
+        ("port = 'x'", "port"),
+        ("made_up = 1", "made_up"),
+        ("[limits]\nbody_bytes = 0", "limits.body_bytes"),
+        ('[[models]]\nid = "x"\nengine = "magic"', "engine"),
+        ('[[models]]\nid = "x"\nengine = "openai"', "base_url"),
+        ('[[models]]\nid = "has space"', "id"),
+        ('[[models]]\nid = "x"\n[[models]]\nid = "x"', "same id"),
+        ('[[models]]\nid = "x"\nretention = "none"', "retention"),
+        ("host = '0.0.0.0'", "behind-proxy"),
+        ("= broken", "TOML"),
+    ],
+)
+def test_a_wrong_setting_is_named(tmp_path: Path, text: str, says: str) -> None:
+    file = tmp_path / "keepless.toml"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=says):
+        load(file, {})
+
+
+def test_a_missing_file_is_said(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load(tmp_path / "none.toml", {})
+
+
+def test_not_loopback_needs_tls_or_a_proxy() -> None:
+    assert load(environ={}, host="0.0.0.0", behind_proxy=True).behind_proxy

@@ -1,0 +1,30 @@
+"""Ids are random, prefixed, and parse only as what they are."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from keepless.ids import ID_LENGTH, Id, Prefix, mint, parse, trusted
+
+
+@pytest.mark.parametrize("prefix", Prefix)
+def test_minted_ids_parse_as_their_own_kind_only(prefix: Prefix) -> None:
+    minted = mint(prefix)
+    assert type(minted) is Id and len(minted) <= ID_LENGTH
+    assert [other for other in Prefix if parse(minted, other) is not None] == [prefix]
+
+
+def test_ids_do_not_repeat() -> None:
+    assert len({mint(Prefix.REQUEST) for _ in range(10_000)}) == 10_000
+
+
+@given(st.text())
+def test_arbitrary_text_is_no_id(text: str) -> None:
+    assert parse(text, Prefix.ORGANIZATION) is None
+
+
+@pytest.mark.parametrize("tail", ["", "\n", " ", "A", "x" * 40])
+def test_the_shape_is_exact(tail: str) -> None:
+    good = mint(Prefix.OBJECT)
+    assert (parse(good + tail, Prefix.OBJECT) is not None) is (tail == "")
+    assert trusted(good) == good

@@ -1,8 +1,9 @@
-"""The database: SQLAlchemy Core, synchronous, on SQLite or PostgreSQL 15; one unit of work is one
-function in a worker thread.
+"""The database: SQLAlchemy Core, synchronous, on SQLite or PostgreSQL 15.
 
-Holds: `Database` (`read()` and `write()` transactions), the bounded column types, and `table`, which refuses to declare a
-table that does not say what it holds or that has a column without a bound. Leaves out: the tables (each in its room).
+One unit of work is one function in a worker thread.
+
+Holds: `Database` (`read()` and `write()` transactions), the bounded column types, and `table`, which refuses to declare
+a table that does not say what it holds or that has a column without a bound. Leaves out: the tables (each in its room).
 
 SQLite: WAL, synchronous=FULL, secure_delete=ON, temp_store=MEMORY on every connection; `write()` is BEGIN IMMEDIATE, so
 the check and the write of a transaction cannot be parted. PostgreSQL: READ COMMITTED; whoever compares an epoch takes

@@ -67,6 +67,7 @@ class _Sink:
 
 
 _sink: Final = _Sink(sys.stderr)
+_ENCODER: Final = msgspec.json.Encoder(enc_hook=str)  # only an Id ever needs the hook
 
 
 def redirect(stream: TextIO) -> None:
@@ -99,7 +100,7 @@ def failure(event: Event, error: BaseException, **values: LogValue) -> None:
 def _write(line: dict[str, object], values: dict[str, LogValue]) -> None:
     if type(line["event"]) is not Event or not all(isinstance(value, _CLOSED) for value in values.values()):
         raise TypeError("the log takes an Event and values of closed types only")
-    text = msgspec.json.encode({**line, **values}).decode("ascii", "replace")
+    text = _ENCODER.encode({**line, **values}).decode("ascii", "replace")
     with _sink.lock, contextlib.suppress(OSError, ValueError):
         # A full disk or a closed stream must not take a request down, and there is nowhere else to say it.
         _sink.stream.write(text + "\n")

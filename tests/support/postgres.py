@@ -1,7 +1,7 @@
 """A real PostgreSQL 15 for the tests: one throw-away cluster a test process, one fresh database a test.
 
-The cluster is made with initdb in a temporary folder, listens on a unix socket only, and is stopped at exit. Postgres refuses
-to run as root, so root hands it to the `postgres` user that Debian's package creates.
+The cluster is made with initdb in a temporary folder, listens on a unix socket only, and is stopped at exit. Postgres
+refuses to run as root, so root hands it to the `postgres` user that Debian's package creates.
 """
 
 import contextlib

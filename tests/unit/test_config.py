@@ -26,7 +26,8 @@ def test_the_order_is_file_environment_command_line(tmp_path: Path) -> None:
 def test_models_as_in_the_contract(tmp_path: Path) -> None:
     file = tmp_path / "keepless.toml"
     file.write_text(
-        '[[models]]\nid = "a"\n[[models]]\nid = "b"\nengine = "openai"\nbase_url = "http://127.0.0.1:1/v1"\nregion = "us"\n'
+        '[[models]]\nid = "a"\n'
+        '[[models]]\nid = "b"\nengine = "openai"\nbase_url = "http://127.0.0.1:1/v1"\nregion = "us"\n'
     )
     a, b = load(file, {}).models
     assert (a.engine, b.engine, b.retention, b.region) == (

@@ -15,6 +15,9 @@ from keepless.vault.states import Cause, KekKind, KekState, PurgeState, Tombston
 
 __all__ = ["intent", "kek", "kept", "kept_total", "legal_hold", "purge", "tombstone"]
 
+_NOT_MOVED = sa.text("hold_id IS NULL")
+_MOVED = sa.text("hold_id IS NOT NULL")
+
 kept = table(
     "kept",
     sa.Column("id", IdText, primary_key=True),
@@ -25,13 +28,23 @@ kept = table(
     sa.Column("request_id", IdText, index=True),
     sa.Column("epoch", sa.BigInteger, nullable=False),  # the epoch under which the write was decided and committed
     sa.Column("created_at", Instant, nullable=False),
-    sa.Column("expires_at", Instant, index=True),  # as written; the end in force may be earlier (policy.period)
+    sa.Column("expires_at", Instant),  # as written; the end in force may be earlier (policy.period)
     sa.Column("bytes", sa.BigInteger, nullable=False),  # ciphertext
     sa.Column("location", sa.String(40), nullable=False),
     sa.Column("blob", IdText, nullable=False, unique=True),  # opaque object key
     sa.Column("kek_id", IdText, nullable=False, index=True),
     sa.Column("wrapped_dek", sa.LargeBinary(80), nullable=False),
-    sa.Index("kept_by_age", "organization_id", "data_class", "created_at"),
+    # The hold whose KEK wraps it; null = not (yet) moved. What is moved leaves the indexes that a sweep reads, so a sweep
+    # never walks over held objects again. Whether an object *is* held is asked of `legal_hold` at the commit point.
+    sa.Column("hold_id", IdText),
+    sa.Index("kept_by_end", "expires_at", "id", sqlite_where=_NOT_MOVED, postgresql_where=_NOT_MOVED),
+    sa.Index(
+        "kept_by_age",
+        *("organization_id", "project_id", "data_class", "created_at", "id"),
+        sqlite_where=_NOT_MOVED,
+        postgresql_where=_NOT_MOVED,
+    ),
+    sa.Index("kept_by_hold", "hold_id", "id", sqlite_where=_MOVED, postgresql_where=_MOVED),
     sa.Index("kept_by_organization", "organization_id", "created_at", "id"),
     holds=Holds.CATALOGUE,
 )
@@ -43,6 +56,8 @@ intent = table(
     sa.Column("created_at", Instant, nullable=False, index=True),
     holds=Holds.CATALOGUE,
 )
+
+_TO_ROLL = sa.text("early_deletions > 0")
 
 kek = table(
     "kek",
@@ -57,6 +72,8 @@ kek = table(
     sa.Column("destroyed_at", Instant),
     sa.Column("log_index", sa.BigInteger),  # the log entry of its destruction
     sa.Index("kek_by_day", "location", "expiry_day", "state"),
+    sa.Index("kek_by_state", "state", "expiry_day"),
+    sa.Index("kek_to_roll", "id", sqlite_where=_TO_ROLL, postgresql_where=_TO_ROLL),
     holds=Holds.CATALOGUE,
 )
 
@@ -74,11 +91,12 @@ tombstone = table(
     sa.Column("location", sa.String(40), nullable=False),
     sa.Column("blob", IdText, nullable=False),
     sa.Column("bytes", sa.BigInteger, nullable=False),
-    sa.Column("kek_id", IdText, nullable=False, index=True),
+    sa.Column("kek_id", IdText, nullable=False),
     sa.Column("purge_id", IdText),
     sa.Column("receipt_id", IdText),  # set with state destroyed
     sa.Column("log_index", sa.BigInteger),
     sa.Index("tombstone_by_state", "state", "deleted_at"),
+    sa.Index("tombstone_by_kek", "kek_id", "deleted_at"),
     sa.Index("tombstone_by_organization", "organization_id", "deleted_at", "object_id"),
     holds=Holds.CATALOGUE,
 )
@@ -99,9 +117,10 @@ purge = table(
     sa.Column("organization_id", IdText, nullable=False, index=True),
     sa.Column("project_id", IdText),  # null: the whole organization
     sa.Column("classes", sa.BigInteger, nullable=False),  # bit i = the i-th member of DataClass
+    sa.Column("epoch", sa.BigInteger, nullable=False),  # set by the change: covers what was written under earlier ones
     sa.Column("created_at", Instant, nullable=False),
     sa.Column("finished_at", Instant),
-    sa.Column("state", EnumText(PurgeState), nullable=False),
+    sa.Column("state", EnumText(PurgeState), nullable=False, index=True),
     sa.Column("objects", sa.BigInteger, nullable=False),  # counted when it began
     sa.Column("bytes", sa.BigInteger, nullable=False),
     sa.Column("destroyed", sa.BigInteger, nullable=False, default=0),

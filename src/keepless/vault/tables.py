@@ -1,8 +1,8 @@
 """Tables of the catalogue: what is kept, until when, under which key; never content, name or digest of content.
 
 `kept` holds live objects and their wrapped DEK: deleting a row's DEK is the commit point of a deletion, so destroyed
-objects leave this table and live on as `tombstone`. `intent` is written before a blob exists, so that a crash leaves nothing
-unaccounted for. `kept_total` counts per (organization, project, class), so that a preview costs nothing.
+objects leave this table and live on as `tombstone`. `intent` is written before a blob exists, so that a crash leaves
+nothing unaccounted for. `kept_total` counts per (organization, project, class), so that a preview costs nothing.
 """
 
 import sqlalchemy as sa
@@ -34,8 +34,8 @@ kept = table(
     sa.Column("blob", IdText, nullable=False, unique=True),  # opaque object key
     sa.Column("kek_id", IdText, nullable=False, index=True),
     sa.Column("wrapped_dek", sa.LargeBinary(80), nullable=False),
-    # The hold whose KEK wraps it; null = not (yet) moved. What is moved leaves the indexes that a sweep reads, so a sweep
-    # never walks over held objects again. Whether an object *is* held is asked of `legal_hold` at the commit point.
+    # The hold whose KEK wraps it; null = not (yet) moved. What is moved leaves the indexes that a sweep reads, so that
+    # no sweep walks over it again. Whether an object *is* held is asked of `legal_hold` at the commit point.
     sa.Column("hold_id", IdText),
     sa.Index("kept_by_end", "expires_at", "id", sqlite_where=_NOT_MOVED, postgresql_where=_NOT_MOVED),
     sa.Index(

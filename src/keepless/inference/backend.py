@@ -9,6 +9,7 @@ Order of a `Sink`'s calls: at most one `on_head`, any number of `on_data`, then 
 After `Exchange.cancel()` none. All on the event loop's thread.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
@@ -30,6 +31,7 @@ class FailureKind(StrEnum):
     TIMEOUT_IDLE = "timeout_idle"
     CUT = "cut"
     MALFORMED = "malformed"
+    WITHDRAWN = "withdrawn"  # policy no longer permits this engine; not a byte was sent
 
     @property
     def reason(self) -> Reason | None:
@@ -57,7 +59,12 @@ _CODE = {
     FailureKind.TIMEOUT_IDLE: Code.UPSTREAM_TIMEOUT,
     FailureKind.CUT: Code.UPSTREAM_CUT,
     FailureKind.MALFORMED: Code.UPSTREAM_MALFORMED,
+    FailureKind.WITHDRAWN: Code.UPSTREAM_RETENTION,
 }
+
+
+def _always() -> bool:
+    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +77,18 @@ class Failure:
 
 @dataclass(slots=True)
 class Call:
-    """One request to an engine: our own re-encoding of the validated body (never the client's bytes or headers)."""
+    """One request to an engine: our own re-encoding of the validated body (never the client's bytes or headers).
+
+    `permitted` is asked at the very moment the first byte would be written, however long the call waited for a
+    connection: False means that nothing is sent and the sink is told `WITHDRAWN` (DECISIONS 1).
+    """
 
     path: str  # below the engine's base URL, e.g. "/chat/completions"
     body: Content
     stream: bool
     request_id: str
     headers: list[tuple[bytes, bytes]] = field(default_factory=list)  # ours; none of the client's
+    permitted: Callable[[], bool] = _always
 
 
 class Sink(Protocol):

@@ -1,0 +1,173 @@
+"""Streaming authenticated encryption in Tink's wire format AES256_GCM_HKDF_1MB: any Tink SDK opens what is sealed here.
+
+Holds: `Encryptor` and `Decryptor` (push style, memory bounded by one segment), `open_range` (random access by segment).
+Leaves out: keys and what the associated data means (envelope).
+
+Format (Tink documentation, "AES-GCM-HKDF Streaming AEAD"): header = length byte 40 || salt(32) || nonce prefix(7); the
+segment key is HKDF-SHA-256(key, salt, info=associated data); segment i is AES-256-GCM under nonce = prefix || i as
+big-endian 32 bits || 1 if it is the last, else 0. Segments are 1 MiB of ciphertext, the first one counting the header.
+The counter makes a changed order fail, the last-flag makes a shortened stream fail.
+"""
+
+import os
+import struct
+from collections.abc import Callable
+from typing import Final
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from keepless.errors import KeeplessError
+
+__all__ = ["HEADER", "KEY", "SEGMENT", "Decryptor", "Encryptor", "NotAuthenticError", "ciphertext_size", "open_range"]
+
+KEY: Final = 32  # bytes of the key and of the salt
+SEGMENT: Final = 1 << 20  # bytes of a full ciphertext segment
+_PREFIX: Final = 7
+_TAG: Final = 16
+HEADER: Final = 1 + KEY + _PREFIX
+_FIRST: Final = SEGMENT - _TAG - HEADER  # plaintext bytes of the first segment
+_NEXT: Final = SEGMENT - _TAG  # plaintext bytes of every later one
+_LAST_COUNTER: Final = (1 << 32) - 1
+
+
+class NotAuthenticError(KeeplessError):
+    """The ciphertext was not made with this key and this associated data, or was changed."""
+
+
+def ciphertext_size(plaintext: int) -> int:
+    """Bytes of ciphertext for a number of bytes of plaintext."""
+    later = max(0, plaintext - _FIRST)
+    return HEADER + plaintext + _TAG * (1 + -(-later // _NEXT))
+
+
+def _segment_cipher(key: bytes, salt: bytes, associated: bytes) -> AESGCM:
+    if len(key) != KEY:
+        raise ValueError("the key of a stream has 32 bytes")
+    return AESGCM(HKDF(hashes.SHA256(), KEY, salt, associated).derive(key))
+
+
+def _nonce(prefix: bytes, index: int, last: bool) -> bytes:
+    if index > _LAST_COUNTER:
+        raise OverflowError("a stream has at most 2**32 segments")
+    return prefix + struct.pack(">IB", index, last)
+
+
+class Encryptor:
+    """Push plaintext with `update`, end with `finish`; both return the ciphertext that is ready."""
+
+    def __init__(self, key: bytes, associated: bytes) -> None:
+        salt, self._prefix = os.urandom(KEY), os.urandom(_PREFIX)
+        self._cipher = _segment_cipher(key, salt, associated)
+        self._header = bytes([HEADER]) + salt + self._prefix
+        self._index = 0
+        self._waiting = bytearray()
+
+    def update(self, data: bytes) -> bytes:
+        """Take plaintext in, give finished segments out. The last segment waits for `finish`, however long it is."""
+        self._waiting += data
+        out = []
+        while len(self._waiting) > (room := _NEXT if self._index else _FIRST):
+            out.append(self._seal(bytes(memoryview(self._waiting)[:room]), last=False))
+            del self._waiting[:room]
+        return b"".join(out)
+
+    def finish(self) -> bytes:
+        """The last segment."""
+        out = self._seal(bytes(self._waiting), last=True)
+        self._waiting.clear()
+        return out
+
+    def _seal(self, plaintext: bytes, *, last: bool) -> bytes:
+        head = b"" if self._index else self._header
+        sealed = self._cipher.encrypt(_nonce(self._prefix, self._index, last), plaintext, None)
+        self._index += 1
+        return head + sealed
+
+
+class Decryptor:
+    """Push ciphertext with `update`, end with `finish`; nothing that is returned is unauthenticated.
+
+    A caller that must not act on a shortened stream waits for `finish`, which alone proves that the end was the end.
+    """
+
+    def __init__(self, key: bytes, associated: bytes) -> None:
+        self._key, self._associated = key, associated
+        self._cipher: AESGCM | None = None
+        self._prefix = b""
+        self._index = 0
+        self._waiting = bytearray()
+
+    def update(self, data: bytes) -> bytes:
+        """Take ciphertext in, give authenticated plaintext out. Raises `NotAuthenticError`."""
+        self._waiting += data
+        out = []
+        cipher = self._opened()
+        while cipher and len(self._waiting) > (size := SEGMENT if self._index else SEGMENT - HEADER):
+            out.append(self._open(cipher, size, last=False))
+        return b"".join(out)
+
+    def finish(self) -> bytes:
+        """The last plaintext. Raises `NotAuthenticError`, also when the stream was cut short."""
+        cipher = self._opened()
+        if cipher is None:
+            raise NotAuthenticError("the ciphertext is shorter than its header")
+        return self._open(cipher, len(self._waiting), last=True)
+
+    def _opened(self) -> AESGCM | None:
+        if self._cipher is None and len(self._waiting) >= HEADER:
+            head = bytes(self._waiting[:HEADER])
+            self._cipher, self._prefix = _read_header(head, self._key, self._associated)
+            del self._waiting[:HEADER]
+        return self._cipher
+
+    def _open(self, cipher: AESGCM, size: int, *, last: bool) -> bytes:
+        plaintext = _open_segment(cipher, self._prefix, self._index, bytes(memoryview(self._waiting)[:size]), last=last)
+        del self._waiting[:size]
+        self._index += 1
+        return plaintext
+
+
+def _read_header(head: bytes, key: bytes, associated: bytes) -> tuple[AESGCM, bytes]:
+    if len(head) < HEADER or head[0] != HEADER:
+        raise NotAuthenticError("the ciphertext has no header of this format")
+    return _segment_cipher(key, head[1 : 1 + KEY], associated), head[1 + KEY : HEADER]
+
+
+def _open_segment(cipher: AESGCM, prefix: bytes, index: int, sealed: bytes, *, last: bool) -> bytes:
+    try:
+        return cipher.decrypt(_nonce(prefix, index, last), sealed, None)
+    except (InvalidTag, ValueError):  # ValueError: shorter than a tag
+        raise NotAuthenticError("the ciphertext does not open") from None
+
+
+def open_range(
+    key: bytes, associated: bytes, fetch: Callable[[int, int], bytes], *, size: int, start: int, length: int
+) -> bytes:
+    """The plaintext bytes [start, start+length), reading only the segments that hold them.
+
+    `fetch(offset, count)` returns ciphertext bytes, `size` is the ciphertext's whole length: which segment is the last
+    one follows from it, so a shortened stream fails. Raises `NotAuthenticError`; a range past the end is cut there.
+    """
+    if start < 0 or length < 0:
+        raise ValueError("a range is not negative")
+    cipher, prefix = _read_header(fetch(0, HEADER), key, associated)
+    final = max(0, -(-size // SEGMENT) - 1)
+    plaintext_size = size - HEADER - _TAG * (final + 1)
+    stop = min(start + length, plaintext_size)
+    if start >= stop:
+        return b""
+    first, last = _segment_of(start), _segment_of(stop - 1)
+    out = bytearray()
+    for index in range(first, last + 1):
+        begin = index * SEGMENT if index else HEADER
+        sealed = fetch(begin, min((index + 1) * SEGMENT, size) - begin)
+        out += _open_segment(cipher, prefix, index, sealed, last=index == final)
+    skip = start - (_FIRST + (first - 1) * _NEXT if first else 0)
+    return bytes(memoryview(out)[skip : skip + stop - start])
+
+
+def _segment_of(position: int) -> int:
+    return 0 if position < _FIRST else 1 + (position - _FIRST) // _NEXT

@@ -12,10 +12,11 @@ hold it, and statement parameters are hidden from errors.
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from typing import Any, Final
 
+import psycopg
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine
@@ -24,7 +25,7 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 from keepless.errors import ConfigError
 from keepless.ids import ID_LENGTH, Id
 
-__all__ = ["Database", "EnumText", "Holds", "IdText", "Instant", "bounded", "metadata", "table"]
+__all__ = ["Database", "EnumText", "Holds", "IdText", "Instant", "bounded", "insert_many", "metadata", "table"]
 
 metadata: Final = sa.MetaData()
 Instant: Final = sa.BigInteger  # Unix milliseconds
@@ -87,6 +88,26 @@ def table(name: str, *items: sa.schema.SchemaItem, holds: Holds) -> sa.Table:
         if isinstance(item, sa.Column) and not bounded(item.type):
             raise TypeError(f"column {name}.{item.name} has no bound")
     return sa.Table(name, metadata, *items, info={"holds": holds})
+
+
+def insert_many(tx: Connection, into: sa.Table, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Insert positional rows at the driver's own speed: `executemany` on SQLite, COPY on PostgreSQL.
+
+    Values go to the driver as they are (no type decorators, no defaults): plain str, int, bool, bytes or
+    None only, for `columns` in the order in which the table declares them.
+    """
+    if tx.dialect.name == "sqlite":
+        statement = str(into.insert().compile(dialect=tx.dialect, column_keys=columns))
+        tx.exec_driver_sql(statement, [tuple(row) for row in rows])
+        return
+    cursor: Any = tx.connection.cursor()
+    try:
+        with cursor, cursor.copy(f"COPY {into.name} ({', '.join(columns)}) FROM STDIN") as copy:
+            for row in rows:
+                copy.write_row(row)
+    except psycopg.Error as error:
+        # The same family of errors as every other statement raises, and as silent about values.
+        raise sa.exc.DBAPIError.instance(None, None, error, psycopg.Error, hide_parameters=True) from None
 
 
 _PRAGMAS: Final = (

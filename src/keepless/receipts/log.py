@@ -1,0 +1,227 @@
+"""The transparency log in SQL: one append-only Merkle tree for the deployment (RFC 6962, C2SP tlog).
+
+Holds: `Log`: appending within the caller's transaction, reading entries, proofs, checkpoints, erasing an entry's
+text. Leaves out: the trees' arithmetic (merkle), signatures (checkpoint), what receipts look like (bundle), HTTP
+(tiles, admin).
+
+Append is the LAST step of the caller's transaction: it takes the lock on the head row and keeps it until commit, so
+that entries are numbered in the order in which their causes were committed and nobody waits for a lock while
+holding this one. Commit point: the caller's commit. A checkpoint is signed only over what is committed (it reads in
+its own transaction).
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from keepless.clock import Clock
+from keepless.db import Database, insert_many
+from keepless.ids import Id, Prefix, mint
+from keepless.log import Event, emit
+from keepless.receipts import merkle
+from keepless.receipts.checkpoint import (
+    HeadStore,
+    LogForkError,
+    Signer,
+    TreeHead,
+    VerifierKey,
+    encode_base64,
+    sign_note,
+)
+from keepless.receipts.statement import Entry, EntryKind, body_of, commitment, new_salt
+from keepless.receipts.tables import log_entry, log_head, log_node
+
+__all__ = ["Appended", "Log", "Logged"]
+
+_ENTRY_COLUMNS: Final = ("idx", "salt", "body", "kind", "organization_id", "object_id", "receipt_id", "at")
+_NODE_COLUMNS: Final = ("level", "idx", "hash")
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """Where an entry stands; `receipt_id` only for kinds that a receipt states."""
+
+    index: int
+    receipt_id: Id | None
+
+
+@dataclass(frozen=True, slots=True)
+class Logged:
+    """One entry as stored. `salt` and `body` are None once erased."""
+
+    index: int
+    kind: EntryKind
+    at_ms: int
+    organization_id: Id | None
+    object_id: Id | None
+    receipt_id: Id | None
+    salt: bytes | None
+    body: bytes | None
+
+
+class Log:
+    """The log of one deployment. Thread-safe; every method blocks (database), so call it from a worker thread."""
+
+    def __init__(self, db: Database, clock: Clock, signer: Signer, heads: HeadStore, origin: str) -> None:
+        self._db: Final = db
+        self._clock: Final = clock
+        self._signer: Final = signer
+        self._heads: Final = heads
+        self.origin: Final = origin
+
+    @property
+    def key(self) -> VerifierKey:
+        """The log's public key with its name, as `/log/key` and `log.vkey` give it."""
+        return VerifierKey(self.origin, self._signer.public_key)
+
+    def append(self, tx: Connection, entries: Sequence[Entry]) -> list[Appended]:
+        """Append entries within `tx`, as its last step. Raises `StatementError` for what the log does not take."""
+        if not entries:
+            return []
+        frontier = _locked_head(tx)
+        rows: list[tuple[object, ...]] = []
+        nodes: list[tuple[object, ...]] = []
+        appended: list[Appended] = []
+        for entry in entries:
+            receipt_id = mint(Prefix.RECEIPT) if entry.has_receipt else None
+            salt, body, index = new_salt(), body_of(entry, receipt_id), frontier.size
+            nodes += frontier.append(merkle.leaf_hash(commitment(salt, body)))
+            ids = (_text(entry.organization_id), _text(entry.object_id), _text(receipt_id))
+            rows.append((index, salt, body, entry.kind.value, *ids, entry.at_ms))
+            appended.append(Appended(index, receipt_id))
+        insert_many(tx, log_entry, _ENTRY_COLUMNS, rows)
+        insert_many(tx, log_node, _NODE_COLUMNS, nodes)
+        tx.execute(log_head.update().values(size=frontier.size, frontier=frontier.to_bytes()))
+        return appended
+
+    def erase(self, tx: Connection, indexes: Iterable[int]) -> None:
+        """Erase the text and salt of entries; their leaves and every proof stay valid."""
+        tx.execute(log_entry.update().where(log_entry.c.idx.in_(list(indexes))).values(salt=None, body=None))
+
+    def size(self, tx: Connection) -> int:
+        """The number of entries."""
+        return tx.execute(sa.select(log_head.c.size)).scalar() or 0
+
+    def entry(self, tx: Connection, index: int) -> Logged | None:
+        """The entry at an index."""
+        return _one(tx, log_entry.c.idx == index)
+
+    def receipt(self, tx: Connection, receipt_id: Id, organization_id: Id | None = None) -> Logged | None:
+        """The entry that a receipt states; of that organization only, when one is given."""
+        found = _one(tx, log_entry.c.receipt_id == receipt_id)
+        return found if found and organization_id in (None, found.organization_id) else None
+
+    def entries(
+        self,
+        tx: Connection,
+        *,
+        organization_id: Id | None = None,
+        kinds: Iterable[EntryKind] = (),
+        object_id: Id | None = None,
+        before: int | None = None,
+        limit: int = 100,
+    ) -> list[Logged]:
+        """Entries, newest first, below index `before`; at most `limit`."""
+        query = sa.select(log_entry).order_by(log_entry.c.idx.desc()).limit(limit)
+        if organization_id is not None:
+            query = query.where(log_entry.c.organization_id == organization_id)
+        if object_id is not None:
+            query = query.where(log_entry.c.object_id == object_id)
+        if chosen := list(kinds):
+            query = query.where(log_entry.c.kind.in_(chosen))
+        if before is not None:
+            query = query.where(log_entry.c.idx < before)
+        return [_logged(row) for row in tx.execute(query)]
+
+    def checkpoint(self) -> str:
+        """Sign the present head. Raises `LogForkError` when it does not continue the last signed head."""
+        return self.signed_head()[1]
+
+    def signed_head(self) -> tuple[TreeHead, str]:
+        """The present head with its checkpoint. Raises `LogForkError` as `checkpoint` does."""
+        with self._heads.exclusive():
+            last = self._heads.head()
+            with self._db.read() as tx:
+                frontier = _head(tx)
+                head = TreeHead(self.origin, frontier.size, frontier.root())
+                continues = last is None or (last[0] <= head.size and self._root(tx, last[0]) == last[1])
+            if not continues:
+                emit(Event.LOG_FORK_REFUSED, size=head.size, signed=last[0] if last else 0)
+                raise LogForkError("the log does not continue what was signed before")
+            if last != (head.size, head.root):
+                self._heads.set_head(head.size, head.root)
+            return head, sign_note(head, self._signer)
+
+    def inclusion(self, tx: Connection, index: int, size: int) -> list[bytes]:
+        """The audit path of an entry in the tree of `size` entries. Raises ValueError when it is not in it."""
+        return merkle.inclusion_proof(index, size, _reader(tx))
+
+    def consistency(self, tx: Connection, old: int, new: int) -> list[bytes]:
+        """The proof between two sizes. Raises ValueError unless 0 < old <= new."""
+        return merkle.consistency_proof(old, new, _reader(tx))
+
+    def proof(self, tx: Connection, index: int, head: TreeHead, checkpoint: str) -> str:
+        """`c2sp.org/tlog-proof@v1` of one entry under a signed head."""
+        path = self.inclusion(tx, index, head.size)
+        lines = ["c2sp.org/tlog-proof@v1", f"index {index}", *(encode_base64(node) for node in path)]
+        return "\n".join(lines) + "\n\n" + checkpoint
+
+    def nodes(self, tx: Connection, level: int, first: int, count: int) -> list[bytes]:
+        """Hashes of consecutive complete subtrees, as many of `count` as there are."""
+        column = log_node.c
+        query = sa.select(column.hash).where(column.level == level, column.idx.between(first, first + count - 1))
+        return list(tx.execute(query.order_by(column.idx)).scalars())
+
+    def _root(self, tx: Connection, size: int) -> bytes:
+        return merkle.root(size, _reader(tx))
+
+
+def _text(value: Id | None) -> str | None:
+    return None if value is None else str(value)
+
+
+def _head(tx: Connection) -> merkle.Frontier:
+    row = tx.execute(sa.select(log_head.c.size, log_head.c.frontier)).one_or_none()
+    return merkle.Frontier() if row is None else merkle.Frontier(row.size, bytes(row.frontier))
+
+
+def _locked_head(tx: Connection) -> merkle.Frontier:
+    """The head, its row locked until the caller's transaction ends (SQLite's write transaction is the lock)."""
+    query = sa.select(log_head.c.size, log_head.c.frontier).with_for_update()
+    row = tx.execute(query).one_or_none()
+    if row is None:
+        # The first entry ever: of two transactions that come here together, the second waits for the first's row.
+        first = sa.text("INSERT INTO log_head (id, size, frontier) VALUES (1, 0, :empty) ON CONFLICT DO NOTHING")
+        tx.execute(first, {"empty": b""})
+        row = tx.execute(query).one()
+    return merkle.Frontier(row.size, bytes(row.frontier))
+
+
+def _reader(tx: Connection) -> merkle.Reader:
+    def read(nodes: Iterable[merkle.Node]) -> Mapping[merkle.Node, bytes]:
+        wanted = list(nodes)
+        if not wanted:
+            return {}
+        column = log_node.c
+        by_level = [
+            sa.and_(column.level == level, column.idx.in_([index for at, index in wanted if at == level]))
+            for level in sorted({level for level, _ in wanted})
+        ]
+        query = sa.select(column.level, column.idx, column.hash).where(sa.or_(*by_level))
+        return {(row.level, row.idx): bytes(row.hash) for row in tx.execute(query)}
+
+    return read
+
+
+def _one(tx: Connection, condition: sa.ColumnElement[bool]) -> Logged | None:
+    row = tx.execute(sa.select(log_entry).where(condition)).one_or_none()
+    return None if row is None else _logged(row)
+
+
+def _logged(row: Any) -> Logged:
+    salt = None if row.salt is None else bytes(row.salt)
+    body = None if row.body is None else bytes(row.body)
+    return Logged(row.idx, row.kind, row.at, row.organization_id, row.object_id, row.receipt_id, salt, body)

@@ -1,0 +1,43 @@
+"""Tables of the transparency log: entries (erasable), hashes of complete subtrees (for ever), and the head.
+
+An entry's `salt` and `body` may be erased (set to null): the hash of its leaf stays in `log_node`, so every proof
+stays valid and says nothing any more. `log_head` has one row: whoever appends locks it, which makes the order
+total.
+"""
+
+import sqlalchemy as sa
+
+from keepless.db import EnumText, Holds, IdText, Instant, table
+from keepless.receipts.statement import BODY_BYTES, SALT_BYTES, EntryKind
+
+__all__ = ["log_entry", "log_head", "log_node"]
+
+log_entry = table(
+    "log_entry",
+    sa.Column("idx", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=False),
+    sa.Column("salt", sa.LargeBinary(SALT_BYTES)),
+    sa.Column("body", sa.LargeBinary(BODY_BYTES)),
+    sa.Column("kind", EnumText(EntryKind), nullable=False),
+    sa.Column("organization_id", IdText),
+    sa.Column("object_id", IdText, index=True),
+    sa.Column("receipt_id", IdText, unique=True),
+    sa.Column("at", Instant, nullable=False),
+    sa.Index("log_entry_by_organization", "organization_id", "kind", "idx"),
+    holds=Holds.TRANSPARENCY_LOG,
+)
+
+log_node = table(
+    "log_node",
+    sa.Column("level", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("idx", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("hash", sa.LargeBinary(32), nullable=False),
+    holds=Holds.TRANSPARENCY_LOG,
+)
+
+log_head = table(
+    "log_head",
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),  # one row, id 1
+    sa.Column("size", sa.BigInteger, nullable=False),
+    sa.Column("frontier", sa.LargeBinary(1024), nullable=False),  # one hash for each set bit of `size`
+    holds=Holds.TRANSPARENCY_LOG,
+)

@@ -1,0 +1,227 @@
+"""The log on both databases: appending, proofs, checkpoints that cannot fork, erasing."""
+
+import threading
+
+import pytest
+import sqlalchemy as sa
+
+from keepless.db import Database
+from keepless.ids import Id, Prefix, mint
+from keepless.policy.data_class import DataClass
+from keepless.policy.decision import Reason
+from keepless.receipts import merkle
+from keepless.receipts.checkpoint import LogForkError, VerifierKey, open_note
+from keepless.receipts.log import Log
+from keepless.receipts.statement import Entry, EntryKind, Fact, StatementError, commitment, deleted
+from keepless.receipts.tables import log_entry, log_head, log_node
+from tests.support.log import ORIGIN, MemoryHeads, make_log
+
+ORG = Id("org_aaaaaaaaaaaaaaaaaaaaaaaa")
+
+
+def entries(count: int, kind: EntryKind = EntryKind.CONTROLS_CHANGED) -> list[Entry]:
+    return [Entry(kind, 1_764_000_000_000 + i, ORG, facts={Fact.EPOCH: i}) for i in range(count)]
+
+
+def deletion() -> Entry:
+    return deleted(
+        at_ms=30,
+        organization_id=ORG,
+        project_id=mint(Prefix.PROJECT),
+        object_id=mint(Prefix.OBJECT),
+        data_class=DataClass.RELIABILITY_LOG,
+        reason=Reason.UPSTREAM_CUT,
+        cause=Reason.INTERNAL_ERROR,
+        created_at_ms=10,
+        deleted_at_ms=20,
+        kek_id=mint(Prefix.KEK),
+        location=Id("local"),
+    )
+
+
+def append(database: Database, log: Log, new: list[Entry]) -> list[int]:
+    with database.write() as tx:
+        return [appended.index for appended in log.append(tx, new)]
+
+
+def test_entries_are_numbered_in_order_whatever_the_batches(database: Database) -> None:
+    log = make_log(database)
+    assert append(database, log, entries(3)) == [0, 1, 2]
+    assert append(database, log, []) == []
+    assert append(database, log, entries(5)) == [3, 4, 5, 6, 7]
+    assert append(database, log, entries(1)) == [8]
+    with database.read() as tx:
+        assert log.size(tx) == 9
+        assert [e.index for e in log.entries(tx, organization_id=ORG, limit=4)] == [8, 7, 6, 5]
+        assert [e.index for e in log.entries(tx, kinds=[EntryKind.CONTROLS_CHANGED], before=2)] == [1, 0]
+        assert log.entries(tx, kinds=[EntryKind.CAPTURED]) == []
+
+
+def test_a_rolled_back_transaction_leaves_no_trace(database: Database) -> None:
+    log = make_log(database)
+    append(database, log, entries(2))
+    with pytest.raises(ZeroDivisionError), database.write() as tx:
+        log.append(tx, entries(4))
+        raise ZeroDivisionError
+    assert append(database, log, entries(1)) == [2]
+    with database.read() as tx:
+        assert tx.execute(sa.select(sa.func.count()).select_from(log_entry)).scalar_one() == 3
+
+
+def test_every_entry_is_proved_under_the_signed_head(database: Database) -> None:
+    log = make_log(database)
+    append(database, log, entries(21))
+    head, note = log.signed_head()
+    assert open_note(note, VerifierKey.parse(log.key.text())) == head
+    with database.read() as tx:
+        for index in range(21):
+            entry = log.entry(tx, index)
+            assert entry is not None
+            assert entry.salt is not None
+            assert entry.body is not None
+            leaf = merkle.leaf_hash(commitment(entry.salt, entry.body))
+            path = log.inclusion(tx, index, head.size)
+            assert merkle.verify_inclusion(leaf, index, head.size, path, head.root)
+            assert log.proof(tx, index, head, note).startswith(f"c2sp.org/tlog-proof@v1\nindex {index}\n")
+
+
+def test_consistency_between_two_signed_heads(database: Database) -> None:
+    log = make_log(database)
+    append(database, log, entries(5))
+    first, _ = log.signed_head()
+    append(database, log, entries(8))
+    second, _ = log.signed_head()
+    with database.read() as tx:
+        proof = log.consistency(tx, first.size, second.size)
+    assert merkle.verify_consistency(first.size, second.size, first.root, second.root, proof)
+
+
+def test_a_receipt_id_only_for_deletions_and_only_for_its_organization(database: Database) -> None:
+    log = make_log(database)
+    with database.write() as tx:
+        plain, receipted = log.append(tx, [*entries(1), deletion()])
+    assert plain.receipt_id is None
+    assert receipted.receipt_id is not None
+    with database.read() as tx:
+        found = log.receipt(tx, receipted.receipt_id, ORG)
+        assert found is not None
+        assert found.body is not None
+        assert receipted.receipt_id.encode() in found.body
+        assert log.receipt(tx, receipted.receipt_id) == found
+        assert log.receipt(tx, receipted.receipt_id, mint(Prefix.ORGANIZATION)) is None
+        assert log.receipt(tx, mint(Prefix.RECEIPT)) is None
+
+
+def test_erasing_a_text_leaves_every_proof_valid(database: Database) -> None:
+    log = make_log(database)
+    append(database, log, entries(6))
+    before, _ = log.signed_head()
+    with database.read() as tx:
+        kept = log.entry(tx, 2)
+        path = log.inclusion(tx, 2, before.size)
+    with database.write() as tx:
+        log.erase(tx, [2, 3])
+    append(database, log, entries(1))
+    after, _ = log.signed_head()
+    with database.read() as tx:
+        erased = log.entry(tx, 2)
+        assert erased is not None
+        assert (erased.salt, erased.body) == (None, None)
+        proof = log.consistency(tx, before.size, after.size)
+    assert merkle.verify_consistency(before.size, after.size, before.root, after.root, proof)
+    assert kept is not None
+    assert kept.salt is not None
+    assert kept.body is not None
+    leaf = merkle.leaf_hash(commitment(kept.salt, kept.body))
+    assert merkle.verify_inclusion(leaf, 2, before.size, path, before.root)
+
+
+def test_the_same_body_never_has_the_same_leaf(database: Database) -> None:
+    log = make_log(database)
+    append(database, log, [entries(1)[0], entries(1)[0]])
+    with database.read() as tx:
+        first, second = log.nodes(tx, 0, 0, 2)
+        bodies = {e.body for e in log.entries(tx)}
+    assert len(bodies) == 1
+    assert first != second
+
+
+def test_an_empty_log_can_be_signed(database: Database) -> None:
+    log = make_log(database)
+    head, note = log.signed_head()
+    assert (head.size, head.root) == (0, merkle.EMPTY_ROOT)
+    assert note.startswith(f"{ORIGIN}\n0\n")
+    append(database, log, entries(1))
+    assert log.signed_head()[0].size == 1
+
+
+def _shrink(tx: sa.Connection) -> None:
+    tx.execute(log_head.update().values(size=2, frontier=b"x" * 32))
+
+
+def _rewrite(tx: sa.Connection) -> None:
+    tx.execute(log_node.update().where(log_node.c.level == 2).values(hash=b"y" * 32))
+
+
+def test_a_log_that_does_not_continue_what_was_signed_is_not_signed(database: Database) -> None:
+    heads = MemoryHeads()
+    log = make_log(database, heads=heads)
+    append(database, log, entries(4))
+    log.checkpoint()
+    remembered = heads.stored
+    append(database, log, entries(3))
+    for damage in (_rewrite, _shrink):
+        with database.write() as tx:
+            damage(tx)
+        with pytest.raises(LogForkError):
+            log.checkpoint()
+        assert heads.stored == remembered
+
+
+def test_a_head_is_remembered_once(database: Database) -> None:
+    heads = MemoryHeads()
+    log = make_log(database, heads=heads)
+    append(database, log, entries(2))
+    assert log.checkpoint() == log.checkpoint()
+    assert heads.writes == 1
+
+
+def test_many_threads_append_and_sign_one_history(database: Database) -> None:
+    log = make_log(database)
+    heads: list[tuple[int, bytes]] = []
+
+    def work() -> None:
+        for _ in range(10):
+            append(database, log, entries(3))
+            head, _ = log.signed_head()
+            heads.append((head.size, head.root))
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    with database.read() as tx:
+        assert log.size(tx) == 120
+        assert sorted(e.index for e in log.entries(tx, limit=200)) == list(range(120))
+    final, _ = log.signed_head()
+    assert len(heads) == 40
+    with database.read() as tx:
+        for size, root in heads:
+            proof = log.consistency(tx, size, final.size)
+            assert merkle.verify_consistency(size, final.size, root, final.root, proof)
+
+
+def test_what_is_not_of_a_closed_type_is_refused(database: Database) -> None:
+    log = make_log(database)
+    refused = [
+        Entry(EntryKind.CAPTURED, 1, facts={Fact.REASON: Id("a" * 1100)}),
+        Entry(EntryKind.CAPTURED, 1, facts={Fact.REASON: Id('quo"te')}),
+        Entry(EntryKind.CAPTURED, 1, facts={Fact.REASON: Id("\u00e9")}),
+        Entry(EntryKind.CAPTURED, 1, facts={Fact.EPOCH: 2**53}),
+    ]
+    for entry in refused:
+        with pytest.raises(StatementError), database.write() as tx:
+            log.append(tx, [*entries(1), entry])
+    with database.read() as tx:
+        assert log.size(tx) == 0

@@ -12,9 +12,9 @@ that a crash left empty or overwritten is no key: it reads as missing and is des
 """
 
 import contextlib
+import fcntl
 import os
 import stat
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -31,6 +31,7 @@ __all__ = ["FileKeyring", "KeyFile", "open_keyring"]
 _KEY_BYTES: Final = 32
 _LOG_KEY: Final = "log.key"
 _HEAD: Final = "log.head"
+_LOCK: Final = "log.lock"
 _TAG_NAME: Final = "CACHEDIR.TAG"
 # https://bford.info/cachedir/ : backup programs that know the mark leave such a folder out.
 _TAG: Final = b"Signature: 8a477f597d28d172789f06886806bc55\n# Keys: a backup of them would undo deletions.\n"
@@ -163,9 +164,25 @@ class FileKeyring:
         except (OSError, ValueError, msgspec.MsgspecError):
             raise ConfigError("keyring: log.head cannot be read; restore the keyring of this data folder") from None
 
+    @contextlib.contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """A lock against every other thread and process that signs for this log. Raises `StoreFailedError`."""
+        try:
+            descriptor = os.open(self._folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        except OSError:
+            raise StoreFailedError("the keyring cannot be written") from None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)  # a lock of the open file: threads of one process exclude each other
+            yield
+        finally:
+            os.close(descriptor)
+
     def set_head(self, size: int, root: bytes) -> None:
-        """Remember what is about to be signed; durable before this returns. Raises `StoreFailedError`."""
-        new = self._folder / f"{_HEAD}.{os.getpid()}.{threading.get_ident()}.new"
+        """Remember what is about to be signed, durable before this returns. The caller holds `exclusive`.
+
+        Raises `StoreFailedError`.
+        """
+        new = self._folder / f"{_HEAD}.new"
         try:
             new.unlink(missing_ok=True)
             self._create(new.name, msgspec.json.encode(_Head(size, root.hex())))

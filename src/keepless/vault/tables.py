@@ -30,7 +30,7 @@ kept = table(
     sa.Column("created_at", Instant, nullable=False),
     sa.Column("expires_at", Instant),  # as written; the end in force may be earlier (policy.period)
     sa.Column("bytes", sa.BigInteger, nullable=False),  # ciphertext
-    sa.Column("location", sa.String(40), nullable=False),
+    sa.Column("location", IdText, nullable=False),
     sa.Column("blob", IdText, nullable=False, unique=True),  # opaque object key
     sa.Column("kek_id", IdText, nullable=False, index=True),
     sa.Column("wrapped_dek", sa.LargeBinary(80), nullable=False),
@@ -52,18 +52,20 @@ kept = table(
 intent = table(
     "intent",
     sa.Column("blob", IdText, primary_key=True),
-    sa.Column("location", sa.String(40), nullable=False),
+    sa.Column("location", IdText, nullable=False),
     sa.Column("created_at", Instant, nullable=False, index=True),
     holds=Holds.CATALOGUE,
 )
 
 _TO_ROLL = sa.text("early_deletions > 0")
+_ACTIVE_DAY = sa.text("state = 'active' AND kind = 'day'")
+_ACTIVE_HOLD = sa.text("state = 'active' AND kind = 'hold'")
 
 kek = table(
     "kek",
     sa.Column("id", IdText, primary_key=True),
     sa.Column("kind", EnumText(KekKind), nullable=False),
-    sa.Column("location", sa.String(40), nullable=False),
+    sa.Column("location", IdText, nullable=False),
     sa.Column("expiry_day", sa.Integer),  # days since 1970-01-01; null for a hold's or an object's own KEK
     sa.Column("hold_id", IdText),
     sa.Column("state", EnumText(KekState), nullable=False),
@@ -71,7 +73,21 @@ kek = table(
     sa.Column("early_deletions", sa.Integer, nullable=False, default=0),  # since it was made: makes it due for rolling
     sa.Column("destroyed_at", Instant),
     sa.Column("log_index", sa.BigInteger),  # the log entry of its destruction
-    sa.Index("kek_by_day", "location", "expiry_day", "state"),
+    # Of two processes that make a KEK for the same day (or hold) at once, one row stands; the loser destroys its file.
+    sa.Index(
+        "kek_by_day",
+        *("location", "expiry_day"),
+        unique=True,
+        sqlite_where=_ACTIVE_DAY,
+        postgresql_where=_ACTIVE_DAY,
+    ),
+    sa.Index(
+        "kek_by_hold",
+        *("location", "hold_id"),
+        unique=True,
+        sqlite_where=_ACTIVE_HOLD,
+        postgresql_where=_ACTIVE_HOLD,
+    ),
     sa.Index("kek_by_state", "state", "expiry_day"),
     sa.Index("kek_to_roll", "id", sqlite_where=_TO_ROLL, postgresql_where=_TO_ROLL),
     holds=Holds.CATALOGUE,
@@ -88,7 +104,7 @@ tombstone = table(
     sa.Column("deleted_at", Instant, nullable=False),  # the commit point: the DEK was deleted then
     sa.Column("cause", EnumText(Cause), nullable=False),
     sa.Column("state", EnumText(TombstoneState), nullable=False),
-    sa.Column("location", sa.String(40), nullable=False),
+    sa.Column("location", IdText, nullable=False),
     sa.Column("blob", IdText, nullable=False),
     sa.Column("bytes", sa.BigInteger, nullable=False),
     sa.Column("kek_id", IdText, nullable=False),

@@ -1,0 +1,62 @@
+"""Rows of the catalogue as values. The names are the columns' own, but for `size`, which is the column `bytes`."""
+
+from dataclasses import dataclass
+
+from keepless.ids import Id
+from keepless.policy.data_class import DataClass
+from keepless.policy.decision import Reason
+from keepless.vault.states import Cause, KekKind, KekState
+
+__all__ = ["KekRow", "Kept", "Shredded"]
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """One object that is kept. Instants in ms, `size` in bytes of ciphertext, `expires_at` None = until deleted."""
+
+    id: Id
+    organization_id: Id
+    project_id: Id
+    data_class: DataClass
+    reason: Reason
+    request_id: Id | None
+    epoch: int
+    created_at: int
+    expires_at: int | None
+    size: int
+    location: Id
+    blob: Id
+    kek_id: Id
+    wrapped_dek: bytes
+    hold_id: Id | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Shredded:
+    """One object whose DEK is deleted and whose blob must go: a tombstone in state destroying."""
+
+    object_id: Id
+    organization_id: Id
+    project_id: Id
+    data_class: DataClass
+    reason: Reason
+    created_at: int
+    deleted_at: int
+    cause: Cause
+    location: Id
+    blob: Id
+    size: int
+    kek_id: Id
+    purge_id: Id | None
+
+
+@dataclass(frozen=True, slots=True)
+class KekRow:
+    """One key-encryption key as the catalogue knows it."""
+
+    id: Id
+    kind: KekKind
+    location: Id
+    expiry_day: int | None
+    hold_id: Id | None
+    state: KekState

@@ -1,0 +1,350 @@
+"""The parameters of chat/completions: OpenAI's and Groq's, in one table.
+
+Holds: `PARAMETERS` (every parameter, its check, the capability it needs and the values that need none), `ChatRules`
+(the table bound to one model, made once) and `ChatRequest`, what a checked request comes to. Leaves out: JSON
+(json_body), messages (messages), privacy switches (switches), what an engine makes of the parameters (inference).
+
+What a model can do is passed on; what it cannot is 400 in Groq's words. null means "not sent". A name that stands in no
+table is refused by its position: passing it on would let a client steer an engine past every check here.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from keepless.config import ModelConfig
+from keepless.errors import Code, Problem
+from keepless.gateway import switches, values
+from keepless.gateway.messages import check_messages
+from keepless.gateway.values import Check, bad_type, bad_value, members, missing, unsupported
+from keepless.policy.controls import RequestControls
+
+__all__ = ["PARAMETERS", "ChatRequest", "ChatRules", "Parameter", "model_name"]
+
+Capabilities = frozenset[str] | None  # None: all
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """How one parameter is checked. `neutral`: values that ask for nothing beyond the default."""
+
+    check: Callable[[Capabilities], Check]
+    capability: str | None = None
+    neutral: tuple[Any, ...] = ()
+    never: bool = False  # no engine is asked: it would only be stored
+
+
+@dataclass(slots=True)
+class ChatRequest:
+    """A checked request. `body` is what an engine may see: parameters of the tables only, no switches, no nulls.
+
+    `changed`: `body` says less than what was received, so the received bytes are not what is sent on.
+    """
+
+    body: dict[str, Any]
+    stream: bool
+    include_usage: bool
+    controls: RequestControls
+    max_tokens: int | None
+    choices: int
+    changed: bool
+
+
+def _plain(make: Callable[..., Check], *arguments: Any) -> Callable[[Capabilities], Check]:
+    check = make(*arguments)
+    return lambda _: check
+
+
+_TOOL_NAME: Final = re.compile(r"[a-zA-Z0-9_.-]{1,64}\Z")
+_EFFORTS: Final = frozenset({"none", "default", "minimal", "low", "medium", "high", "xhigh", "max"})
+_TIERS: Final = frozenset({"auto", "default", "on_demand", "flex", "performance", "scale", "priority", "fast"})
+
+
+def _stop(value: Any) -> None:
+    stops = [value] if type(value) is str else value
+    if type(stops) is not list:
+        raise bad_type("stop", "a string or an array of strings", value)
+    if len(stops) > 4:
+        raise bad_value("stop", "at most 4 sequences")
+    for item in stops:
+        if type(item) is not str:
+            raise bad_type("stop", "a string or an array of strings", item)
+        if not item:
+            raise bad_value("stop", "sequences that are not empty")
+
+
+def _logit_bias(value: Any) -> None:
+    if type(value) is not dict:
+        raise bad_type("logit_bias", "an object", value)
+    for token, bias in value.items():
+        if not (token.isascii() and token.isdigit()) or len(token) > 9:
+            raise bad_value("logit_bias", "token ids as names")
+        if type(bias) not in (int, float) or not -100 <= bias <= 100:
+            raise bad_value("logit_bias", "numbers from -100 to 100")
+
+
+def _stream_options(value: Any) -> None:
+    for key, flag in members("stream_options", value, {"include_usage", "include_obfuscation"}).items():
+        if flag is not None and type(flag) is not bool:
+            raise bad_type(f"stream_options.{key}", "a boolean", flag)
+
+
+def _modalities(capabilities: Capabilities) -> Check:
+    def check(value: Any) -> None:
+        if type(value) is not list or not all(item in ("text", "audio") for item in value):
+            raise bad_value("modalities", "an array of text and audio")
+        if "audio" in value and capabilities is not None and "audio_output" not in capabilities:
+            raise unsupported("modalities", "audio output")
+
+    return check
+
+
+def _tools(capabilities: Capabilities) -> Check:
+    def check(value: Any) -> None:
+        if type(value) is not list:
+            raise bad_type("tools", "an array", value)
+        if len(value) > 128:
+            raise bad_value("tools", "at most 128 tools")
+        names = [_tool_name(f"tools[{index}]", tool, capabilities) for index, tool in enumerate(value)]
+        if len(set(names)) != len(names):
+            raise bad_value("tools", "functions with different names")
+
+    return check
+
+
+def _tool_name(param: str, tool: Any, capabilities: Capabilities) -> str:
+    if type(tool) is not dict:
+        raise bad_type(param, "an object", tool)
+    if tool.get("type") != "function":
+        if type(tool.get("type")) is not str:
+            raise bad_value(f"{param}.type", "function")
+        if capabilities is not None and "builtin_tools" not in capabilities:
+            raise unsupported(f"{param}.type", "tools other than functions")
+        return param
+    members(param, tool, {"type", "function"})
+    function = members(f"{param}.function", tool.get("function"), {"name", "description", "parameters", "strict"})
+    _name(f"{param}.function.name", function.get("name"))
+    for key, kind, expected in (
+        ("description", str, "a string"),
+        ("parameters", dict, "an object"),
+        ("strict", bool, "a boolean"),
+    ):
+        if function.get(key) is not None and type(function[key]) is not kind:
+            raise bad_type(f"{param}.function.{key}", expected, function[key])
+    return str(function["name"])
+
+
+def _name(param: str, value: Any) -> None:
+    if value is None:
+        raise missing(param)
+    if type(value) is not str:
+        raise bad_type(param, "a string", value)
+    if _TOOL_NAME.match(value) is None:
+        raise bad_value(param, "1 to 64 letters, digits, underscores, dots or hyphens")
+
+
+def _tool_choice(capabilities: Capabilities) -> Check:
+    def check(value: Any) -> None:
+        if type(value) is str:
+            if value not in ("none", "auto", "required"):
+                raise bad_value("tool_choice", "none, auto, required or a function")
+            return
+        if type(value) is not dict:
+            raise bad_type("tool_choice", "a string or an object", value)
+        if value.get("type") != "function":
+            if value.get("type") == "allowed_tools" and (capabilities is None or "allowed_tools" in capabilities):
+                return
+            raise bad_value("tool_choice.type", "function")
+        members("tool_choice", value, {"type", "function"})
+        function = members("tool_choice.function", value.get("function"), {"name"})
+        _name("tool_choice.function.name", function.get("name"))
+
+    return check
+
+
+def _response_format(capabilities: Capabilities) -> Check:
+    def check(value: Any) -> None:
+        kind = members("response_format", value, {"type", "json_schema"}).get("type")
+        if kind is None:
+            raise missing("response_format.type")
+        if kind not in ("text", "json_object", "json_schema"):
+            raise bad_value("response_format.type", "one of json_object, json_schema, text")
+        if kind != "text" and capabilities is not None and kind not in capabilities:
+            raise unsupported("response_format", f"response_format.type {kind}")
+        if kind == "json_schema":
+            param = "response_format.json_schema"
+            if value.get("json_schema") is None:
+                raise missing(param)
+            schema = members(param, value["json_schema"], {"name", "description", "schema", "strict"})
+            _name(f"{param}.name", schema.get("name"))
+            if schema.get("schema") is not None and type(schema["schema"]) is not dict:
+                raise bad_type(f"{param}.schema", "an object", schema["schema"])
+
+    return check
+
+
+def _any(_: Any) -> None:
+    """For what only one vendor's engine understands: the capability is the check."""
+
+
+_64: Final = (-(2**63), 2**63 - 1)
+_UNCHECKED: Final = _plain(lambda: _any)
+
+PARAMETERS: Final[dict[str, Parameter]] = {
+    "model": Parameter(_UNCHECKED),  # looked up before
+    "messages": Parameter(lambda capabilities: lambda value: check_messages(value, capabilities)),
+    "stream": Parameter(_plain(values.boolean, "stream"), "streaming", (False,)),
+    "stream_options": Parameter(_plain(lambda: _stream_options)),
+    "max_tokens": Parameter(_plain(values.integer, "max_tokens", 1, 2**31)),
+    "max_completion_tokens": Parameter(_plain(values.integer, "max_completion_tokens", 1, 2**31)),
+    "temperature": Parameter(_plain(values.number, "temperature", 0, 2)),
+    "top_p": Parameter(_plain(values.number, "top_p", 0, 1)),
+    "frequency_penalty": Parameter(_plain(values.number, "frequency_penalty", -2, 2)),
+    "presence_penalty": Parameter(_plain(values.number, "presence_penalty", -2, 2)),
+    "seed": Parameter(_plain(values.integer, "seed", *_64), "seed"),
+    "stop": Parameter(_plain(lambda: _stop), "stop", ([],)),
+    "n": Parameter(_plain(values.integer, "n", 1, 128), "n", (1,)),
+    "logprobs": Parameter(_plain(values.boolean, "logprobs"), "logprobs", (False,)),
+    "top_logprobs": Parameter(_plain(values.integer, "top_logprobs", 0, 20), "logprobs", (0,)),
+    "logit_bias": Parameter(_plain(lambda: _logit_bias), "logit_bias", ({},)),
+    "tools": Parameter(_tools, "tools", ([],)),
+    "tool_choice": Parameter(_tool_choice, "tools", ("none", "auto")),
+    "parallel_tool_calls": Parameter(_plain(values.boolean, "parallel_tool_calls")),
+    "functions": Parameter(_UNCHECKED, "functions", ([],)),
+    "function_call": Parameter(_UNCHECKED, "functions", ("none", "auto")),
+    "response_format": Parameter(_response_format),
+    "user": Parameter(_plain(values.text, "user", 512)),
+    "safety_identifier": Parameter(_plain(values.text, "safety_identifier", 128)),
+    "prompt_cache_key": Parameter(_plain(values.text, "prompt_cache_key", 1024)),
+    "prompt_cache_options": Parameter(_UNCHECKED, "prompt_cache_options", ({},)),
+    "service_tier": Parameter(_plain(values.choice, "service_tier", _TIERS)),
+    "reasoning_effort": Parameter(_plain(values.choice, "reasoning_effort", _EFFORTS), "reasoning", ("none",)),
+    "reasoning_format": Parameter(
+        _plain(values.choice, "reasoning_format", frozenset({"hidden", "raw", "parsed"})), "reasoning"
+    ),
+    "include_reasoning": Parameter(_plain(values.boolean, "include_reasoning"), "reasoning", (False,)),
+    "verbosity": Parameter(_plain(values.choice, "verbosity", frozenset({"low", "medium", "high"})), "verbosity"),
+    "modalities": Parameter(_modalities),
+    "audio": Parameter(_UNCHECKED, "audio_output"),
+    "prediction": Parameter(_UNCHECKED, "prediction"),
+    "moderation": Parameter(_UNCHECKED, "moderation"),
+    "web_search_options": Parameter(_UNCHECKED, "web_search"),
+    "search_settings": Parameter(_UNCHECKED, "compound"),
+    "compound_custom": Parameter(_UNCHECKED, "compound"),
+    "include_domains": Parameter(_UNCHECKED, "compound", ([],)),
+    "exclude_domains": Parameter(_UNCHECKED, "compound", ([],)),
+    "documents": Parameter(_UNCHECKED, "documents", ([],)),
+    "citation_options": Parameter(_UNCHECKED, "documents"),
+    "disable_tool_validation": Parameter(
+        _plain(values.boolean, "disable_tool_validation"), "disable_tool_validation", (False,)
+    ),
+    "metadata": Parameter(_UNCHECKED, neutral=({},), never=True),
+    **{member.path[0]: Parameter(_UNCHECKED) for member in switches.BODY},
+}
+
+
+class ChatRules:
+    """The table bound to one model's capabilities, so that a request costs one look-up a parameter."""
+
+    def __init__(self, model: ModelConfig, capabilities: Capabilities) -> None:
+        self._checks = {name: _bind(name, parameter, capabilities) for name, parameter in PARAMETERS.items()}
+        self._checks.update(dict.fromkeys(model.extra_params, _any))
+        self._most = model.max_completion_tokens
+
+    def check(self, body: dict[str, Any]) -> ChatRequest:
+        """Check a decoded body; takes switches and nulls out of it. Raises `Problem` (400)."""
+        checks, absent = self._checks, False
+        for name, value in body.items():
+            check = checks.get(name)
+            if check is None:
+                raise values.unknown_member(None, list(body).index(name), checks)
+            if value is None:
+                absent = True
+            else:
+                check(value)
+        if body.get("messages") is None:
+            raise missing("messages")
+        size = len(body)
+        controls = switches.from_body(body)
+        if absent:
+            for name in [name for name, value in body.items() if value is None]:
+                del body[name]
+        get = body.get
+        stream, options = get("stream", False), get("stream_options")
+        limit = self._limit(get("max_completion_tokens"), get("max_tokens"))
+        self._combinations(body)
+        return ChatRequest(
+            body=body,
+            stream=stream,
+            include_usage=options is not None and options.get("include_usage") is True,
+            controls=controls,
+            max_tokens=limit,
+            choices=int(get("n", 1)),
+            changed=len(body) != size,
+        )
+
+    def _limit(self, completion: Any, deprecated: Any) -> int | None:
+        if completion is not None and deprecated is not None:
+            raise Problem(
+                400,
+                Code.INVALID_VALUE,
+                "Setting 'max_tokens' and 'max_completion_tokens' at the same time is not supported.",
+                param="max_tokens",
+            )
+        limit = deprecated if completion is None else completion
+        if limit is None:
+            return None
+        if limit > self._most:
+            param = "max_completion_tokens" if deprecated is None else "max_tokens"
+            raise bad_value(param, f"at most {self._most}, the most that this model completes")
+        return int(limit)
+
+    @staticmethod
+    def _combinations(body: dict[str, Any]) -> None:
+        if "stream_options" in body and body.get("stream") is not True:
+            raise Problem(
+                400,
+                Code.INVALID_VALUE,
+                "The 'stream_options' parameter is only allowed when 'stream' is enabled.",
+                param="stream_options",
+            )
+        if body.get("top_logprobs") and body.get("logprobs") is not True:
+            raise bad_value("top_logprobs", "'logprobs' to be true")
+        if "include_reasoning" in body and "reasoning_format" in body:
+            raise bad_value("include_reasoning", "not to be sent together with 'reasoning_format'")
+        choice = body.get("tool_choice")
+        if choice is None or choice in ("none", "auto"):
+            return
+        tools = body.get("tools")
+        if not tools:
+            raise bad_value("tool_choice", "'tools' to choose from")
+        if type(choice) is dict and choice.get("type") == "function":
+            name = choice["function"]["name"]
+            if not any(tool["type"] == "function" and tool["function"]["name"] == name for tool in tools):
+                raise bad_value("tool_choice.function.name", "the name of one of 'tools'")
+
+
+def model_name(body: dict[str, Any]) -> str:
+    """The model that was asked for. Raises `Problem` (400)."""
+    name = body.get("model")
+    if name is None:
+        raise missing("model")
+    if type(name) is not str:
+        raise bad_type("model", "a string", name)
+    return name
+
+
+def _bind(name: str, parameter: Parameter, capabilities: Capabilities) -> Check:
+    check = parameter.check(capabilities)
+    lacking = capabilities is not None and parameter.capability is not None and parameter.capability not in capabilities
+    if not lacking and not parameter.never:
+        return check
+    neutral = parameter.neutral
+
+    def refuse(value: Any) -> None:
+        check(value)
+        if not any(type(value) is type(item) and value == item for item in neutral):
+            raise unsupported(name)
+
+    return refuse

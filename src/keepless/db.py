@@ -12,6 +12,7 @@ hold it, and statement parameters are hidden from errors.
 """
 
 import contextlib
+import itertools
 from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from typing import Any, Final
@@ -90,15 +91,24 @@ def table(name: str, *items: sa.schema.SchemaItem, holds: Holds) -> sa.Table:
     return sa.Table(name, metadata, *items, info={"holds": holds})
 
 
+_MAX_VALUES: Final = 16_000  # in one statement; SQLite allows 32,766
+
+
 def insert_many(tx: Connection, into: sa.Table, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Insert positional rows at the driver's own speed: `executemany` on SQLite, COPY on PostgreSQL.
+    """Insert positional rows at the driver's own speed: VALUES on SQLite, COPY on PostgreSQL.
 
     Values go to the driver as they are (no type decorators, no defaults): plain str, int, bool, bytes or
     None only, for `columns` in the order in which the table declares them.
     """
     if tx.dialect.name == "sqlite":
-        statement = str(into.insert().compile(dialect=tx.dialect, column_keys=columns))
-        tx.exec_driver_sql(statement, [tuple(row) for row in rows])
+        # Many rows a statement: `executemany` gives up the interpreter lock once a row, and a busy event loop in
+        # the same process gives it back milliseconds later.
+        one = str(into.insert().compile(dialect=tx.dialect, column_keys=columns))
+        more = f", ({', '.join('?' * len(columns))})"
+        step = _MAX_VALUES // len(columns)
+        for at in range(0, len(rows), step):
+            chunk = rows[at : at + step]
+            tx.exec_driver_sql(one + more * (len(chunk) - 1), tuple(itertools.chain.from_iterable(chunk)))
         return
     cursor: Any = tx.connection.cursor()
     try:

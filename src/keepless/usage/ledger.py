@@ -1,0 +1,167 @@
+"""The ledger: one usage row a request, written off the hot path in batches by a thread of its own.
+
+Holds: `Ledger` (`add`, `close`) and `Counters`. Leaves out: reading (totals), what a record may hold (record).
+
+`add` costs an append and never blocks, waits or raises. Every `flush_seconds` the writer puts all that waits into
+ONE transaction (the commit point). What is lost: nothing on `close` (SIGTERM), at most what was added since the
+last flush on `kill -9`. While the database cannot be written (full disk, locked), rows wait, at most `max_rows`;
+beyond that only sums per (organization, model, status, hour) are kept, which become `usage_gap` rows when writing
+works again: a request is then counted and billed though its row is missing. Sums are bounded too: past `max_gaps`
+kinds they drop the model, then the organization.
+"""
+
+import threading
+from collections import deque
+from dataclasses import dataclass
+from typing import Final
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from keepless.db import Database, insert_many
+from keepless.errors import KeeplessError
+from keepless.log import Event, emit, failure
+from keepless.usage.record import Record
+from keepless.usage.tables import usage, usage_gap, usage_sketch
+
+__all__ = ["Counters", "Ledger"]
+
+HOUR_MS: Final = 3_600_000
+_BATCH: Final = 5_000  # rows a transaction
+_ROW: Final = tuple(column.name for column in usage.columns)[1:]
+_SKETCH: Final = tuple(column.name for column in usage_sketch.columns)[1:]
+_GAP: Final = tuple(column.name for column in usage_gap.columns)[1:]
+
+_GapKey = tuple[int, str | None, str | None, int]  # hour's beginning, organization, model, status
+
+
+@dataclass(slots=True)
+class Counters:
+    """How the ledger fares, since the start of the process."""
+
+    added: int = 0
+    written: int = 0
+    failures: int = 0  # transactions that failed; their rows were kept and tried again
+    gapped: int = 0  # requests of which only sums remain
+
+
+class Ledger:
+    """Writes usage rows. `start` it once, `add` from any thread, `close` it to write all that waits."""
+
+    def __init__(
+        self, db: Database, *, max_rows: int = 200_000, flush_seconds: float = 0.5, max_gaps: int = 10_000
+    ) -> None:
+        self._db: Final = db
+        self._max_rows: Final = max_rows
+        self._flush_seconds: Final = flush_seconds
+        self._max_gaps: Final = max_gaps
+        self._waiting: Final[deque[Record]] = deque()
+        self._gaps: dict[_GapKey, list[int]] = {}
+        self._gap_lock: Final = threading.Lock()
+        self._writing: Final = threading.Lock()
+        self._stop: Final = threading.Event()
+        self._thread: Final = threading.Thread(target=self._run, name="ledger", daemon=True)
+        self.counters: Final = Counters()
+
+    def start(self) -> None:
+        """Begin to write."""
+        self._thread.start()
+
+    def add(self, record: Record) -> None:
+        """Take one record. Never blocks on the database, never raises."""
+        self.counters.added += 1
+        if len(self._waiting) < self._max_rows:
+            self._waiting.append(record)
+        else:
+            self._fold([record])
+
+    @property
+    def waiting(self) -> int:
+        """Rows not yet written."""
+        return len(self._waiting)
+
+    def flush(self) -> bool:
+        """Write all that waits now. False when the database cannot be written (nothing is lost by that)."""
+        with self._writing:
+            while self._waiting or self._gaps:
+                batch = [self._waiting.popleft() for _ in range(min(_BATCH, len(self._waiting)))]
+                if not self._write(batch):
+                    return False
+            return True
+
+    def close(self, *, seconds: float = 10.0) -> bool:
+        """Stop the writer and write all that waits, trying again for `seconds`. True when nothing is left unwritten."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        pause, waited = threading.Event(), 0.0
+        while not self.flush():
+            if waited >= seconds:
+                emit(Event.LEDGER_FAILED, rows=len(self._waiting))
+                return False
+            pause.wait(0.2)
+            waited += 0.2
+        return True
+
+    def _run(self) -> None:
+        while not self._stop.wait(self._flush_seconds):
+            self.flush()
+
+    def _write(self, batch: list[Record]) -> bool:
+        with self._gap_lock:
+            gaps, self._gaps = self._gaps, {}
+        try:
+            with self._db.write() as tx:
+                _insert(tx, batch, gaps)
+        except (sa.exc.SQLAlchemyError, KeeplessError) as error:
+            self.counters.failures += 1
+            failure(Event.LEDGER_FAILED, error, rows=len(batch))
+            self._keep(batch, gaps)
+            return False
+        self.counters.written += len(batch)
+        if gaps:
+            emit(Event.LEDGER_GAP, rows=len(gaps), requests=sum(sums[0] for sums in gaps.values()))
+        return True
+
+    def _keep(self, batch: list[Record], gaps: dict[_GapKey, list[int]]) -> None:
+        """Put back what could not be written: the newest rows that fit, sums for the rest."""
+        room = max(self._max_rows - len(self._waiting), 0)
+        old, young = (batch[:-room], batch[-room:]) if room else (batch, [])
+        self._waiting.extendleft(reversed(young))
+        with self._gap_lock:
+            for key, sums in gaps.items():
+                self._sum(key, sums)
+        self._fold(old)
+
+    def _fold(self, records: list[Record]) -> None:
+        self.counters.gapped += len(records)
+        with self._gap_lock:
+            for r in records:
+                key = (r.at_ms - r.at_ms % HOUR_MS, r.organization_id, r.model, r.status)
+                self._sum(key, [1, r.prompt_tokens, r.completion_tokens, r.cached_tokens])
+
+    def _sum(self, key: _GapKey, sums: list[int]) -> None:
+        hour, organization_id, _, status = key
+        for wider in (key, (hour, organization_id, None, status), (hour, None, None, status)):
+            if wider in self._gaps or len(self._gaps) < self._max_gaps:
+                break
+        present = self._gaps.setdefault(wider, [0, 0, 0, 0])
+        for at, value in enumerate(sums):
+            present[at] += value
+
+
+def _insert(tx: Connection, batch: list[Record], gaps: dict[_GapKey, list[int]]) -> None:
+    if batch:
+        insert_many(tx, usage, _ROW, [record.row() for record in batch])
+    if sketches := [r.sketch.row(str(r.request_id), r.at_ms) for r in batch if r.sketch is not None]:
+        insert_many(tx, usage_sketch, _SKETCH, sketches)
+    if gaps:
+        rows = [
+            (hour, _plain(organization_id), _plain(model), status, *sums)
+            for (hour, organization_id, model, status), sums in gaps.items()
+        ]
+        insert_many(tx, usage_gap, _GAP, rows)
+
+
+def _plain(text: str | None) -> str | None:
+    return None if text is None else str(text)

@@ -11,6 +11,7 @@ from typing import Final, Protocol
 __all__ = ["DAY_MS", "Clock", "GuardedClock", "SystemClock", "day_end_ms", "day_of", "rfc3339"]
 
 DAY_MS: Final = 86_400_000
+_STEADY: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 class Clock(Protocol):
@@ -31,8 +32,8 @@ class SystemClock:
         return time.time_ns() // 1_000_000
 
     def monotonic(self) -> float:
-        """See `Clock`."""
-        return time.monotonic()
+        """See `Clock`. Counts the time a suspended machine slept too, or a lease would outlive its second."""
+        return time.clock_gettime(_STEADY)
 
 
 class GuardedClock:

@@ -1,15 +1,17 @@
 """Who calls, as immutable values that the request path reads without any look-up.
 
-Holds: `Limits`, `OrganizationState`, `ProjectState`, `Principal`. They are built by the lease (from the database) and
-replaced as a whole when something changes; a request that holds one sees one consistent policy.
+Holds: `Limits`, `OrganizationState`, `ProjectState`, `Principal`, `AdminPrincipal`, `PolicyInForce`. They are built
+by the lease (from the database) and replaced as a whole when something changes; a request that holds one sees one
+consistent policy.
 """
 
 from dataclasses import dataclass
 
+from keepless.accounts.roles import Role
 from keepless.ids import Id
 from keepless.policy.controls import Controls, Effective
 
-__all__ = ["Limits", "OrganizationState", "Principal", "ProjectState"]
+__all__ = ["AdminPrincipal", "Limits", "OrganizationState", "PolicyInForce", "Principal", "ProjectState"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,3 +56,24 @@ class Principal:
     key_id: Id
     organization: OrganizationState
     project: ProjectState
+
+
+@dataclass(frozen=True, slots=True)
+class AdminPrincipal:
+    """Who administers: an admin key, an operator key (`organization_id` None) or a signed-in member.
+
+    Until `loosen_until_ms` (Unix ms) it may loosen data controls; None = it may not (DECISIONS 7).
+    """
+
+    id: Id
+    organization_id: Id | None
+    role: Role
+    loosen_until_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyInForce:
+    """What `policy.decide` needs of one project, from one reading: what is in force and under which epoch."""
+
+    effective: Effective
+    epoch: int

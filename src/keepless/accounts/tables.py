@@ -139,5 +139,9 @@ process = table(
     sa.Column("started_at", Instant, nullable=False),
     sa.Column("seen_at", Instant, nullable=False),
     sa.Column("acknowledged", sa.BigInteger, nullable=False),  # the generation this process acts under
+    sa.Column("host", sa.String(32), nullable=False),  # digest of boot and process-id namespace; "" = cannot be told
+    sa.Column("pid", sa.Integer, nullable=False),
+    sa.Column("born", sa.BigInteger, nullable=False),  # the kernel's start tick of that pid: ids are used again
+    sa.Column("condemned_at", Instant),  # given up for dead: it may not renew its lease under this id
     holds=Holds.CONTROL,
 )

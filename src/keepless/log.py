@@ -56,6 +56,7 @@ class Event(StrEnum):
     LOCATION_RED = "vault:location:red"
     LOG_FORK_REFUSED = "receipts:log:fork_refused"
     CLOCK_JUMPED = "clock:wall:jumped"
+    COMMAND_FAILED = "command:run:failed"
 
 
 class _Sink:

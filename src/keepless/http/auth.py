@@ -1,8 +1,8 @@
 """Who calls: from the Authorization header to a principal.
 
 Holds: `bearer` (the digest of the key that was sent) and `authenticate`. Leaves out: keys themselves (accounts.keys),
-what a principal may do. A key is looked up by its SHA-256 in the lease's snapshot: 256 random bits need no slow hash. It
-is never echoed, kept or logged.
+what a principal may do. A key is looked up by its SHA-256 in the lease's snapshot: 256 random bits need no slow hash.
+It is never echoed, kept or logged.
 """
 
 from hashlib import sha256

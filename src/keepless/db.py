@@ -20,13 +20,25 @@ from typing import Any, Final
 import psycopg
 import sqlalchemy as sa
 from sqlalchemy import event
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from keepless.errors import ConfigError
 from keepless.ids import ID_LENGTH, Id
 
-__all__ = ["Database", "EnumText", "Holds", "IdText", "Instant", "bounded", "insert_many", "metadata", "table"]
+__all__ = [
+    "Database",
+    "EnumText",
+    "Holds",
+    "IdText",
+    "Instant",
+    "bounded",
+    "insert_many",
+    "insert_or_ignore",
+    "metadata",
+    "table",
+]
 
 metadata: Final = sa.MetaData()
 Instant: Final = sa.BigInteger  # Unix milliseconds
@@ -118,6 +130,13 @@ def insert_many(tx: Connection, into: sa.Table, columns: Sequence[str], rows: Se
     except psycopg.Error as error:
         # The same family of errors as every other statement raises, and as silent about values.
         raise sa.exc.DBAPIError.instance(None, None, error, psycopg.Error, hide_parameters=True) from None
+
+
+def insert_or_ignore(tx: Connection, into: sa.Table, **values: Any) -> bool:
+    """Insert one row unless there is one with the same key; True when it was inserted."""
+    if tx.dialect.name == "sqlite":
+        return tx.execute(sqlite.insert(into).values(**values).on_conflict_do_nothing()).rowcount == 1
+    return tx.execute(postgresql.insert(into).values(**values).on_conflict_do_nothing()).rowcount == 1
 
 
 _PRAGMAS: Final = (

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from keepless.clock import Clock
-from keepless.db import Database, insert_many
+from keepless.db import Database, insert_many, insert_or_ignore
 from keepless.ids import Id, Prefix, mint
 from keepless.log import Event, emit
 from keepless.receipts import merkle
@@ -194,8 +194,7 @@ def _locked_head(tx: Connection) -> merkle.Frontier:
     row = tx.execute(query).one_or_none()
     if row is None:
         # The first entry ever: of two transactions that come here together, the second waits for the first's row.
-        first = sa.text("INSERT INTO log_head (id, size, frontier) VALUES (1, 0, :empty) ON CONFLICT DO NOTHING")
-        tx.execute(first, {"empty": b""})
+        insert_or_ignore(tx, log_head, id=1, size=0, frontier=b"")
         row = tx.execute(query).one()
     return merkle.Frontier(row.size, bytes(row.frontier))
 

@@ -1,0 +1,403 @@
+"""One connection: bytes in, requests to their handlers, answers out in the order of the requests.
+
+Holds: `Connection` (an asyncio protocol). Leaves out: the grammar (parser), the answer's framing (reply), the ASGI
+application (asgi), what connections share (serving), sockets and the periodic scan (server).
+
+The steps of a request: head -> limits -> `100 Continue` if asked -> body -> handler -> answer -> next request. One
+request is in work at a time; what a client sends ahead waits in a bounded buffer and then in its own kernel. Anything
+that is not exact HTTP is answered with one refusal, after which the connection is closed and nothing more is parsed.
+A client that closes its sending side while its request is in work counts as gone (as with nginx): there is no other
+sign by which a client that left can be told, and its generation must stop.
+"""
+
+import asyncio
+import re
+from typing import Final, cast
+
+from keepless import log
+from keepless.errors import Problem
+from keepless.gateway.asgi import Exchange, scope_of
+from keepless.gateway.parser import CHUNKED, ChunkedBody, Request, check_partial, parse_head
+from keepless.gateway.refusals import full, large_head, slow, too_large
+from keepless.gateway.reply import FastHandler, Reply
+from keepless.gateway.serving import Phase, Serving
+from keepless.http import problems
+from keepless.ids import Prefix, mint
+
+__all__ = ["Connection"]
+
+AHEAD_BYTES: Final = 65536  # pipelined bytes held while a request is in work
+WRITE_BYTES: Final = 65536  # unsent bytes held before a source is paused
+_LINGER_SECONDS: Final = 30.0  # how long a client is still read, into nothing, after a refusal
+_LINGER_IDLE_SECONDS: Final = 2.0  # the same when nothing comes any more
+_REFUSALS: Final = 256  # connections beyond the limit that are told so; further ones are cut
+_blank_lines: Final = re.compile(rb"(?:\r\n)*").match
+_BODY_RATE: Final = 1024  # bytes a second below which a body is a slow-loris attack
+
+
+class Connection(asyncio.Protocol):
+    """One client's connection: `phase` says what it waits for, `check` (called by the scan) how long that may take."""
+
+    __slots__ = (
+        "_ahead", "_chunks", "_exchange", "_handler", "_left", "_mark", "_moved", "_parts", "_pumping", "_reading",
+        "_received", "_reply", "_request", "_serving", "_since", "keep", "paused", "peer", "phase", "transport",
+    )  # fmt: skip
+
+    transport: asyncio.Transport
+
+    def __init__(self, serving: Serving) -> None:
+        self._serving = serving
+        self._ahead = b""  # received and not yet used: the beginning of a head, or requests sent ahead
+        self._request: Request | None = None  # whose body is on its way
+        self._handler: FastHandler | None = None  # of that request
+        self._parts: list[bytes] = []
+        self._left = 0
+        self._chunks: ChunkedBody | None = None
+        self._reply: Reply | None = None
+        self._exchange: Exchange | None = None  # set while the application is fed the body
+        self._pumping = False
+        self._reading = True
+        self._received = 0  # bytes of the present request
+        self._since = serving.now  # when the present phase began
+        self._moved = serving.now  # when the scan last saw progress, of which `_mark` is the measure
+        self._mark = -1
+        self.paused = False
+        self.keep = True
+        self.peer = ""
+        self.phase = Phase.IDLE
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin, or say that the server is full."""
+        serving = self._serving
+        serving.accepted += 1
+        self.transport = cast("asyncio.Transport", transport)
+        self.transport.set_write_buffer_limits(high=WRITE_BYTES)
+        client = transport.get_extra_info("peername")
+        if isinstance(client, tuple):
+            self.peer = str(client[0])
+        over = len(serving.connections) - serving.limits.connections
+        if over >= _REFUSALS:
+            self.transport.abort()
+            return
+        serving.connections.add(self)
+        serving.empty.clear()
+        if over >= 0:
+            self._refuse(full())
+        elif serving.draining:
+            self.transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell whoever answers that the client is gone, and forget what was received."""
+        serving = self._serving
+        serving.connections.discard(self)
+        if not serving.connections:
+            serving.empty.set()
+        self.phase = Phase.LINGER
+        self._ahead = b""
+        self._forget_body()
+        reply, self._reply = self._reply, None
+        if reply is not None:
+            reply.gone()
+
+    def eof_received(self) -> None:
+        """The client closed its side: what is in work is for nobody, what is written may still arrive."""
+        if self._reply is not None:
+            self.transport.abort()
+
+    def pause_writing(self) -> None:
+        """The client reads more slowly than we write."""
+        self.paused = True
+        self._moved = self._serving.now
+        if self._reply is not None and self._reply.on_pause is not None:
+            self._reply.on_pause()
+
+    def resume_writing(self) -> None:
+        """The client caught up."""
+        self.paused = False
+        if self._reply is None:
+            self._serving.loop.call_soon(self._resume)
+        elif self._reply.on_resume is not None:
+            self._reply.on_resume()
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes of the client."""
+        self._received += len(data)
+        if self.phase is Phase.LINGER:
+            return
+        if self._ahead:
+            data = self._ahead + data
+            self._ahead = b""
+        self._pump(data)
+
+    def date(self) -> bytes:
+        """See `Wire`."""
+        return self._serving.date
+
+    def replied(self) -> None:
+        """See `Wire`."""
+        self._reply = None
+        if self.phase is Phase.BODY or self.phase is Phase.LINGER:
+            self._linger()
+        elif not self.keep or self._serving.draining:
+            self._enter(Phase.LINGER)
+            self.transport.close()
+        else:
+            self._enter(Phase.IDLE)
+            if not self._pumping and (self._ahead or not self._reading):
+                # Not from within the handler that just answered: it may have something left to do.
+                self._serving.loop.call_soon(self._resume)
+
+    def lost(self) -> None:
+        """See `Wire`."""
+        self._reply = None
+        self.transport.abort()
+
+    def hold(self, held: bool) -> None:
+        """See `BodySource`."""
+        if self.phase is Phase.BODY:
+            self._read(on=not held)
+
+    def go_on(self) -> None:
+        """See `BodySource`."""
+        request = self._request
+        if request is not None and request.expects_continue and self._received <= request.bytes_in:
+            request.expects_continue = False
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def committed(self) -> None:
+        """See `BodySource`."""
+        if self.phase is Phase.BODY:
+            self.keep = False
+
+    def check(self, now: float) -> None:
+        """See `Served`. Called by the periodic scan."""
+        waited = now - self._since
+        unsent = self.transport.get_write_buffer_size() if self.paused or self.phase is Phase.LINGER else 0
+        if unsent:
+            if self._stuck(unsent, now, self._serving.limits.body_timeout):
+                self.transport.abort()
+        elif self.phase is Phase.LINGER:
+            if waited > _LINGER_SECONDS or self._stuck(self._received, now, _LINGER_IDLE_SECONDS):
+                self.transport.abort()
+        elif self.phase is Phase.IDLE:
+            if waited > self._serving.limits.keep_alive_timeout:
+                self.transport.close()
+        elif self._too_slow(waited, now):
+            self._refuse(slow())
+
+    def drain(self) -> None:
+        """See `Served`."""
+        if self.phase is Phase.IDLE:
+            self.transport.close()
+
+    def _pump(self, data: bytes) -> None:
+        """Use what was received, as far as can be."""
+        self._pumping = True
+        try:
+            while data:
+                if self.phase is Phase.BODY:
+                    data = self._take_body(data)
+                elif self.phase is Phase.LINGER:
+                    return
+                elif self.phase is Phase.BUSY or self.paused:
+                    self._ahead = data
+                    if len(data) > AHEAD_BYTES:
+                        self._read(on=False)
+                    return
+                else:
+                    data = self._take_head(data)
+        except Exception as error:
+            if not self._fault(error):
+                raise
+        finally:
+            self._pumping = False
+
+    def _fault(self, error: Exception) -> bool:
+        """Answer what went wrong while a request was taken in; True when that is all there is to do about it."""
+        if isinstance(error, MemoryError):
+            return False
+        if not isinstance(error, Problem):
+            log.failure(log.Event.SERVER_FAILED, error)
+        if self.phase is Phase.IDLE or self.phase is Phase.LINGER:
+            self.transport.close()  # a handler failed after its answer: nobody waits for another one
+        else:
+            self._refuse(error if isinstance(error, Problem) else problems.internal())
+        return True
+
+    def _resume(self) -> None:
+        """Go on with what was sent ahead."""
+        if self.phase is Phase.IDLE and not self.paused:
+            self._read(on=True)
+            data, self._ahead = self._ahead, b""
+            if data:
+                self._pump(data)
+
+    def _take_head(self, data: bytes) -> bytes:
+        """One head; what follows it."""
+        if self.phase is Phase.IDLE:
+            self.phase = Phase.HEAD
+            self._since = self._serving.now
+        if data[0] == 13:
+            # RFC 9112 section 2.2: empty lines before a request are tolerated (for as long as a head may take).
+            data = data[_blank_lines(data).end() :]
+            if not data:
+                return data
+        limit = self._serving.limits.header_bytes
+        end = data.find(b"\r\n\r\n") + 4
+        if end > limit or (end < 4 and len(data) > limit):
+            raise large_head(limit)
+        if end < 4:
+            check_partial(data)
+            self._ahead = data
+            return b""
+        request = parse_head(data if end == len(data) else data[:end])
+        request.peer = self.peer
+        request.bytes_in = end
+        return self._accept(request, data[end:])
+
+    def _accept(self, request: Request, rest: bytes) -> bytes:
+        """Begin a request whose head is complete; what follows the request."""
+        serving = self._serving
+        serving.requests += 1
+        self.keep = request.keep_alive and not serving.draining
+        handler = serving.fast.get(request.path) if request.method == b"POST" else None
+        limit = serving.upload_bytes if handler is None else serving.limits.body_bytes
+        length = request.length
+        if length > limit:
+            raise too_large(limit)
+        if handler is not None and 0 <= length <= len(rest):
+            self._serve_fast(handler, request, rest[:length])
+            return rest[length:]
+        self._enter(Phase.BODY if length else Phase.BUSY)
+        self._received = len(rest)
+        if length:
+            self._request = request
+            self._handler = handler
+            self._left = length
+            self._chunks = ChunkedBody(limit) if length == CHUNKED else None
+        if handler is None:
+            self._serve_app(request)
+        else:
+            self.go_on()
+        return rest
+
+    def _serve_fast(self, handler: FastHandler, request: Request, body: bytes) -> None:
+        request.body = body
+        request.bytes_in += self._received if request.length == CHUNKED else request.length
+        self.phase = Phase.BUSY
+        self._reply = reply = Reply(self, self._serving.loop, request)
+        handler.handle(request, reply)
+
+    def _serve_app(self, request: Request) -> None:
+        get = self.transport.get_extra_info
+        client, server = get("peername"), get("sockname")
+        scope = scope_of(
+            request,
+            client=client[:2] if isinstance(client, tuple) else None,
+            server=server[:2] if isinstance(server, tuple) else None,
+            tls=get("sslcontext") is not None,
+            state=self._serving.state,
+        )
+        self._reply = reply = Reply(self, self._serving.loop, request)
+        exchange = Exchange(self._serving.app, scope, reply, self)
+        if request.length:
+            self._exchange = exchange
+        else:
+            exchange.end()
+        exchange.begin()
+
+    def _take_body(self, data: bytes) -> bytes:
+        """What of a body has come; what follows the body."""
+        chunks = self._chunks
+        if chunks is not None:
+            pieces, done = chunks.feed(data), chunks.done
+            rest = chunks.rest
+        else:
+            pieces, rest = [data[: self._left]], data[self._left :]
+            self._left -= len(pieces[0])
+            done = not self._left
+        exchange = self._exchange
+        if exchange is None:
+            self._parts.extend(pieces)
+        else:
+            for piece in pieces:
+                exchange.feed(piece)
+        if not done:
+            return b""
+        request, handler, parts = self._request, self._handler, self._parts
+        self._received -= len(rest)
+        self._forget_body()
+        self.phase = Phase.BUSY
+        self._read(on=True)
+        if exchange is not None:
+            exchange.end()
+        elif request is not None and handler is not None:
+            self._serve_fast(handler, request, b"".join(parts))
+        return rest
+
+    def _refuse(self, problem: Problem) -> None:
+        """Answer with a refusal, parse nothing more and close; cut the connection when an answer has begun."""
+        serving = self._serving
+        serving.refused += 1
+        received = self._received + (0 if self._request is None else self._request.bytes_in)
+        self._forget_body()
+        self._ahead = b""
+        reply, self._reply = self._reply, None
+        if reply is not None:
+            reply.gone()
+        request_id = mint(Prefix.REQUEST)
+        if serving.on_refused is not None:
+            serving.on_refused(problem, request_id, received)
+        if reply is not None and reply.started:
+            self.transport.abort()
+            return
+        self.phase = Phase.LINGER
+        self.keep = False
+        Reply(self, serving.loop).full(*problems.render(problem, request_id))
+
+    def _linger(self) -> None:
+        """Close our side and go on reading for a while: a reset would destroy the answer before it is read."""
+        self._forget_body()
+        self._ahead = b""
+        self._enter(Phase.LINGER)
+        self._read(on=True)
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+
+    def _forget_body(self) -> None:
+        self._request = self._handler = self._chunks = self._exchange = None
+        self._parts = []
+
+    def _enter(self, phase: Phase) -> None:
+        self.phase = phase
+        self._since = self._moved = self._serving.now
+        self._received = 0
+        self._mark = -1
+
+    def _read(self, *, on: bool) -> None:
+        if on is not self._reading:
+            self._reading = on
+            if on:
+                self.transport.resume_reading()
+            else:
+                self.transport.pause_reading()
+
+    def _too_slow(self, waited: float, now: float) -> bool:
+        """Whether the head or body of a request takes too long to arrive."""
+        limits = self._serving.limits
+        if self.phase is Phase.HEAD:
+            return waited > limits.header_timeout
+        if self.phase is not Phase.BODY:
+            return False
+        if not self._reading:
+            self._since = self._moved = now  # it is we who hold the client back
+            return False
+        timeout = limits.body_timeout
+        return self._stuck(self._received, now, timeout) or waited > timeout + self._received / _BODY_RATE
+
+    def _stuck(self, measure: int, now: float, seconds: float) -> bool:
+        """Whether a measure of progress has not changed for so long."""
+        if measure != self._mark:
+            self._mark = measure
+            self._moved = now
+        return now - self._moved > seconds

@@ -1,0 +1,175 @@
+"""What a handler answers with: bytes onto the connection, in the framing the client understands.
+
+Holds: `Reply` (callback style: no task, no await) and `FastHandler`, what the server hands a complete request to.
+Leaves out: the connection, which says when the other end is slow or gone, and who writes which header.
+
+Everything that a handler writes within one turn of the event loop leaves as one chunk in one write: relaying a burst
+of stream events costs one system call, not one each. The answer is committed by the first of `full` and
+`stream_start`; after that only `data`, `finish` and `abort` mean something, and after the client left nothing does.
+"""
+
+import asyncio
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Final, Protocol
+
+from keepless.gateway.parser import Request
+
+__all__ = ["FastHandler", "Reply", "Wire", "status_line"]
+
+_LINES: Final = {status.value: b"HTTP/1.1 %d %b\r\n" % (status, status.phrase.encode()) for status in HTTPStatus}
+_SPLIT_BYTES: Final = 65536  # a larger body is not copied behind its head
+
+
+class FastHandler(Protocol):
+    """Answers requests on the event loop's thread, without a task for each."""
+
+    def handle(self, request: Request, reply: "Reply") -> None:
+        """Take a complete request; answer now or later through `reply`."""
+
+
+class Wire(Protocol):
+    """What a reply needs of its connection."""
+
+    transport: asyncio.WriteTransport
+    paused: bool  # the client reads more slowly than we write
+    keep: bool  # the connection can be used for another request after this one
+
+    def date(self) -> bytes:
+        """The Date field as a line."""
+
+    def replied(self) -> None:
+        """The answer is written to its end."""
+
+    def lost(self) -> None:
+        """Cut the connection."""
+
+
+class Reply:
+    """The answer to one request. Headers are encoded lines, each with its CRLF, without length, date and connection.
+
+    `on_disconnect` is called once if the client leaves before the end; `on_pause` and `on_resume` tell a source to
+    stop and go on while a slow client catches up. All are called on the event loop's thread.
+    """
+
+    __slots__ = (
+        "_chunked", "_loop", "_pending", "_scheduled", "_wire", "bodiless", "closed", "http_minor", "on_disconnect",
+        "on_pause", "on_resume", "started",
+    )  # fmt: skip
+
+    def __init__(self, wire: Wire, loop: asyncio.AbstractEventLoop, request: Request | None = None) -> None:
+        self._wire = wire
+        self._loop = loop
+        # No body follows: HEAD, 204, 304.
+        self.bodiless = request is not None and request.method == b"HEAD"
+        self._chunked = False
+        self._pending: list[bytes] = []
+        self._scheduled = False
+        self.http_minor = 1 if request is None else request.http_minor
+        self.started = False
+        self.closed = False  # finished, aborted or the client left
+        self.on_disconnect: Callable[[], None] | None = None
+        self.on_pause: Callable[[], None] | None = None
+        self.on_resume: Callable[[], None] | None = None
+
+    @property
+    def paused(self) -> bool:
+        """Whether the client reads more slowly than we write."""
+        return self._wire.paused
+
+    def full(self, status: int, headers: bytes, body: bytes) -> None:
+        """The whole answer at once, with Content-Length."""
+        if self.closed:
+            return
+        self.started = True
+        wire = self._wire
+        close = b"" if wire.keep else b"connection: close\r\n"
+        if status in (204, 304):
+            head = b"%b%b%b%b\r\n" % (status_line(status), wire.date(), close, headers)
+            body = b""
+        else:
+            head = b"%b%b%b%bcontent-length: %d\r\n\r\n" % (status_line(status), wire.date(), close, headers, len(body))
+        if self.bodiless:
+            body = b""
+        if len(body) > _SPLIT_BYTES:
+            wire.transport.write(head)
+            wire.transport.write(body)
+        else:
+            wire.transport.write(head + body)
+        self.closed = True
+        wire.replied()
+
+    def stream_start(self, status: int, headers: bytes, length: int | None = None) -> None:
+        """Begin an answer in pieces: chunked, or exactly `length` bytes when that is known."""
+        if self.closed:
+            return
+        self.started = True
+        wire = self._wire
+        framing = b""
+        if status in (204, 304):
+            self.bodiless = True
+        elif length is not None:
+            framing = b"content-length: %d\r\n" % length
+        elif self.http_minor == 0:
+            wire.keep = False  # the end of the connection is the end of the body
+        else:
+            self._chunked = not self.bodiless
+            framing = b"transfer-encoding: chunked\r\n"
+        close = b"" if wire.keep else b"connection: close\r\n"
+        wire.transport.write(b"%b%b%b%b%b\r\n" % (status_line(status), wire.date(), close, headers, framing))
+
+    def data(self, data: bytes) -> None:
+        """The next piece of the body. What arrives within one turn of the loop leaves together."""
+        if self.closed or self.bodiless or not data:
+            return
+        self._pending.append(data)
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._flush)
+
+    def finish(self) -> None:
+        """The answer is complete."""
+        if self.closed:
+            return
+        last = self._body()
+        if self._chunked:
+            last += b"0\r\n\r\n"
+        if last:
+            self._wire.transport.write(last)
+        self.closed = True
+        self._wire.replied()
+
+    def abort(self) -> None:
+        """Cut the connection, so that the client sees that the answer is incomplete."""
+        if self.closed:
+            return
+        self.closed = True
+        self._pending.clear()
+        self._wire.lost()
+
+    def gone(self) -> None:
+        """The connection is lost: called by it."""
+        if self.closed:
+            return
+        self.closed = True
+        self._pending.clear()
+        if self.on_disconnect is not None:
+            self.on_disconnect()
+
+    def _flush(self) -> None:
+        self._scheduled = False
+        if not self.closed and self._pending:
+            self._wire.transport.write(self._body())
+
+    def _body(self) -> bytes:
+        pending = self._pending
+        if not pending:
+            return b""
+        body = pending[0] if len(pending) == 1 else b"".join(pending)
+        pending.clear()
+        return b"%x\r\n%b\r\n" % (len(body), body) if self._chunked else body
+
+
+def status_line(status: int) -> bytes:
+    """`HTTP/1.1 200 OK` and its CRLF."""
+    return _LINES.get(status) or b"HTTP/1.1 %d \r\n" % status

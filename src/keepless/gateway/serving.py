@@ -1,0 +1,73 @@
+"""What the connections of one server share.
+
+Holds: `Serving` (limits, handlers, counters, the coarse clock), `Phase` and `Served`, what the server asks of each
+connection. Leaves out: what a connection does (connection) and who moves the clock (server).
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from enum import IntEnum
+from typing import Protocol
+
+from starlette.types import ASGIApp
+
+from keepless.config import Limits
+from keepless.errors import Problem
+from keepless.gateway.reply import FastHandler
+from keepless.ids import Id
+
+__all__ = ["OnRefused", "Phase", "Served", "Serving"]
+
+OnRefused = Callable[[Problem, Id, int], None]  # the problem, the request id told to the client, bytes received
+
+
+class Served(Protocol):
+    """What the server asks of a connection."""
+
+    transport: asyncio.Transport
+
+    def check(self, now: float) -> None:
+        """End what takes too long. `now` in seconds of the loop's clock."""
+
+    def drain(self) -> None:
+        """Close if nothing is in work; otherwise the answer in work is the last one."""
+
+
+class Phase(IntEnum):
+    """What the connection waits for."""
+
+    IDLE = 0  # a request
+    HEAD = 1  # the rest of a head
+    BODY = 2  # the rest of a body
+    BUSY = 3  # the answer
+    LINGER = 4  # the other end to close, after ours was
+
+
+class Serving:
+    """What the connections of one server share."""
+
+    def __init__(
+        self,
+        fast: Mapping[bytes, FastHandler],
+        app: ASGIApp,
+        limits: Limits,
+        *,
+        upload_bytes: int | None = None,
+        on_refused: OnRefused | None = None,
+        state: Mapping[str, object] | None = None,
+    ) -> None:
+        self.fast = dict(fast)
+        self.app = app
+        self.limits = limits
+        self.upload_bytes = upload_bytes or limits.body_bytes  # for what is not a fast path
+        self.on_refused = on_refused
+        self.state = state
+        self.loop = asyncio.get_running_loop()
+        self.connections: set[Served] = set()
+        self.empty = asyncio.Event()
+        self.draining = False
+        self.now = self.loop.time()  # seconds; moved by the periodic scan, exact enough for time-outs
+        self.date = b""
+        self.accepted = 0
+        self.requests = 0
+        self.refused = 0

@@ -24,8 +24,7 @@ from keepless.vault.states import KekKind, KekState, TombstoneState
 from keepless.vault.tables import intent, kek, kept, kept_total, tombstone
 
 __all__ = [
-    "active_day_kek",
-    "active_hold_kek",
+    "active_kek",
     "add_intent",
     "add_kek",
     "add_kept",
@@ -85,24 +84,13 @@ def unlisted_blobs(tx: Connection, blobs: Sequence[Id]) -> list[Id]:
 # --- KEKs ------------------------------------------------------------------------------------------------------------
 
 
-def active_day_kek(tx: Connection, location: Id, expiry_day: int) -> Id | None:
-    """The KEK that wraps what expires on a day in a location."""
+def active_kek(tx: Connection, wanted: KekRow) -> Id | None:
+    """The active KEK of the same kind, location, day and hold. An object's own KEK is never shared: always None."""
+    if wanted.kind is KekKind.OBJECT:
+        return None
+    own = kek.c.expiry_day == wanted.expiry_day if wanted.kind is KekKind.DAY else kek.c.hold_id == wanted.hold_id
     query = sa.select(kek.c.id).where(
-        kek.c.location == location,
-        kek.c.expiry_day == expiry_day,
-        kek.c.state == KekState.ACTIVE,
-        kek.c.kind == KekKind.DAY,
-    )
-    return tx.execute(query).scalar()
-
-
-def active_hold_kek(tx: Connection, location: Id, hold_id: Id) -> Id | None:
-    """The KEK that wraps what a hold keeps in a location."""
-    query = sa.select(kek.c.id).where(
-        kek.c.location == location,
-        kek.c.hold_id == hold_id,
-        kek.c.state == KekState.ACTIVE,
-        kek.c.kind == KekKind.HOLD,
+        kek.c.location == wanted.location, own, kek.c.state == KekState.ACTIVE, kek.c.kind == wanted.kind
     )
     return tx.execute(query).scalar()
 

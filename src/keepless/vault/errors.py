@@ -1,5 +1,10 @@
 """What can go wrong at the door. Every text is fixed: nothing of a store's, a database's or a customer's is in it."""
 
+import contextlib
+from collections.abc import Iterator
+
+import sqlalchemy as sa
+
 from keepless.errors import KeeplessError
 from keepless.policy.decision import DiscardReason
 
@@ -11,6 +16,7 @@ __all__ = [
     "PutRefusedError",
     "StaleEpochError",
     "StoreFailedError",
+    "store_failures",
 ]
 
 
@@ -48,3 +54,12 @@ class KeyMissingError(KeeplessError):
 
 class NotOpenedError(KeeplessError):
     """The object is there but does not open: its bytes, its row or its key were changed."""
+
+
+@contextlib.contextmanager
+def store_failures() -> Iterator[None]:
+    """A database that fails is a store that failed; its text stays inside."""
+    try:
+        yield
+    except sa.exc.SQLAlchemyError:
+        raise StoreFailedError("the database could not do its work") from None

@@ -34,8 +34,9 @@ _FEATURE_COLUMNS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class InForce:
-    """The policy that an object is read under."""
+    """The policy that an object is read under. `alive`: its organization is not deleted."""
 
+    alive: bool
     effective: Effective
     days: int | None
     ratchets: tuple[Ratchet, ...]
@@ -76,7 +77,7 @@ def in_force(tx: Connection, organization_id: Id, project_id: Id, data_class: Da
             )
         )
     }
-    ratchets = tx.execute(
+    shorter = tx.execute(
         sa.select(accounts.ratchet.c.created_before, accounts.ratchet.c.days).where(
             accounts.ratchet.c.organization_id == organization_id,
             accounts.ratchet.c.project_id.in_(("", project_id)),
@@ -84,7 +85,8 @@ def in_force(tx: Connection, organization_id: Id, project_id: Id, data_class: Da
         )
     )
     folded = effective(_controls(top, data_class, days.get("")), _controls(own, data_class, days.get(project_id)))
-    return InForce(folded, folded.days[data_class], tuple(Ratchet(row.created_before, row.days) for row in ratchets))
+    ratchets = tuple(Ratchet(row.created_before, row.days) for row in shorter)
+    return InForce(top["deleted_at"] is None, folded, folded.days[data_class], ratchets)
 
 
 def _controls(values: Mapping[Any, Any], data_class: DataClass, days: int | None) -> Controls:

@@ -25,8 +25,9 @@ import msgspec
 from keepless.errors import ConfigError
 from keepless.ids import Id, Prefix, parse
 from keepless.vault.errors import KeyMissingError, StoreFailedError
+from keepless.vault.rows import KekFile
 
-__all__ = ["FileKeyring", "KeyFile", "open_keyring"]
+__all__ = ["FileKeyring", "open_keyring"]
 
 _KEY_BYTES: Final = 32
 _LOG_KEY: Final = "log.key"
@@ -40,13 +41,6 @@ _TAG: Final = b"Signature: 8a477f597d28d172789f06886806bc55\n# Keys: a backup of
 class _Head(msgspec.Struct):
     size: int
     root: str
-
-
-class KeyFile(msgspec.Struct, frozen=True):
-    """One KEK in the keyring and when its file was made (Unix ms, by the file system)."""
-
-    kek_id: Id
-    created_at: int
 
 
 class FileKeyring:
@@ -138,14 +132,14 @@ class FileKeyring:
         _fsync_folder(self._folder)
         return True
 
-    def kek_files(self) -> Iterator[KeyFile]:
+    def kek_files(self) -> Iterator[KekFile]:
         """Every KEK there is a file for."""
         with os.scandir(self._folder) as entries:
             for entry in entries:
                 kek_id = parse(entry.name.removesuffix(".key"), Prefix.KEK)
                 if kek_id is not None and entry.name.endswith(".key"):
                     with contextlib.suppress(FileNotFoundError):  # destroyed since the folder was read
-                        yield KeyFile(kek_id, entry.stat(follow_symlinks=False).st_mtime_ns // 1_000_000)
+                        yield KekFile(kek_id, entry.stat(follow_symlinks=False).st_mtime_ns // 1_000_000)
 
     def log_key(self) -> bytes:
         """The private Ed25519 key of the log (32 bytes). Raises `ConfigError`."""

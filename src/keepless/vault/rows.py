@@ -1,4 +1,7 @@
-"""Rows of the catalogue as values. The names are the columns' own, but for `size`, which is the column `bytes`."""
+"""Rows of the catalogue and findings in the stores, as values.
+
+Fields of rows are named as their columns, but for `size`, which is the column `bytes`. Instants are Unix ms.
+"""
 
 from dataclasses import dataclass
 
@@ -7,7 +10,7 @@ from keepless.policy.data_class import DataClass
 from keepless.policy.decision import Reason
 from keepless.vault.states import Cause, KekKind, KekState
 
-__all__ = ["KekRow", "Kept", "Shredded"]
+__all__ = ["KekFile", "KekRow", "Kept", "Leftover", "Shredded"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,3 +63,20 @@ class KekRow:
     expiry_day: int | None
     hold_id: Id | None
     state: KekState
+
+
+@dataclass(frozen=True, slots=True)
+class KekFile:
+    """One KEK in the keyring and when its file was made."""
+
+    kek_id: Id
+    created_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Leftover:
+    """What a killed put left hidden in a store: a staging file (`upload` ""), or an unfinished upload."""
+
+    key: str
+    upload: str
+    at: int

@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 
-__all__ = ["Cause", "KekKind", "KekState", "PurgeState", "TombstoneState"]
+__all__ = ["Cause", "KekKind", "KekState", "PurgeState", "Step", "TombstoneState"]
 
 
 class KekKind(StrEnum):
@@ -45,3 +45,15 @@ class PurgeState(StrEnum):
     RUNNING = "running"
     PARTIAL = "partial"
     DONE = "done"
+
+
+class Step(StrEnum):
+    """Where the door has come to; tests stop it there, as a crash would."""
+
+    INTENT = "intent"
+    KEK_FILE = "kek_file"
+    KEK_ROW = "kek_row"
+    BLOB = "blob"
+    COMMIT = "commit"
+    KEK_RETIRING = "kek_retiring"
+    KEK_GONE = "kek_gone"

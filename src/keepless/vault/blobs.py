@@ -1,0 +1,290 @@
+"""The blob drivers: ciphertext under opaque keys, in a folder, in memory, or in a bucket (S3, GCS), through obstore.
+
+Holds: `BlobStore`, the one Protocol; its drivers; `open_blobs` by URL. Leaves out: encryption (envelope), which blob
+belongs to what (catalogue), whether the location may be written to (locations).
+
+put returns when the bytes are durable (the folder driver fsyncs file and folder itself; obstore's never does).
+delete returns the blobs that the store acknowledged to be absent, whether or not they were there before.
+A killed put can leave parts that no listing shows: `<key>#<n>` beside the key in a folder, an unfinished multipart
+upload in a bucket; `leftovers` finds them and `drop` destroys them. Like every blob they are ciphertext.
+
+Keys are `<first two letters>/<blob id>`: random, so a folder of that name tells nothing and may stay when it is empty.
+"""
+
+import os
+import re
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final, Protocol
+from urllib.parse import unquote, urlsplit
+
+import obstore
+from obstore.exceptions import BaseError, NotFoundError
+from obstore.store import GCSStore, LocalStore, MemoryStore, ObjectStore, S3Store
+
+from keepless.errors import ConfigError
+from keepless.ids import Id, Prefix, parse
+from keepless.vault.bucket_api import BucketApi, BucketError, GcsApi, S3Api
+from keepless.vault.errors import StoreFailedError
+from keepless.vault.rows import Leftover
+
+__all__ = ["BlobMissingError", "BlobStore", "BucketBlobs", "FileBlobs", "MemoryBlobs", "open_blobs"]
+
+_STAGED: Final = re.compile(r"blob_[a-z2-7]{24}#\d+\Z")
+_BATCH: Final = 1000
+_FAILURES: Final = (BaseError, OSError, BucketError)
+
+
+class BlobMissingError(StoreFailedError):
+    """The store has no such blob."""
+
+
+class BlobStore(Protocol):
+    """One location of ciphertext. Every method blocks and may raise `StoreFailedError`."""
+
+    @property
+    def name(self) -> Id:
+        """The location's name in the catalogue."""
+
+    def put(self, blob: Id, pieces: Sequence[bytes]) -> None:
+        """Store one blob; durable when this returns."""
+
+    def get(self, blob: Id) -> bytes:
+        """All bytes of a blob. Raises `BlobMissingError`."""
+
+    def delete(self, blobs: Sequence[Id]) -> list[Id]:
+        """Delete blobs; returns those now acknowledged absent."""
+
+    def listed(self, older_than_ms: int) -> Iterator[Id]:
+        """Every blob that the store shows and that is older than an instant."""
+
+    def leftovers(self, older_than_ms: int) -> list[Leftover]:
+        """Hidden leftovers older than an instant."""
+
+    def drop(self, leftover: Leftover) -> None:
+        """Destroy one leftover; gone already is as good."""
+
+
+def _key(blob: Id) -> str:
+    return f"{blob[len(Prefix.BLOB) :][:2]}/{blob}"
+
+
+def _blob(key: str) -> Id | None:
+    blob = parse(key.rpartition("/")[2], Prefix.BLOB)
+    return blob if blob is not None and key == _key(blob) else None
+
+
+class _Blobs:
+    """What all drivers share."""
+
+    def __init__(self, name: str, store: ObjectStore) -> None:
+        self.name: Final = Id(name)
+        self._store = store
+
+    def put(self, blob: Id, pieces: Sequence[bytes]) -> None:
+        """See `BlobStore`."""
+        try:
+            obstore.put(self._store, _key(blob), iter(pieces))
+        except _FAILURES:
+            raise StoreFailedError("the store did not take the blob") from None
+
+    def get(self, blob: Id) -> bytes:
+        """See `BlobStore`."""
+        try:
+            return obstore.get(self._store, _key(blob)).bytes().to_bytes()
+        except (NotFoundError, FileNotFoundError):
+            raise BlobMissingError("the store has no such blob") from None
+        except _FAILURES:
+            raise StoreFailedError("the store did not give the blob") from None
+
+    def delete(self, blobs: Sequence[Id]) -> list[Id]:
+        """See `BlobStore`."""
+        gone: list[Id] = []
+        for start in range(0, len(blobs), _BATCH):
+            some = blobs[start : start + _BATCH]
+            try:
+                obstore.delete(self._store, [_key(blob) for blob in some])
+                gone += some
+            except _FAILURES:  # one of them was absent or failed: ask one by one which
+                gone += [blob for blob in some if self._delete_one(blob)]
+        return gone
+
+    def _delete_one(self, blob: Id) -> bool:
+        try:
+            obstore.delete(self._store, _key(blob))
+        except (NotFoundError, FileNotFoundError):
+            return True
+        except _FAILURES:
+            return False
+        return True
+
+    def _objects(self) -> Iterator[tuple[str, datetime]]:
+        try:
+            for page in obstore.list(self._store, chunk_size=_BATCH):
+                for found in page:
+                    yield found["path"], found["last_modified"]
+        except _FAILURES:
+            raise StoreFailedError("the store cannot be listed") from None
+
+    def listed(self, older_than_ms: int) -> Iterator[Id]:
+        """See `BlobStore`."""
+        for key, modified in self._objects():
+            blob = _blob(key)
+            if blob is not None and modified.timestamp() * 1000 < older_than_ms:
+                yield blob
+
+
+class MemoryBlobs(_Blobs):
+    """Memory: for tests and for throw-away deployments; everything is gone with the process."""
+
+    def __init__(self) -> None:
+        super().__init__("memory", MemoryStore())
+
+    def leftovers(self, older_than_ms: int) -> list[Leftover]:
+        """Memory has none."""
+        return []
+
+    def drop(self, leftover: Leftover) -> None:
+        """Memory has none."""
+
+
+class FileBlobs(_Blobs):
+    """A folder (0700). Its name in the catalogue is `local`."""
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            folder.chmod(0o700)
+        except OSError:
+            raise ConfigError("blobs_url: the folder cannot be written") from None
+        super().__init__("local", LocalStore(folder))
+        self._folder = folder
+        self._durable: set[str] = set()  # shards whose own entry in the folder is known to be durable
+        self._lock = threading.Lock()
+
+    def put(self, blob: Id, pieces: Sequence[bytes]) -> None:
+        """See `BlobStore`."""
+        super().put(blob, pieces)
+        path = self._folder / _key(blob)
+        try:
+            _fsync(path)
+            _fsync(path.parent)
+            with self._lock:
+                if path.parent.name not in self._durable:
+                    _fsync(self._folder)
+                    self._durable.add(path.parent.name)
+        except OSError:
+            raise StoreFailedError("the store did not take the blob") from None
+
+    def delete(self, blobs: Sequence[Id]) -> list[Id]:
+        """See `BlobStore`."""
+        gone = super().delete(blobs)
+        try:
+            for shard in sorted({_key(blob)[:2] for blob in gone}):
+                if (self._folder / shard).exists():
+                    _fsync(self._folder / shard)
+        except OSError:
+            return []
+        return gone
+
+    def leftovers(self, older_than_ms: int) -> list[Leftover]:
+        """See `BlobStore`."""
+        found = []
+        try:
+            for shard in os.scandir(self._folder):
+                if not shard.is_dir(follow_symlinks=False):
+                    continue
+                for entry in os.scandir(shard):
+                    at = entry.stat(follow_symlinks=False).st_mtime_ns // 1_000_000
+                    if _STAGED.match(entry.name) and at < older_than_ms:
+                        found.append(Leftover(f"{shard.name}/{entry.name}", "", at))
+        except OSError:
+            raise StoreFailedError("the store cannot be listed") from None
+        return found
+
+    def drop(self, leftover: Leftover) -> None:
+        """See `BlobStore`."""
+        shard, _, name = leftover.key.partition("/")
+        if leftover.upload or not _STAGED.match(name) or len(shard) != 2:
+            raise ValueError("not a leftover of a folder")
+        path = self._folder / shard / name
+        try:
+            path.unlink(missing_ok=True)
+            _fsync(path.parent)
+        except OSError:
+            raise StoreFailedError("the store did not delete the leftover") from None
+
+
+class BucketBlobs(_Blobs):
+    """A bucket on S3 or GCS; `api` makes the plain calls that obstore does not have."""
+
+    def __init__(self, store: ObjectStore, api: BucketApi) -> None:
+        super().__init__(api.name, store)
+        self.api: Final = api
+
+    def leftovers(self, older_than_ms: int) -> list[Leftover]:
+        """See `BlobStore`."""
+        try:
+            uploads = self.api.uploads()
+        except _FAILURES:
+            raise StoreFailedError("the store cannot be listed") from None
+        return [Leftover(u.key, u.upload, u.at) for u in uploads if u.at < older_than_ms and _blob(u.key)]
+
+    def drop(self, leftover: Leftover) -> None:
+        """See `BlobStore`."""
+        try:
+            self.api.abort(leftover.key, leftover.upload)
+        except _FAILURES:
+            raise StoreFailedError("the store did not delete the leftover") from None
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def open_blobs(url: str, environ: Mapping[str, str]) -> BlobStore:
+    """The driver of a URL; buckets take their credentials from the environment as their own tools do.
+
+    Raises `ConfigError`.
+    """
+    parts = urlsplit(url)
+    if parts.scheme == "file" and not parts.netloc and parts.path.startswith("/"):
+        return FileBlobs(Path(unquote(parts.path)))
+    if parts.scheme == "memory":
+        return MemoryBlobs()
+    if parts.scheme in {"s3", "gs"} and parts.netloc and parts.path in {"", "/"} and not parts.query:
+        return _open_s3(parts.netloc, environ) if parts.scheme == "s3" else _open_gs(parts.netloc, environ)
+    raise ConfigError("blobs_url: file:///FOLDER, s3://BUCKET or gs://BUCKET")
+
+
+def _open_s3(bucket: str, environ: Mapping[str, str]) -> BucketBlobs:
+    api = S3Api.from_environment(bucket, environ)
+    session: Any = {"token": api.credentials.token} if api.credentials.token else {}
+    store = S3Store(
+        bucket,
+        config=session,
+        endpoint=api.endpoint,
+        region=api.region,
+        access_key_id=api.credentials.access_key,
+        secret_access_key=api.credentials.secret_key,
+        virtual_hosted_style_request=False,
+        client_options={"allow_http": api.endpoint.startswith("http://")},
+    )
+    return BucketBlobs(store, api)
+
+
+def _open_gs(bucket: str, environ: Mapping[str, str]) -> BucketBlobs:
+    api = GcsApi.from_environment(bucket, environ)
+    store = GCSStore(
+        bucket,
+        base_url=api.endpoint,
+        credential_provider=api.credential,
+        client_options={"allow_http": api.endpoint.startswith("http://")},
+    )
+    return BucketBlobs(store, api)

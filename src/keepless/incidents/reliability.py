@@ -16,7 +16,7 @@ from keepless.policy.data_class import DataClass
 from keepless.policy.decision import Discard, Reason, Trigger
 from keepless.vault.rows import Kept
 
-__all__ = ["CAPTURES_AN_HOUR", "Reliability"]
+__all__ = ["CAPTURES_AN_HOUR", "Incident", "Kept", "Reliability"]
 
 CAPTURES_AN_HOUR: Final = 5
 _HOUR_MS: Final = 3_600_000

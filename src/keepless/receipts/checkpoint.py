@@ -1,13 +1,8 @@
 """Checkpoints: the signed state of the log, as C2SP tlog-checkpoint in a C2SP signed note with one Ed25519 signature.
 
-Holds: `Signer` and `HeadStore` (Protocols; the vault's keyring implements both), key text, signing and reading of
-notes, and `Checkpointer`, which refuses to sign a tree that does not continue the last one it signed (DECISIONS
-14). Leaves out: hashing (merkle), SQL (log), witnesses' cosignatures (a receipt of this version has exactly one
-signature).
-
-Order of signing, under the head store's lock: read the last signed head -> read the tree from the database -> show
-that it continues that head -> persist the new head (fsync; the commit point) -> sign. A signature never exists for
-a head that is not remembered, so a database restored from a backup cannot make the log fork.
+Holds: `Signer` and `HeadStore` (Protocols; the vault's keyring has what both need), key text, signing and reading of
+notes. Leaves out: when a head may be signed (`Log.signed_head`), hashing (merkle), witnesses' cosignatures (a receipt
+of this version has exactly one signature).
 """
 
 import base64
@@ -112,6 +107,9 @@ class VerifierKey:
         """The one-line text that `parse` reads, without a newline."""
         encoded = encode_base64(_ED25519 + self.public_key)
         return f"{self.name}+{key_id(self.name, self.public_key).hex()}+{encoded}"
+
+    def __str__(self) -> str:
+        return self.text()
 
     @classmethod
     def parse(cls, text: str) -> "VerifierKey":

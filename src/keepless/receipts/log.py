@@ -8,6 +8,10 @@ Append is the LAST step of the caller's transaction: it takes the lock on the he
 that entries are numbered in the order in which their causes were committed and nobody waits for a lock while
 holding this one. Commit point: the caller's commit. A checkpoint is signed only over what is committed (it reads in
 its own transaction).
+
+Signing, under the head store's lock: read the last signed head -> read the tree in a transaction -> show that it
+continues that head (DECISIONS 14) -> remember the new head, durably (commit point) -> sign. A signature never exists
+for a head that is not remembered, so a database restored from a backup cannot make the log fork.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

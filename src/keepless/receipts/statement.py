@@ -258,4 +258,4 @@ def key_destroyed(
         Fact.LOCATION: location,
         Fact.EXPIRY_DAY: expiry_day,
     }
-    return Entry(EntryKind.KEY_DESTROYED, at_ms, facts=facts)
+    return Entry(EntryKind.KEY_DESTROYED, at_ms, object_id=kek_id, facts=facts)

@@ -1,0 +1,90 @@
+"""What is asked, and who is told: the values and the Protocol between a gateway and the way of a request.
+
+Holds: `Ask` (a validated request on its way), `Speaker` (its client, in the client's wire format), `Tokens`, `Ending`,
+`MalformedError`. Leaves out: engines (backend), what happens (pipeline).
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final, NamedTuple, Protocol
+
+from keepless.accounts.principal import Principal
+from keepless.content import Content
+from keepless.errors import KeeplessError, Problem
+from keepless.ids import Id
+from keepless.inference.router import Route
+from keepless.policy.controls import RequestControls
+from keepless.usage.record import Endpoint, Phase, Sketch
+
+__all__ = ["NO_TOKENS", "Ask", "Ending", "MalformedError", "Speaker", "Tokens"]
+
+
+class Tokens(NamedTuple):
+    """What an answer cost."""
+
+    prompt: int
+    completion: int
+    cached: int
+
+
+NO_TOKENS: Final = Tokens(0, 0, 0)
+
+
+class Ending(Enum):
+    """How a stream ended."""
+
+    COMPLETE = "complete"
+    CUT = "cut"  # without its last event
+    FAILED = "failed"  # the engine said so within the stream
+
+
+class MalformedError(KeeplessError):
+    """The bytes are no answer."""
+
+
+@dataclass(slots=True)
+class Ask:
+    """A validated request. `began` is `time.perf_counter_ns()` at its arrival; `path` is the engine's."""
+
+    request_id: Id
+    endpoint: Endpoint
+    principal: Principal
+    route: Route
+    path: str
+    body: Content  # for the engine
+    received: Content  # as it came
+    stream: bool
+    controls: RequestControls
+    bytes_in: int
+    began: int
+
+
+class Speaker(Protocol):
+    """The client's side of one request, in its wire format. After the client left, nothing that is said is heard."""
+
+    bytes_out: int
+    tokens: Tokens
+
+    def stream(self, data: bytes, retention: bytes) -> bool:
+        """Send what is whole of a stream; True once the answer has begun. Raises `MalformedError`."""
+
+    def stream_ended(self) -> Ending:
+        """Judge the end of a stream; sets `tokens`."""
+
+    def close(self, kept: bytes | None) -> None:
+        """End a stream; `kept` is what the retention header could not know yet."""
+
+    def read(self, body: bytes) -> None:
+        """Read a whole answer; sets `tokens`. Raises `MalformedError`."""
+
+    def answer(self, status: int, body: bytes, retention: bytes) -> None:
+        """Send a whole answer, or an engine's refusal (4xx)."""
+
+    def fail(self, problem: Problem, retention: bytes, kept: bytes | None) -> None:
+        """Send an error: as the answer, or as the last event of a stream that has begun (`kept` as in `close`)."""
+
+    def sketch(self, phase: Phase, upstream_status: int, answered_bytes: int) -> Sketch:
+        """The shape of the request without its content."""
+
+    def settle(self, tokens: Tokens) -> None:
+        """The request is over and cost this much (rate limits)."""

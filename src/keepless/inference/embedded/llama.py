@@ -1,0 +1,354 @@
+"""The engine `llama`: the embedded model, answered by a process of its own that every worker shares.
+
+Holds: `LlamaProcess` (whoever supervises starts, watches and ends the engine), `LlamaBackend` (each worker's way to it,
+by socket path and key). Leaves out: the runtime (llama_process), the two dialects (dialect, answer).
+
+An engine that dies is started again after 0.1 s, then twice as long each time up to 10 s; requests that were running
+fail as CRASHED, requests meanwhile as BUSY. Weights that are missing or are not the pinned ones end it for good.
+"""
+
+import asyncio
+import contextlib
+import os
+import secrets
+import signal
+import socket
+import stat
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+import keepless
+from keepless.config import ModelConfig
+from keepless.content import Purpose
+from keepless.errors import ConfigError, Problem
+from keepless.inference.backend import Call, Exchange, Failure, FailureKind, Sink
+from keepless.inference.client import Address, Pool, PoolLimits
+from keepless.inference.embedded.answer import Answer, EngineFaultError
+from keepless.inference.embedded.dialect import encode_problem, not_json, to_llama
+from keepless.inference.embedded.engine import EngineSettings, Word, weights_of
+from keepless.log import Event, emit
+
+__all__ = ["LlamaBackend", "LlamaProcess"]
+
+_FIRST_DELAY_S: Final = 0.1
+_LAST_DELAY_S: Final = 10.0
+_SETTLED_S: Final = 30.0  # an engine that lived this long starts the delays anew
+_LOAD_S: Final = 120.0
+_STOP_S: Final = 5.0
+_BUFFER_LIMIT: Final = 8 * 1024 * 1024  # of one event or refusal of the engine
+_SOCKET_PATH_LIMIT: Final = 107  # bytes, sockaddr_un
+_WORDS: Final = {word.value.encode("ascii"): word for word in Word}
+_FINAL: Final = frozenset({Word.WEIGHTS_MISSING, Word.WEIGHTS_CHANGED})
+
+
+class LlamaProcess:
+    """The engine of one model, kept running. `directory` becomes (and must be) private to this user.
+
+    Raises `ConfigError` when the directory is not. `key`: what workers show to the engine; made when not given.
+    """
+
+    def __init__(self, model: ModelConfig, directory: Path, *, key: str | None = None, name: str = "engine") -> None:
+        self.model: Final = model
+        self.key: Final = key or secrets.token_urlsafe(32)
+        self.socket: Final = directory.absolute() / f"{name}.sock"
+        self.word: Word | None = None  # what the engine said last
+        self.restarts = 0
+        if len(os.fsencode(self.socket)) > _SOCKET_PATH_LIMIT:
+            raise ConfigError("the path of the engine's socket is too long for a unix socket: use a shorter data_dir")
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        info = directory.lstat()
+        if not stat.S_ISDIR(info.st_mode) or info.st_uid != os.geteuid() or info.st_mode & 0o077:
+            raise ConfigError("the engine's directory must belong to this user and have mode 0700")
+        self._lock: Final = threading.Lock()
+        self._pid: int | None = None
+        self._up: Final = threading.Event()
+        self._said: Final = threading.Event()
+        self._stopping: Final = threading.Event()
+        # The thread that starts the child must live as long: the kernel ends the child when it ends.
+        self._thread: Final = threading.Thread(target=self._run, name="engine", daemon=True)
+
+    def start(self) -> None:
+        """Begin, once; returns before the engine is ready."""
+        self._thread.start()
+
+    @property
+    def ready(self) -> bool:
+        """Whether the engine is up."""
+        return self._up.is_set()
+
+    @property
+    def pid(self) -> int | None:
+        """The engine's process id, None while there is none."""
+        return self._pid
+
+    def wait_ready(self, timeout_s: float) -> bool:
+        """Wait until the engine is up or has said that it never will be; whether it is up."""
+        self._said.wait(timeout_s)
+        return self._up.is_set()
+
+    def stop(self) -> None:
+        """End the engine for good; returns when it is gone and its socket removed. Idempotent."""
+        self._stopping.set()
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            with self._lock:
+                if self._pid is not None:
+                    os.kill(self._pid, number)
+            if self._thread.is_alive():
+                self._thread.join(_STOP_S)
+        self.socket.unlink(missing_ok=True)
+
+    def _run(self) -> None:
+        delay = _FIRST_DELAY_S
+        while not self._stopping.is_set():
+            began = time.monotonic()
+            self._once()
+            if self._stopping.is_set():
+                return
+            if self.word in _FINAL:
+                emit(Event.ENGINE_DIED, word=self.word, restarts=self.restarts)
+                self._said.set()
+                return
+            emit(Event.ENGINE_DIED, restarts=self.restarts)
+            delay = _FIRST_DELAY_S if time.monotonic() - began > _SETTLED_S else min(2 * delay, _LAST_DELAY_S)
+            self._stopping.wait(delay)
+            self.restarts += 1
+
+    def _once(self) -> None:
+        """One life of the engine, from start to end."""
+        self.word = None
+        self.socket.unlink(missing_ok=True)
+        ours, theirs = socket.socketpair()
+        with ours:
+            with theirs, self._lock:
+                if self._stopping.is_set():
+                    return
+                self._pid = _spawn(theirs.fileno())
+            try:
+                self._hello(ours)
+                # Until the child has ended, without reaping it: its id stays its own for `stop`.
+                os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOWAIT)
+            finally:
+                self._up.clear()
+                self._said.clear()
+                with self._lock:
+                    pid, self._pid = self._pid, None
+                    os.waitpid(pid, 0)
+
+    def _hello(self, control: socket.socket) -> None:
+        weights, sha256 = weights_of(self.model)
+        settings = EngineSettings(
+            weights=weights,
+            sha256=sha256,
+            socket=str(self.socket),
+            key=self.key,
+            alias="model",
+            threads=self.model.threads,
+            parallel=self.model.parallel,
+            context=self.model.context_window,
+        )
+        control.settimeout(_LOAD_S)
+        with contextlib.suppress(OSError):
+            control.sendall(msgspec.json.encode(settings) + b"\n")
+            self.word = _WORDS.get(control.makefile("rb").readline(64).strip())
+        if self.word is not Word.READY:
+            os.kill(self._pid or 0, signal.SIGKILL)
+        else:
+            self._up.set()
+            self._said.set()
+            emit(Event.ENGINE_STARTED, pid=self._pid, restarts=self.restarts)
+
+
+class LlamaBackend:
+    """The engine as a worker sees it. `socket` and `key` are the `LlamaProcess`'s.
+
+    At most `model.parallel` requests of this worker are at the engine and `model.queue` wait here; more are BUSY.
+    """
+
+    def __init__(self, model: ModelConfig, socket: Path, key: str) -> None:
+        self._model: Final = model
+        self._pool: Final = Pool(
+            Address(path=str(socket)),
+            PoolLimits(
+                max_connections=model.parallel,
+                max_waiting=model.queue,
+                connect_timeout_s=model.connect_timeout,
+                first_byte_timeout_s=model.first_byte_timeout,
+                idle_timeout_s=model.idle_timeout,
+                keep_idle_s=0,  # a connection a request: the engine gives each open one a thread
+            ),
+        )
+        self._head: Final = (
+            b"POST /v1/chat/completions HTTP/1.1\r\nhost: engine\r\nauthorization: Bearer "
+            + key.encode("ascii")
+            + b"\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: "
+        )
+
+    def start(self, call: Call, sink: Sink) -> Exchange:
+        """See `Backend`. The body is OpenAI's, the answer too."""
+        loop = asyncio.get_running_loop()
+        translation = _Translation(sink, call.stream, loop)
+        try:
+            body = msgspec.json.decode(call.body.reveal(Purpose.INFERENCE), type=dict[str, object])
+            asked, plan = to_llama(body, self._model, call.request_id, int(time.time()), loop.time())
+        except Problem as problem:
+            loop.call_soon(translation.refuse, problem)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):  # its text may quote the body
+            loop.call_soon(translation.refuse, not_json())
+        else:
+            encoded = msgspec.json.encode(asked)
+            translation.answer = Answer(plan)
+            head = b"%b%d\r\n\r\n" % (self._head, len(encoded))
+            translation.exchange = self._pool.start(head, encoded, translation, call.permitted)
+        return translation
+
+    @property
+    def healthy(self) -> bool:
+        """Whether the last attempt to connect succeeded (true before the first)."""
+        return self._pool.reachable
+
+    async def close(self) -> None:
+        """End every connection. The engine itself belongs to whoever supervises it."""
+        await self._pool.close()
+
+
+class _Translation:
+    """Between the engine and the sink of one request: OpenAI's answer out of the engine's events."""
+
+    def __init__(self, sink: Sink, stream: bool, loop: asyncio.AbstractEventLoop) -> None:
+        self.answer: Answer | None = None
+        self.exchange: Exchange | None = None
+        self._sink: Sink | None = sink
+        self._stream: Final = stream
+        self._loop: Final = loop
+        self._status = 0
+        self._buffer = b""
+        self._told = False
+
+    # -- Exchange, for the pipeline -----------------------------------------------------------------------------
+
+    def cancel(self) -> None:
+        """See `Exchange`."""
+        self._sink = None
+        if self.exchange is not None:
+            self.exchange.cancel()
+
+    def pause(self) -> None:
+        """See `Exchange`."""
+        if self.exchange is not None:
+            self.exchange.pause()
+
+    def resume(self) -> None:
+        """See `Exchange`."""
+        if self.exchange is not None:
+            self.exchange.resume()
+
+    # -- Sink, for the connection -------------------------------------------------------------------------------
+
+    def on_head(self, status: int, content_type: bytes, retry_after_s: int | None) -> None:
+        """The engine's status; ours is told with the first bytes of the answer."""
+        self._status = status
+
+    def on_data(self, data: bytes) -> None:
+        """Bytes of the engine's: whole and partial events, or the JSON of a refusal."""
+        self._buffer = self._buffer + data if self._buffer else data
+        if len(self._buffer) > _BUFFER_LIMIT:
+            self._broken()
+        elif self._status == 200:
+            *events, self._buffer = self._buffer.split(b"\n\n")
+            for event in events:
+                self._event(event)
+
+    def on_end(self) -> None:
+        """The engine is done; without its last event the answer is not whole."""
+        if self._sink is None or self.answer is None:
+            return
+        if self._status != 200:
+            self._refused(self.answer)
+        elif not self.answer.done:
+            self._fail(Failure(FailureKind.CRASHED))
+        else:
+            self._end()
+
+    def on_failure(self, failure: Failure) -> None:
+        """The engine is our own: not there means starting, gone in the middle means crashed."""
+        kind = failure.kind
+        if kind is FailureKind.UNREACHABLE:
+            failure = Failure(FailureKind.BUSY, retry_after_s=1)
+        elif kind in (FailureKind.CUT, FailureKind.MALFORMED):
+            failure = Failure(FailureKind.CRASHED)
+        self._fail(failure)
+
+    # -- ours ---------------------------------------------------------------------------------------------------
+
+    def refuse(self, problem: Problem) -> None:
+        """Answer a request that the engine cannot serve."""
+        self._tell(problem.status, encode_problem(problem))
+        self._end()
+
+    def _event(self, event: bytes) -> None:
+        answer = self.answer
+        if not event.startswith(b"data: ") or self._sink is None or answer is None:
+            return
+        try:
+            out = answer.feed(event[6:], self._loop.time())
+        except EngineFaultError:
+            self._broken()
+            return
+        if out:
+            self._tell(answer.status, out)
+        if answer.status != 200:
+            self._stop()
+            self._end()
+
+    def _refused(self, answer: Answer) -> None:
+        problem = answer.refusal(self._status, self._buffer)
+        if problem is None:
+            self._fail(Failure(FailureKind.CRASHED))
+        else:
+            self.refuse(problem)
+
+    def _tell(self, status: int, data: bytes) -> None:
+        if self._sink is not None and not self._told:
+            self._told = True
+            stream = self._stream and status == 200
+            self._sink.on_head(status, b"text/event-stream" if stream else b"application/json", None)
+        if self._sink is not None:
+            self._sink.on_data(data)
+
+    def _end(self) -> None:
+        sink, self._sink = self._sink, None
+        if sink is not None:
+            sink.on_end()
+
+    def _broken(self) -> None:
+        self._stop()
+        self._fail(Failure(FailureKind.CRASHED))
+
+    def _stop(self) -> None:
+        if self.exchange is not None:
+            self.exchange.cancel()
+
+    def _fail(self, failure: Failure) -> None:
+        sink, self._sink = self._sink, None
+        if sink is not None:
+            sink.on_failure(failure)
+
+
+def _spawn(control: int) -> int:
+    """Start the child with nothing of ours but the socket: no descriptor, no variable, nothing to write to."""
+    source = str(Path(keepless.__file__).parent.parent)
+    return os.posix_spawn(
+        sys.executable,
+        [sys.executable, "-B", "-m", "keepless.inference.embedded.llama_process"],
+        {"PATH": os.defpath, "LANG": "C.UTF-8", "PYTHONPATH": source, "OMP_WAIT_POLICY": "passive"},
+        file_actions=[
+            (os.POSIX_SPAWN_DUP2, control, 0),
+            (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
+            (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0),
+        ],
+    )

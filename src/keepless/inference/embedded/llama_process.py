@@ -1,0 +1,116 @@
+"""The engine's own process: llama.cpp's HTTP server (by way of xllamacpp) on a unix socket, told to remember nothing.
+
+`python -m keepless.inference.embedded.llama_process`, started by `llama.LlamaProcess` with a socket as standard input
+and a scrubbed environment. Holds: the child's main. Leaves out: restarting, requests.
+
+The steps: 1. No core dumps, not traceable, dies with who started it. 2. One line of settings comes in on the socket,
+the access key with it (on the command line `ps` would show it). 3. The weights' SHA-256 is compared when one is pinned.
+4. The server is made with every parameter that keeps something of a request switched off. 5. `ready` goes out; the end
+of the socket ends the process.
+
+What cannot be promised: the engine's memory may hold traces of a prompt until it is overwritten or the process ends.
+"""
+
+import ctypes
+import hashlib
+import os
+import resource
+import signal
+import socket
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import xllamacpp
+
+from keepless.inference.embedded.engine import EngineSettings, Word
+
+__all__ = ["main"]
+
+_PR_SET_PDEATHSIG: Final = 1
+_PR_SET_DUMPABLE: Final = 4
+_LINE_LIMIT: Final = 64 * 1024
+_SILENT: Final = -1  # below every level the runtime has; prompts appear in its log from level 5 on
+
+
+def main() -> None:
+    """Serve until the other end of standard input is closed."""
+    _harden()
+    control = socket.socket(fileno=os.dup(0))
+    settings = msgspec.json.decode(_line(control), type=EngineSettings)
+    word = _check_weights(settings)
+    server = None
+    if word is Word.READY:
+        try:
+            server = xllamacpp.Server(_parameters(settings))
+        except (RuntimeError, ValueError, OSError):  # the texts name files: not passed on
+            word = Word.NOT_LOADED
+    control.sendall(word.value.encode("ascii") + b"\n")
+    if server is not None:
+        while control.recv(64):
+            pass
+    # The server's threads are not joined: they have nothing to save.
+    os._exit(0 if server is not None else 1)
+
+
+def _harden() -> None:
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    os.umask(0o077)
+    libc = ctypes.CDLL(None)
+    libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+    libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
+
+
+def _line(control: socket.socket) -> bytes:
+    data = b""
+    while not data.endswith(b"\n") and len(data) < _LINE_LIMIT:
+        more = control.recv(4096)
+        if not more:
+            os._exit(1)
+        data += more
+    return data
+
+
+def _check_weights(settings: EngineSettings) -> Word:
+    try:
+        with Path(settings.weights).open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest() if settings.sha256 is not None else None
+    except OSError:
+        return Word.WEIGHTS_MISSING
+    return Word.READY if found == settings.sha256 else Word.WEIGHTS_CHANGED
+
+
+def _parameters(settings: EngineSettings) -> xllamacpp.CommonParams:
+    p = xllamacpp.CommonParams()
+    p.model.path = settings.weights
+    p.model_alias = {settings.alias}
+    p.hostnames = [settings.socket]
+    p.api_keys = [settings.key]
+    p.n_parallel = settings.parallel
+    p.n_ctx = settings.parallel * settings.context
+    p.cpuparams.n_threads = settings.threads
+    p.cpuparams_batch.n_threads = settings.threads
+    # One thread a connection; the gateway's workers each hold as many connections as there are slots.
+    p.n_threads_http = max(32, 8 * settings.parallel)
+    # Nothing of a request is reused by another, or written anywhere.
+    p.cache_prompt = False
+    p.cache_ram_mib = 0
+    p.cache_idle_slots = False
+    p.n_ctx_checkpoints = 0
+    p.n_cache_reuse = 0
+    p.slot_prompt_similarity = 0.0
+    p.slot_save_path = ""
+    p.path_prompt_cache = ""
+    p.verbosity = _SILENT
+    # No page, no view of what is going on, no way in from a browser, nothing from the network.
+    p.ui = False
+    p.endpoint_slots = False
+    p.endpoint_props = False
+    p.endpoint_metrics = False
+    p.cors_origins = ""
+    p.offline = True
+    return p
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""What an engine's failure means to a client and to policy: one table (DECISIONS 3 and 9).
+
+Holds: `Fault` (the problem told, and the reason for a capture if there is one), `of_failure`, `of_status`. Leaves out:
+whether anything is captured (policy). No text of an engine's ever gets into a problem.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from keepless.errors import Code, ErrorType, Problem
+from keepless.inference.backend import Failure, FailureKind
+from keepless.policy.decision import Reason
+
+__all__ = ["Fault", "internal", "malformed", "of_failure", "of_status", "withdrawn"]
+
+_RETRY_AFTER_S: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A failed request. `reason` None: it does not degrade reliability, so nothing may be captured."""
+
+    problem: Problem
+    reason: Reason | None
+
+
+_TOLD: Final = {
+    FailureKind.UNREACHABLE: (502, "The engine of this model cannot be reached."),
+    FailureKind.BUSY: (503, "The engine of this model is busy. Please try again shortly."),
+    FailureKind.CRASHED: (500, "The engine of this model stopped while it answered."),
+    FailureKind.TIMEOUT_FIRST_BYTE: (504, "The engine of this model did not answer in time."),
+    FailureKind.TIMEOUT_IDLE: (504, "The engine of this model stopped answering."),
+    FailureKind.CUT: (502, "The engine of this model ended its answer too early."),
+    FailureKind.MALFORMED: (502, "The engine of this model gave an answer that cannot be understood."),
+    FailureKind.WITHDRAWN: (503, "Data controls do not permit this request to be sent to its engine any more."),
+}
+
+
+def of_failure(failure: Failure) -> Fault:
+    """The fault of an engine that gave no complete answer."""
+    status, message = _TOLD[failure.kind]
+    seconds = failure.retry_after_s or (_RETRY_AFTER_S if status == 503 else None)
+    return Fault(_problem(status, failure.kind.code, message, seconds), failure.kind.reason)
+
+
+def of_status(status: int, retry_after_s: int | None, *, embedded: bool) -> Fault | None:
+    """The fault of an engine that answered with `status`; None when the answer is for the client as it is (4xx)."""
+    if status in (401, 403):
+        return Fault(_problem(502, Code.UPSTREAM_AUTH, "The engine of this model refused our credential."), None)
+    if status == 429:
+        seconds = retry_after_s or _RETRY_AFTER_S
+        return Fault(_problem(503, Code.UPSTREAM_BUSY, "The engine of this model is at its limits.", seconds), None)
+    if status >= 500:
+        problem = _problem(
+            500 if embedded else 502,
+            Code.ENGINE_FAILED if embedded else Code.UPSTREAM_ERROR,
+            "The engine of this model failed to answer.",
+        )
+        return Fault(problem, Reason.ENGINE_CRASH if embedded else Reason.UPSTREAM_5XX)
+    return None if 400 <= status < 500 else malformed()
+
+
+def malformed() -> Fault:
+    """The fault of an answer that is none."""
+    return of_failure(Failure(FailureKind.MALFORMED))
+
+
+def withdrawn(refusal: Problem | None) -> Fault:
+    """The fault of a request whose engine policy no longer permits: the refusal, or that policy cannot be read."""
+    if refusal is not None:
+        return Fault(refusal, None)
+    message = "Data controls cannot be read at the moment, so only engines with zero retention are asked."
+    return Fault(_problem(503, Code.POLICY_UNREADABLE, message, _RETRY_AFTER_S), None)
+
+
+def internal() -> Fault:
+    """A fault of ours."""
+    message = "The server had an error while processing your request."
+    return Fault(_problem(500, Code.INTERNAL, message), Reason.INTERNAL_ERROR)
+
+
+def _problem(status: int, code: Code, message: str, retry_after_s: int | None = None) -> Problem:
+    headers = {} if retry_after_s is None else {"retry-after": str(retry_after_s)}
+    return Problem(status, code, message, type=ErrorType.SERVER, headers=headers)

@@ -41,6 +41,7 @@ __all__ = [
     "rewrapped",
     "set_kek_state",
     "settled",
+    "some_kept",
     "take_intent",
     "unlisted_blobs",
     "unlisted_keks",
@@ -170,6 +171,11 @@ def one_kept(tx: Connection, object_id: Id) -> Kept | None:
     """One kept object."""
     row = tx.execute(sa.select(*_KEPT.values()).where(kept.c.id == object_id)).one_or_none()
     return None if row is None else Kept(*row)
+
+
+def some_kept(tx: Connection, object_ids: Sequence[Id]) -> list[Kept]:
+    """Those of some objects that are kept, not locked: what follows must ask again."""
+    return [Kept(*row) for row in tx.execute(sa.select(*_KEPT.values()).where(kept.c.id.in_(object_ids)))]
 
 
 def lock_kept(tx: Connection, object_ids: Sequence[Id]) -> list[Kept]:

@@ -10,6 +10,7 @@ COMMIT POINT; 3. transaction: state destroyed, log entry. Asked again after a cr
 
 import contextlib
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final, Protocol
 
 import sqlalchemy as sa
@@ -28,6 +29,7 @@ from keepless.vault.states import KekKind, KekState, Step
 
 __all__ = ["KekEndedError", "Keks", "KeyFiles"]
 
+_UNNAMED: Final = Id("")  # of a KEK that is described but not made
 _TRIES: Final = 4  # to lose a race more often than this in a row is a failure
 
 
@@ -76,23 +78,26 @@ class Keks:
             for _ in range(_TRIES):
                 with self._db.read() as tx:
                     kek_id = catalogue.active_kek(tx, wanted)
-                if kek_id is None and not self._make(wanted):
+                if kek_id is None:
+                    kek_id = self._make(wanted)
+                if kek_id is None:
                     continue  # another process made one at the same time
                 with contextlib.suppress(KeyMissingError):  # destroyed since the row was read
-                    return kek_id or wanted.id, self._files.load(kek_id or wanted.id)
+                    return kek_id, self._files.load(kek_id)
         raise StoreFailedError("there is no key to wrap with")
 
-    def _make(self, wanted: KekRow) -> bool:
-        self._files.create(wanted.id)
+    def _make(self, wanted: KekRow) -> Id | None:
+        new = replace(wanted, id=mint(Prefix.KEK))
+        self._files.create(new.id)
         self._at(Step.KEK_FILE)
         try:
             with self._db.write() as tx:
-                catalogue.add_kek(tx, wanted, self._clock.now_ms())
+                catalogue.add_kek(tx, new, self._clock.now_ms())
         except sa.exc.IntegrityError:
-            self._files.destroy(wanted.id)
-            return False
+            self._files.destroy(new.id)
+            return None
         self._at(Step.KEK_ROW)
-        return True
+        return new.id
 
     def has_file(self, kek_id: Id) -> bool:
         """Whether the keyring has the key of a KEK."""
@@ -137,4 +142,4 @@ class Keks:
 
 
 def _wanted(kind: KekKind, location: Id, *, expiry_day: int | None = None, hold_id: Id | None = None) -> KekRow:
-    return KekRow(mint(Prefix.KEK), kind, location, expiry_day, hold_id, KekState.ACTIVE)
+    return KekRow(_UNNAMED, kind, location, expiry_day, hold_id, KekState.ACTIVE)

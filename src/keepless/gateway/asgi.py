@@ -45,28 +45,22 @@ class BodySource(Protocol):
         """The answer begins: what of the body has not come is no longer wanted."""
 
 
-def scope_of(
-    request: Request,
-    *,
-    client: tuple[str, int] | None,
-    server: tuple[str, int] | None,
-    tls: bool,
-    state: Mapping[str, object] | None,
-) -> Scope:
-    """The ASGI scope of a request."""
+def scope_of(request: Request, transport: asyncio.BaseTransport, state: Mapping[str, object] | None) -> Scope:
+    """The ASGI scope of a request that came over `transport`."""
+    client, server = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
     scope: Scope = {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.3"},
         "http_version": f"1.{request.http_minor}",
         "method": request.method.decode("ascii"),
-        "scheme": "https" if tls else "http",
+        "scheme": "http" if transport.get_extra_info("sslcontext") is None else "https",
         "path": unquote_to_bytes(request.path).decode("utf-8", "replace"),
         "raw_path": request.path,
         "query_string": request.query,
         "root_path": "",
         "headers": request.headers,
-        "client": client,
-        "server": server,
+        "client": client[:2] if isinstance(client, tuple) else None,
+        "server": server[:2] if isinstance(server, tuple) else None,
     }
     if state is not None:
         scope["state"] = dict(state)

@@ -289,15 +289,7 @@ class Connection(asyncio.Protocol):
         handler.handle(request, reply)
 
     def _serve_app(self, request: Request) -> None:
-        get = self.transport.get_extra_info
-        client, server = get("peername"), get("sockname")
-        scope = scope_of(
-            request,
-            client=client[:2] if isinstance(client, tuple) else None,
-            server=server[:2] if isinstance(server, tuple) else None,
-            tls=get("sslcontext") is not None,
-            state=self._serving.state,
-        )
+        scope = scope_of(request, self.transport, self._serving.state)
         self._reply = reply = Reply(self, self._serving.loop, request)
         exchange = Exchange(self._serving.app, scope, reply, self)
         if request.length:

@@ -234,12 +234,12 @@ class ChunkedBody:
         if self._state == self._END:
             raise bad("The chunked body is not valid.")
         end = data.find(b"\r\n\r\n", at)
+        if (len(data) if end < 0 else end) - at > _TRAILER_BYTES:
+            raise large_head(_TRAILER_BYTES)
         if end < 0:
-            if len(data) - at > _TRAILER_BYTES:
-                raise large_head(_TRAILER_BYTES)
             check_partial(data[at:])
             return 0
-        if end - at > _TRAILER_BYTES or _fields(data[at : end + 4]) is None:
+        if _fields(data[at : end + 4]) is None:
             raise bad("The trailer section is not valid.")
         self.done = True
         return end + 4 - at

@@ -1,0 +1,258 @@
+"""Rate limits: requests a minute and a day, tokens a minute, for an organization and for a project (DECISIONS 23).
+
+Holds: `RateLimits` (`admit` before, `settle` after a request), the counters that all worker processes of one machine
+share, Groq's headers and refusals. Leaves out: limits themselves (accounts), a store for several machines (Redis or
+Valkey, later): on N machines each counts for itself.
+
+A minute is a bucket that empties evenly, so `retry-after` is exact and there is no burst at the turn of a minute. A day
+is the UTC day; its counts are seeded from the usage ledger at start, because they live in memory only. Tokens are
+charged by estimate before and by real usage after. The tighter of organization and project counts; a request that one
+of them refuses is charged to neither. Where nothing is set, nothing is counted or locked.
+
+The counters are an anonymous memory file (memfd_create(2)): no file on disk, inherited by number (`RateLimits.fd`,
+which the supervisor hands to its workers), locked by fcntl(2) record locks, which the kernel releases when a process
+dies.
+"""
+
+import fcntl
+import mmap
+import os
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import blake2b
+from math import ceil
+from typing import Final
+
+from keepless.accounts.principal import Limits, Principal
+from keepless.clock import DAY_MS, Clock
+from keepless.errors import Code, ErrorType, KeeplessError, Problem
+from keepless.ids import Id
+
+__all__ = ["Grant", "RateLimits", "go_duration"]
+
+_SLOT: Final = struct.Struct("=Qddddqq")  # key, requests used/at, tokens used/at (a minute), day, requests of the day
+_SLOT_BYTES: Final = 64
+_SLOTS: Final = 65_536
+_MINUTE_S: Final = 60.0
+_ROUNDING: Final = 1e-6
+
+
+class LimitsFullError(KeeplessError):
+    """More organizations and projects have limits than there is room to count."""
+
+
+@dataclass(slots=True)
+class _Slot:
+    """The counts of one organization or project, brought up to now; `limits` are its own."""
+
+    offset: int
+    key: int
+    limits: Limits
+    requests: float  # of this minute, still in the bucket
+    tokens: float
+    day: int
+    today: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Refusal:
+    what: str  # Groq's words
+    type: ErrorType
+    limit: int
+    used: int
+    requested: int
+    wait_s: float
+
+
+@dataclass(slots=True)
+class Grant:
+    """An admitted request. `headers` are encoded lines."""
+
+    charged: int
+    slots: tuple[tuple[int, Limits], ...]
+    headers: bytes
+
+
+class RateLimits:
+    """The counters. Use from one thread a process: record locks do not keep threads apart."""
+
+    def __init__(self, clock: Clock, fd: int | None = None) -> None:
+        self._clock: Final = clock
+        self.fd: Final = os.memfd_create("keepless-limits") if fd is None else fd
+        if fd is None:
+            os.ftruncate(self.fd, _SLOTS * _SLOT_BYTES)
+        self._memory: Final = mmap.mmap(self.fd, _SLOTS * _SLOT_BYTES)
+        self._offsets: Final[dict[Id, int]] = {}
+
+    def seed(self, today: Mapping[Id, int]) -> None:
+        """Set how many requests organizations and projects made today (from the ledger). Before anything is served."""
+        with self:
+            for owner, count in today.items():
+                slot = self._read(owner, Limits())
+                slot.today = count
+                self._write(slot, self._clock.monotonic())
+
+    def admit(self, principal: Principal, model: str, tokens: int) -> Grant | None:
+        """Count a request of an estimated number of tokens. None = nothing is limited. Raises `Problem` 429, 413."""
+        organization, project = principal.organization, principal.project
+        if organization.limits.none_set and project.limits.none_set:
+            return None
+        owners = [(organization.id, organization.limits), (project.id, project.limits)]
+        with self:
+            now = self._clock.monotonic()
+            slots = [self._read(owner, limits) for owner, limits in owners if not limits.none_set]
+            refusals = [refusal for slot in slots for refusal in self._refusals(slot, tokens)]
+            if not refusals:
+                for slot in slots:
+                    slot.requests += 1
+                    slot.tokens += tokens
+                    slot.today += 1
+                    self._write(slot, now)
+        headers = self._headers(slots)
+        if refusals:
+            raise _problem(max(refusals, key=lambda refusal: refusal.wait_s), model, organization.id, headers)
+        lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items()).encode("ascii")
+        return Grant(tokens, tuple((slot.offset, slot.limits) for slot in slots), lines)
+
+    def settle(self, grant: Grant, tokens: int) -> None:
+        """Replace the estimate by what a request really used."""
+        difference = tokens - grant.charged
+        if difference == 0:
+            return
+        with self:
+            now = self._clock.monotonic()
+            for offset, limits in grant.slots:
+                if limits.tokens_per_minute is not None:
+                    slot = self._at(offset, limits)
+                    slot.tokens = max(0.0, slot.tokens + difference)
+                    self._write(slot, now)
+
+    def __enter__(self) -> None:
+        fcntl.lockf(self.fd, fcntl.LOCK_EX, 1)
+
+    def __exit__(self, *_: object) -> None:
+        fcntl.lockf(self.fd, fcntl.LOCK_UN, 1)
+
+    # -- counters ------------------------------------------------------------------------------------------------
+
+    def _read(self, owner: Id, limits: Limits) -> _Slot:
+        offset = self._offsets.get(owner)
+        if offset is None:
+            offset = self._offsets[owner] = self._place(owner)
+        return self._at(offset, limits)
+
+    def _place(self, owner: Id) -> int:
+        """The slot of an owner: where it is, or the first free one after its place (linear probing)."""
+        key = int.from_bytes(blake2b(owner.encode("ascii"), digest_size=8).digest(), "little") | 1
+        for step in range(_SLOTS):
+            offset = (key + step) % _SLOTS * _SLOT_BYTES
+            present = struct.unpack_from("=Q", self._memory, offset)[0]
+            if present == key:
+                return offset
+            if present == 0:
+                struct.pack_into("=Q", self._memory, offset, key)
+                return offset
+        raise LimitsFullError("no room to count the limits of another organization or project")
+
+    def _at(self, offset: int, limits: Limits) -> _Slot:
+        key, requests, requests_at, tokens, tokens_at, day, today = _SLOT.unpack_from(self._memory, offset)
+        now, present = self._clock.monotonic(), self._clock.now_ms() // DAY_MS
+        return _Slot(
+            offset,
+            key,
+            limits,
+            _left(requests, now - requests_at, limits.requests_per_minute),
+            _left(tokens, now - tokens_at, limits.tokens_per_minute),
+            present,
+            today if day == present else 0,
+        )
+
+    def _write(self, slot: _Slot, now: float) -> None:
+        values = (slot.key, slot.requests, now, slot.tokens, now, slot.day, slot.today)
+        _SLOT.pack_into(self._memory, slot.offset, *values)
+
+    # -- words ---------------------------------------------------------------------------------------------------
+
+    def _refusals(self, slot: _Slot, tokens: int) -> list[_Refusal]:
+        found = []
+        limits = slot.limits
+        if (day := limits.requests_per_day) is not None and slot.today + 1 > day:
+            wait = self._until_midnight()
+            found.append(_Refusal("requests per day (RPD)", ErrorType.REQUESTS, day, slot.today, 1, wait))
+        for what, kind, limit, used, asked in (
+            ("requests per minute (RPM)", ErrorType.REQUESTS, limits.requests_per_minute, slot.requests, 1),
+            ("tokens per minute (TPM)", ErrorType.TOKENS, limits.tokens_per_minute, slot.tokens, tokens),
+        ):
+            if limit is not None and used + asked > limit + _ROUNDING:
+                never = asked > limit
+                wait = float("inf") if never else (used + asked - limit) * _MINUTE_S / limit
+                found.append(_Refusal(what, kind, limit, ceil(used - _ROUNDING), asked, wait))
+        return found
+
+    def _headers(self, slots: list[_Slot]) -> dict[str, str]:
+        """Groq's headers: requests are a day's (a minute's where no day is limited), tokens are a minute's."""
+        requests, tokens = [], []
+        for slot in slots:
+            limits = slot.limits
+            if limits.requests_per_day is not None:
+                reset = self._until_midnight()
+                requests.append((max(0, limits.requests_per_day - slot.today), limits.requests_per_day, reset))
+            elif (minute := limits.requests_per_minute) is not None:
+                requests.append(_bucket(minute, slot.requests))
+            if limits.tokens_per_minute is not None:
+                tokens.append(_bucket(limits.tokens_per_minute, slot.tokens))
+        headers = {}
+        for name, found in (("requests", requests), ("tokens", tokens)):
+            if found:
+                remaining, limit, reset = min(found)
+                headers[f"x-ratelimit-limit-{name}"] = str(limit)
+                headers[f"x-ratelimit-remaining-{name}"] = str(remaining)
+                headers[f"x-ratelimit-reset-{name}"] = go_duration(reset)
+        return headers
+
+    def _until_midnight(self) -> float:
+        return (DAY_MS - self._clock.now_ms() % DAY_MS) / 1000
+
+
+def go_duration(seconds: float) -> str:
+    """As Go writes a duration: `1h2m3s`, `1m26.4s`, `310ms`."""
+    milliseconds = ceil(seconds * 1000 - _ROUNDING)
+    if milliseconds < 1000:
+        return f"{milliseconds}ms" if milliseconds else "0s"
+    minutes, rest = divmod(milliseconds, 60_000)
+    hours, minutes = divmod(minutes, 60)
+    text = f"{rest / 1000:.3f}".rstrip("0").rstrip(".") + "s"
+    if hours:
+        return f"{hours}h{minutes}m{text}"
+    return f"{minutes}m{text}" if minutes else text
+
+
+def _left(used: float, elapsed_s: float, limit: int | None) -> float:
+    """What is still in a bucket that empties evenly within a minute."""
+    return max(0.0, used - max(0.0, elapsed_s) * limit / _MINUTE_S) if limit is not None else 0.0
+
+
+def _bucket(limit: int, used: float) -> tuple[int, int, float]:
+    return max(0, int(limit - used + _ROUNDING)), limit, used * _MINUTE_S / limit if limit else 0.0
+
+
+def _problem(refusal: _Refusal, model: str, organization_id: Id, headers: dict[str, str]) -> Problem:
+    place = f"model `{model}` in organization `{organization_id}` service tier `on_demand` on {refusal.what}"
+    if refusal.wait_s == float("inf"):
+        return Problem(
+            413,
+            Code.RATE_LIMIT,
+            f"Request too large for {place}: Limit {refusal.limit}, Requested {refusal.requested}, please reduce your "
+            "message size and try again.",
+            type=refusal.type,
+            headers=headers,
+        )
+    return Problem(
+        429,
+        Code.RATE_LIMIT,
+        f"Rate limit reached for {place}: Limit {refusal.limit}, Used {refusal.used}, Requested {refusal.requested}. "
+        f"Please try again in {go_duration(refusal.wait_s)}.",
+        type=refusal.type,
+        headers={**headers, "retry-after": str(max(1, ceil(refusal.wait_s)))},
+    )

@@ -1,0 +1,122 @@
+"""Server-sent events of an engine on their way to a client: whole events only, bytes untouched.
+
+Holds: `StreamReader` (what may be forwarded, the usage, whether the stream was complete), `error_event` and
+`kept_comment`. Leaves out: who writes them (chat).
+
+Only whole events are forwarded, so that an error event of ours never lands in the middle of one. Everything else stays
+as it came, but for one event: the usage that we asked an upstream for and the client did not. It is taken out.
+"""
+
+from typing import Final
+
+import msgspec
+
+from keepless.errors import Problem
+from keepless.gateway.wire import UsageOnly, tokens_of
+from keepless.http.problems import error_json
+from keepless.inference.asking import Ending, MalformedError, Tokens
+
+__all__ = ["StreamReader", "error_event", "kept_comment"]
+
+_LONGEST_EVENT: Final = 4 * 1024 * 1024
+
+
+class _Event(msgspec.Struct, gc=False):
+    """What matters of an event."""
+
+    choices: list[msgspec.Raw] | None = None
+    usage: UsageOnly | None = None
+    x_groq: "_Groq | None" = None
+    error: msgspec.Raw | None = None
+
+
+class _Groq(msgspec.Struct, gc=False):
+    usage: UsageOnly | None = None
+
+
+_decode: Final = msgspec.json.Decoder(_Event).decode
+
+
+class StreamReader:
+    """One stream. `drop_usage`: take out the event that holds nothing but usage."""
+
+    __slots__ = ("_before", "_drop", "_earlier", "_held", "_last", "tokens")
+
+    def __init__(self, *, drop_usage: bool) -> None:
+        self._drop = drop_usage
+        self._held = b""
+        self._last = self._before = self._earlier = b""  # the last three blocks: the end of the stream is in them
+        self.tokens: Tokens | None = None
+
+    def feed(self, data: bytes) -> bytes:
+        """The whole events that are there now. Raises `MalformedError`."""
+        if self._held or not data.endswith(b"\n\n"):
+            data = self._held + data
+            end = max(data.rfind(b"\n\n") + 2, data.rfind(b"\r\n\r\n") + 4, data.rfind(b"\r\r") + 2)
+            if end < 4:
+                end = 0
+            self._held, data = data[end:], data[:end]
+            if len(self._held) > _LONGEST_EVENT:
+                raise MalformedError
+            if not data:
+                return data
+        if self._drop and (b'"choices":[]' in data or b'"choices": []' in data):
+            data = self._without_usage(data)
+        self._earlier, self._before, self._last = self._before, self._last, data
+        return data
+
+    def finish(self) -> Ending:
+        """How it ended; `tokens` is set when usage was found."""
+        verdict = Ending.CUT
+        for event in reversed(_events(self._earlier + self._before + self._last)):
+            data = _data(event)
+            if data == b"[DONE]":
+                verdict = Ending.COMPLETE
+                continue
+            parsed = _parse(data)
+            if parsed is None:
+                continue
+            if parsed.error is not None and bytes(parsed.error) != b"null":
+                return Ending.FAILED
+            usage = parsed.usage or (parsed.x_groq and parsed.x_groq.usage)
+            if usage and self.tokens is None:
+                self.tokens = tokens_of(usage)
+        return Ending.CUT if self._held.strip() else verdict
+
+    def _without_usage(self, block: bytes) -> bytes:
+        kept = []
+        for event in _events(block):
+            parsed = _parse(_data(event))
+            if parsed is not None and parsed.choices == [] and parsed.usage is not None:
+                self.tokens = tokens_of(parsed.usage)
+            else:
+                kept.append(event)
+        return b"".join(kept)
+
+
+def error_event(problem: Problem) -> bytes:
+    """The event by which both official clients raise in the middle of a stream."""
+    return b"data: " + error_json(problem) + b"\n\n"
+
+
+def kept_comment(kept: bytes) -> bytes:
+    """The last line of a stream of which something was kept (DECISIONS 5); clients ignore comments."""
+    return b": x-keepless-retention " + kept + b"\n\n"
+
+
+def _events(block: bytes) -> list[bytes]:
+    """The events of a block of whole events, each with its end."""
+    normal = block.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if b"\r" in block else block
+    return [event + b"\n\n" for event in normal.split(b"\n\n") if event.strip()]
+
+
+def _data(event: bytes) -> bytes:
+    lines = [line[5:].removeprefix(b" ") for line in event.split(b"\n") if line.startswith(b"data:")]
+    return b"\n".join(lines).strip()
+
+
+def _parse(data: bytes) -> _Event | None:
+    try:
+        return _decode(data) if data[:1] == b"{" else None
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None

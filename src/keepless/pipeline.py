@@ -1,0 +1,352 @@
+"""THE WAY of a request, on one page: decide -> infer -> answer -> record usage -> (only with a permit) vault.
+
+Holds: `Way` (one a process) and `Passage` (one request on its way), to which an engine tells its answer. Leaves out:
+HTTP and wire formats (the gateway's `Speaker`), what an engine's failure means (inference.faults), the steps of a
+capture (incidents, which ask policy and the vault's door; nothing here can reach what is kept).
+
+1. Decide what could be kept at most if this request failed, under the policy in force now (no lease: nothing).
+2. Infer: only at an engine that policy permits, asked again at the very moment of sending. A tightening cancels what
+   is under way to an engine that is not permitted any more (`Way.enforce`, called after each change of policy).
+3. Answer, byte for byte.
+4. Record usage: exactly one row, whatever happened.
+5. Only if it failed in a way that degrades reliability and 1. allowed it (or a confirmed abuse case names the key):
+   ask for a capture, wait for what became of it, and say so in the answer. Of any other request the bytes are dropped
+   with its `Passage`.
+
+Everything runs on the event loop's thread; a capture runs in a worker thread.
+"""
+
+import time
+from collections.abc import Callable
+from functools import partial
+from types import TracebackType
+from typing import Final, Self
+
+from keepless import log
+from keepless.accounts.lease import Lease
+from keepless.accounts.principal import PolicyInForce
+from keepless.clock import Clock
+from keepless.config import Engine, UpstreamRetention
+from keepless.errors import Code, Problem
+from keepless.incidents.afterwards import Afterwards, Conclude, could_keep, described
+from keepless.inference import faults
+from keepless.inference.asking import Ask, Ending, MalformedError, Speaker
+from keepless.inference.backend import Call, Exchange, Failure, FailureKind
+from keepless.inference.faults import Fault
+from keepless.inference.metering import record_of
+from keepless.inference.router import eligible
+from keepless.policy.decision import Discard, Reason
+from keepless.usage.ledger import Ledger
+from keepless.usage.record import Outcome, Phase
+from keepless.vault.rows import Kept
+
+__all__ = ["Passage", "Way"]
+
+_LONGEST_ANSWER: Final = 64 * 1024 * 1024  # bytes of an answer that is not streamed
+_NOTHING: Final = b"none"
+_ASKED_UPSTREAM: Final = {
+    UpstreamRetention.ZERO: b"",
+    UpstreamRetention.LOGS_30D: b"; upstream=logs_30d",
+    UpstreamRetention.UNKNOWN: b"; upstream=unknown",
+}
+
+
+class Way:
+    """What every request of this process passes through."""
+
+    def __init__(
+        self, lease: Lease, ledger: Ledger, clock: Clock, afterwards: Afterwards, *, capture_bytes: int
+    ) -> None:
+        self.lease: Final = lease
+        self.ledger: Final = ledger
+        self.clock: Final = clock
+        self.afterwards: Final = afterwards
+        self.capture_bytes: Final = capture_bytes
+        self.inflight: Final[set[Passage]] = set()
+
+    def begin(self, ask: Ask, speaker: Speaker) -> "Passage":
+        """Send a request on its way."""
+        passage = Passage(self, ask, speaker)
+        passage.start()
+        return passage
+
+    def enforce(self) -> None:
+        """After a change of policy or the end of the lease: nothing under way may be less strict than what is now."""
+        for passage in tuple(self.inflight):
+            passage.enforce()
+
+    def policy_of(self, ask: Ask) -> PolicyInForce | None:
+        """What is in force for a request now; None when that cannot be known."""
+        return self.lease.snapshot_effective(ask.principal.organization.id, ask.principal.project.id)
+
+    def refusal(self, ask: Ask) -> Fault | None:
+        """Why policy does not permit the engine of a request at this moment; None when it does."""
+        lease = self.lease
+        valid = lease.valid  # first: what is looked up afterwards is at least as new
+        organization = lease.organization(ask.principal.organization.id)
+        project = lease.project(ask.principal.project.id)
+        if organization is None or project is None:
+            return Fault(Problem(401, Code.INVALID_API_KEY, "This API key is not valid any more."), None)
+        model, region = ask.route.model, organization.region
+        zero_only = ask.controls.zero_upstream or project.effective.zero_upstream_only
+        refusal = eligible(model, zero_only=zero_only, region=region)
+        if refusal is not None:
+            return faults.withdrawn(refusal)
+        if not valid and eligible(model, zero_only=True, region=region) is not None:
+            return faults.withdrawn(None)
+        return None
+
+
+class Passage:
+    """One request on its way; the engine's `Sink`. `with self:` turns a fault of ours into an answer."""
+
+    __slots__ = (
+        "_answered", "_ask", "_could_keep", "_exchange", "_first", "_generation", "_over", "_parts", "_policy",
+        "_speaker", "_status", "_streaming", "_told", "_too_large", "_upstream", "_watched", "_way",
+    )  # fmt: skip
+
+    def __init__(self, way: Way, ask: Ask, speaker: Speaker) -> None:
+        self._way = way
+        self._ask = ask
+        self._speaker = speaker
+        self._exchange: Exchange | None = None
+        self._generation = way.lease.generation
+        self._policy = way.policy_of(ask)
+        self._could_keep = could_keep(self._policy, ask.controls)
+        self._watched = self._could_keep and way.afterwards.watches(ask.principal.key_id)
+        self._upstream = _ASKED_UPSTREAM[ask.route.model.retention]
+        self._parts: list[bytes] = []  # of the answer: a whole one until it is sent, a stream only if it could be kept
+        self._answered = 0  # bytes
+        self._status = 0  # the engine's
+        self._first = 0  # when its first byte came
+        self._streaming = False
+        self._told = False  # the client has the beginning of the stream
+        self._too_large = False  # to be captured
+        self._over = False
+
+    # -- 2 infer -------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Ask the engine, if policy permits it."""
+        fault = self._way.refusal(self._ask)
+        if fault is not None:
+            self._upstream = b""  # none has seen anything
+            self._fail(fault)
+            return
+        ask = self._ask
+        self._way.inflight.add(self)
+        call = Call(ask.path, ask.body, ask.stream, ask.request_id, permitted=self.permitted)
+        self._exchange = ask.route.backend.start(call, self)
+
+    def permitted(self) -> bool:
+        """Whether the engine may be sent the request now: the policy it was checked under still holds, or permits."""
+        lease = self._way.lease
+        return (lease.valid and lease.generation == self._generation) or self._way.refusal(self._ask) is None
+
+    def enforce(self) -> None:
+        """Obey a policy that has changed: stop at an engine no longer permitted, forget what may not be kept."""
+        fault = self._way.refusal(self._ask)
+        if fault is not None:
+            self._fail(fault)
+        elif self._could_keep:
+            now = self._way.policy_of(self._ask)
+            if not could_keep(now, self._ask.controls):
+                self._policy, self._could_keep, self._watched = now, False, False
+                if self._streaming:
+                    self._parts.clear()
+
+    def abandon(self) -> None:
+        """The client left: stop the engine at once."""
+        if not self._over:
+            self._end()
+            self._record(499, Code.CLIENT_CLOSED, None)
+
+    def pause(self) -> None:
+        """The client is slow."""
+        if self._exchange is not None:
+            self._exchange.pause()
+
+    def resume(self) -> None:
+        """The client has caught up."""
+        if self._exchange is not None:
+            self._exchange.resume()
+
+    # -- 3 answer (Sink) -----------------------------------------------------------------------------------------
+
+    def on_head(self, status: int, content_type: bytes, retry_after_s: int | None) -> None:
+        """See `Sink`."""
+        self._status, self._first = status, time.perf_counter_ns()
+        self._streaming = status == 200 and self._ask.stream
+        if status != 200:
+            fault = faults.of_status(status, retry_after_s, embedded=self._embedded)
+            if fault is not None:
+                self._fail(fault)
+        elif self._streaming and not content_type.lower().startswith(b"text/event-stream"):
+            self._fail(faults.malformed())
+
+    def on_data(self, data: bytes) -> None:
+        """See `Sink`."""
+        if self._over:
+            return
+        with self:
+            self._answered += len(data)
+            if self._streaming:
+                if self._could_keep:
+                    self._remember(data)
+                self._told = self._speaker.stream(data, self._promise)
+            elif self._answered <= _LONGEST_ANSWER:
+                self._parts.append(data)
+            else:
+                self._fail(faults.malformed())
+
+    def on_end(self) -> None:
+        """See `Sink`."""
+        if self._over:
+            return
+        self._exchange = None
+        with self:
+            if self._streaming:
+                self._end_stream()
+                return
+            body = b"".join(self._parts)
+            if self._status == 200:
+                self._speaker.read(body)
+                self._succeed(partial(self._deliver, body))
+            else:
+                self._speaker.answer(self._status, body, _NOTHING + self._upstream)
+                self._end()
+                self._record(self._status, Code.UPSTREAM_REJECTED, None)
+
+    def on_failure(self, failure: Failure) -> None:
+        """See `Sink`."""
+        self._exchange = None
+        refused = self._way.refusal(self._ask) if failure.kind is FailureKind.WITHDRAWN else None
+        self._fail(refused or faults.of_failure(failure))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> bool:
+        if isinstance(error, MalformedError):
+            self._fail(faults.malformed())
+        elif isinstance(error, Exception):
+            log.failure(log.Event.SERVER_FAILED, error, request_id=self._ask.request_id)
+            self._fail(faults.internal())
+        return isinstance(error, Exception)
+
+    @property
+    def _embedded(self) -> bool:
+        return self._ask.route.model.engine is Engine.LLAMA
+
+    @property
+    def _promise(self) -> bytes:
+        """What can be said of retention while the answer is still on its way (DECISIONS 5)."""
+        if self._watched:
+            return b"pending; class=abuse_log" + self._upstream
+        return (b"on-error" if self._could_keep else _NOTHING) + self._upstream
+
+    def _end_stream(self) -> None:
+        ending = self._speaker.stream_ended()
+        if ending is Ending.COMPLETE and self._told:
+            self._succeed(self._close)
+        elif ending is Ending.FAILED and self._told:
+            # The client has the engine's own error event already.
+            self._fail(faults.of_status(500, None, embedded=self._embedded) or faults.malformed(), said=True)
+        else:
+            self._fail(faults.of_failure(Failure(FailureKind.CUT)))
+
+    def _succeed(self, deliver: Callable[[Kept | Discard | None], None]) -> None:
+        def conclude(result: Kept | Discard | None) -> None:
+            deliver(result)
+            self._record(200, None, result)
+
+        self._end()
+        if self._watched:
+            self._ask_for_capture(None, conclude)
+        else:
+            conclude(None)
+
+    def _deliver(self, body: bytes, result: Kept | Discard | None) -> None:
+        self._speaker.answer(200, body, self._kept(result) or _NOTHING + self._upstream)
+
+    def _close(self, result: Kept | Discard | None) -> None:
+        self._speaker.close(self._kept(result))
+
+    def _kept(self, result: Kept | Discard | None) -> bytes | None:
+        return described(result) + self._upstream if isinstance(result, Kept) else None
+
+    # -- 5 failure, and what may be kept of it ---------------------------------------------------------------------
+
+    def _fail(self, fault: Fault, *, said: bool = False) -> None:
+        def conclude(result: Kept | Discard | None) -> None:
+            kept = self._kept(result)
+            if said:
+                self._speaker.close(kept)
+            else:
+                self._speaker.fail(fault.problem, kept or _NOTHING + self._upstream, kept)
+            self._record(fault.problem.status, fault.problem.code, result)
+
+        if self._over:
+            return
+        self._end()
+        if fault.reason is not None or self._watched:
+            self._ask_for_capture(fault.reason, conclude)
+        else:
+            conclude(None)
+
+    def _remember(self, data: bytes) -> None:
+        if self._ask.received.size + self._answered <= self._way.capture_bytes:
+            self._parts.append(data)
+        else:
+            self._too_large = True
+            self._parts.clear()
+
+    def _ask_for_capture(self, reason: Reason | None, conclude: Conclude) -> None:
+        self._way.afterwards.ask(
+            self._ask,
+            self._policy,
+            reason=reason,
+            answer=None if self._too_large else self._parts,
+            phase=self._phase,
+            upstream_status=self._status,
+            conclude=conclude,
+        )
+
+    # -- 4 record usage --------------------------------------------------------------------------------------------
+
+    @property
+    def _phase(self) -> Phase:
+        if self._answered:
+            return Phase.ANSWER
+        return Phase.FIRST_BYTE if self._first else Phase.CONNECT
+
+    def _end(self) -> None:
+        self._over = True
+        self._way.inflight.discard(self)
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.cancel()
+
+    def _record(self, status: int, code: Code | None, result: Kept | Discard | None) -> None:
+        speaker, way = self._speaker, self._way
+        if isinstance(result, Kept):
+            outcome = Outcome.CAPTURED
+        elif isinstance(result, Discard):
+            outcome = Outcome.REFUSED
+        else:
+            outcome = Outcome.ON_ERROR if self._could_keep else Outcome.NONE
+        record = record_of(
+            self._ask,
+            at_ms=way.clock.now_ms(),
+            status=status,
+            code=code,
+            tokens=speaker.tokens,
+            first=self._first,
+            bytes_out=speaker.bytes_out,
+            outcome=outcome,
+            discard=result if isinstance(result, Discard) else None,
+            object_id=result.id if isinstance(result, Kept) else None,
+            sketch=None if code is None else speaker.sketch(self._phase, self._status, self._answered),
+        )
+        way.ledger.add(record)
+        speaker.settle(speaker.tokens)

@@ -30,7 +30,7 @@ from keepless.accounts.store import (
     update_project,
 )
 from keepless.errors import Code, Problem
-from keepless.expiry import purge
+from keepless.expiry.progress import request
 from keepless.governance.change import (
     Office,
     allow,
@@ -165,7 +165,16 @@ class DataControls:
     ) -> State:
         own_id, project_id = after.organization_id, after.project_id
         classes = sorted({count.data_class for count in doomed}, key=list(DataClass).index)
-        purge_id = purge.request(tx, own_id, project_id, classes, after.epoch, now_ms) if classes else None
+        purge_id = None
+        if classes:
+            purge_id = request(
+                tx,
+                organization_id=own_id,
+                project_id=project_id,
+                classes=classes,
+                epoch=after.epoch,
+                now_ms=now_ms,
+            )
         generation = touch(tx)
         if project_id is None:
             update_organization(tx, own_id, generation, epoch=after.epoch, **control_values(after.own))

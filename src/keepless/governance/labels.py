@@ -49,7 +49,7 @@ def label(controls: DataControls, organization_id: Id, project_id: Id | None = N
 def set_label(
     controls: DataControls, organization_id: Id, name: str, actor: AdminPrincipal, project_id: Id | None = None
 ) -> State:
-    """Set a label and wait for the fence; answers the label now true. Raises `Problem` as `DataControls.change` does."""
+    """Set a label, wait for the fence, answer the label now true. Raises `Problem` as `DataControls.change` does."""
     patch = _PATCHES.get(name)
     if patch is None and project_id is not None and name in (_DEFAULT, _NONE):
         patch = _NO_OVERRIDE

@@ -24,7 +24,7 @@ from keepless.accounts.tables import admin_key, api_key, member, organization, p
 from keepless.clock import Clock
 from keepless.db import Database
 from keepless.errors import ConfigError
-from keepless.expiry import purge
+from keepless.expiry.progress import request
 from keepless.governance.change import Office, not_found, own_organization
 from keepless.ids import Id, Prefix, mint
 from keepless.policy.data_class import DataClass
@@ -145,17 +145,21 @@ class Organizations:
 
         return self._office.fence.change(make)
 
-    def delete(self, actor: AdminPrincipal, organization_id: Id) -> Id | None:
-        """Delete an organization; the id of the purge that destroys what it kept, None when it kept nothing.
-
-        Raises `Problem` 404.
-        """
+    def delete(self, actor: AdminPrincipal, organization_id: Id) -> Id:
+        """Delete an organization; the id of the purge that destroys what it kept. Raises `Problem` 404."""
         now_ms = self._office.clock.now_ms()
 
-        def make(tx: Connection) -> Id | None:
+        def make(tx: Connection) -> Id:
             row = own_organization(tx, organization_id)
             epoch = row.epoch + 1
-            purge_id = purge.request(tx, organization_id, None, list(DataClass), epoch, now_ms)
+            purge_id = request(
+                tx,
+                organization_id=organization_id,
+                project_id=None,
+                classes=DataClass,
+                epoch=epoch,
+                now_ms=now_ms,
+            )
             generation = touch(tx)
             gone = {"generation": generation, "name": ""}
             update_organization(tx, organization_id, generation, deleted_at=now_ms, epoch=epoch, name="")

@@ -43,5 +43,6 @@ def ratchets_after(
     kept = [r for r in present if r.created_before_ms + r.days * DAY_MS > now_ms]
     if days_before is not None and (days_after is None or days_after > days_before):
         kept = [r for r in kept if r.days < days_before]
-        kept.append(Ratchet(now_ms, days_before))
+        if all(r.created_before_ms < now_ms for r in kept):  # else one made in this millisecond binds them shorter
+            kept.append(Ratchet(now_ms, days_before))
     return tuple(kept)

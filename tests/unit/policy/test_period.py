@@ -1,0 +1,75 @@
+"""When an object ends: the earliest of its own end, the period set now, and every shorter one it was under."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from keepless.policy.period import DAY_MS, Ratchet, end_in_force_ms, ratchets_after
+
+NOW = 1_790_000_000_000
+
+
+def test_the_earliest_end_wins() -> None:
+    ends = end_in_force_ms(created_at_ms=NOW, expires_at_ms=NOW + 30 * DAY_MS, days=7, ratchets=[Ratchet(NOW + 1, 3)])
+    assert ends == NOW + 3 * DAY_MS
+
+
+def test_a_ratchet_binds_only_what_is_older() -> None:
+    ratchets = [Ratchet(NOW, 3)]
+    assert end_in_force_ms(created_at_ms=NOW - 1, expires_at_ms=None, days=None, ratchets=ratchets) is not None
+    assert end_in_force_ms(created_at_ms=NOW, expires_at_ms=None, days=None, ratchets=ratchets) is None
+
+
+def test_nothing_set_means_until_deleted() -> None:
+    assert end_in_force_ms(created_at_ms=NOW, expires_at_ms=None, days=None) is None
+
+
+def test_lengthening_leaves_a_ratchet_and_shortening_none() -> None:
+    assert ratchets_after(present=(), days_before=7, days_after=30, now_ms=NOW) == (Ratchet(NOW, 7),)
+    assert ratchets_after(present=(), days_before=7, days_after=None, now_ms=NOW) == (Ratchet(NOW, 7),)
+    assert ratchets_after(present=(), days_before=30, days_after=7, now_ms=NOW) == ()
+    assert ratchets_after(present=(), days_before=None, days_after=7, now_ms=NOW) == ()
+    assert ratchets_after(present=(), days_before=7, days_after=7, now_ms=NOW) == ()
+
+
+def test_a_spent_ratchet_goes() -> None:
+    old = Ratchet(NOW - 7 * DAY_MS, 7)
+    assert ratchets_after(present=[old], days_before=30, days_after=7, now_ms=NOW) == ()
+    assert ratchets_after(present=[old], days_before=30, days_after=7, now_ms=NOW - 1) == (old,)
+
+
+def test_two_changes_in_one_millisecond_leave_one_ratchet() -> None:
+    first = ratchets_after(present=(), days_before=5, days_after=10, now_ms=NOW)
+    assert ratchets_after(present=first, days_before=10, days_after=30, now_ms=NOW) == (Ratchet(NOW, 5),)
+
+
+changes = st.lists(st.tuples(st.integers(0, 40), st.one_of(st.none(), st.integers(1, 30))), max_size=12)
+
+
+@given(created_day=st.integers(0, 60), start=st.one_of(st.none(), st.integers(1, 30)), steps=changes)
+def test_lengthening_never_lengthens_what_exists(
+    created_day: int, start: int | None, steps: list[tuple[int, int | None]]
+) -> None:
+    """Against a plain model: an object may never outlive any period that was in force while it existed."""
+    created, day = NOW + created_day * DAY_MS + 1, 0
+    ratchets: tuple[Ratchet, ...] = ()
+    history = [(0, start)]
+    for wait, new in steps:
+        day += wait
+        now_ms = NOW + day * DAY_MS
+        ratchets = ratchets_after(present=ratchets, days_before=history[-1][1], days_after=new, now_ms=now_ms)
+        history.append((day, new))
+    ends = [until for until, _ in history[1:]] + [10**6]
+    allowed = min(
+        (
+            period
+            for (_, period), until in zip(history, ends, strict=True)
+            if period is not None and until > created_day
+        ),
+        default=None,
+    )
+    last_change = NOW + day * DAY_MS
+    end = end_in_force_ms(created_at_ms=created, expires_at_ms=None, days=history[-1][1], ratchets=ratchets)
+    if allowed is None:
+        assert end is None
+    elif created + allowed * DAY_MS > last_change:  # still alive by the model: the end is exactly the model's
+        assert end == created + allowed * DAY_MS

@@ -14,10 +14,10 @@ Objects that a hold's KEK already wraps are in neither index.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection
+from sqlalchemy.engine import Connection, Row
 
 from keepless.accounts.tables import organization, period, ratchet
 from keepless.clock import DAY_MS
@@ -27,7 +27,7 @@ from keepless.policy.data_class import DataClass
 from keepless.vault.states import Cause, PurgeState
 from keepless.vault.tables import kept, kept_total, purge
 
-__all__ = ["Due", "Scope", "batch", "classes_of", "mask_of", "scopes"]
+__all__ = ["Due", "Scope", "batch", "classes_of", "mask_of", "purge_scopes", "scopes"]
 
 _CLASSES: Final = tuple(DataClass)
 _EVER: Final = 2**62  # later than any object's birth
@@ -101,27 +101,22 @@ def _purges(tx: Connection) -> list[Scope]:
         .where(purge.c.state == PurgeState.RUNNING)
         .order_by(purge.c.created_at, purge.c.id)
     ).all()
-    found = []
-    for row in running:
-        totals = sa.select(kept_total.c.project_id, kept_total.c.data_class).where(
-            kept_total.c.organization_id == row.organization_id,
-            kept_total.c.data_class.in_(classes_of(row.classes)),
-        )
-        if row.project_id is not None:
-            totals = totals.where(kept_total.c.project_id == row.project_id)
-        found += [
-            Scope(
-                Cause.CONTROLS if row.deleted_at is None else Cause.ACCOUNT,
-                _EVER,
-                row.organization_id,
-                total.project_id,
-                total.data_class,
-                row.epoch,
-                row.id,
-            )
-            for total in tx.execute(totals)
-        ]
-    return found
+    return [scope for row in running for scope in purge_scopes(tx, row, row.deleted_at)]
+
+
+def purge_scopes(tx: Connection, row: Row[Any], account_deleted_at: int | None = None) -> list[Scope]:
+    """The ranges of one row of `purge`."""
+    totals = sa.select(kept_total.c.project_id, kept_total.c.data_class).where(
+        kept_total.c.organization_id == row.organization_id,
+        kept_total.c.data_class.in_(classes_of(row.classes)),
+    )
+    if row.project_id is not None:
+        totals = totals.where(kept_total.c.project_id == row.project_id)
+    cause = Cause.CONTROLS if account_deleted_at is None else Cause.ACCOUNT
+    return [
+        Scope(cause, _EVER, row.organization_id, total.project_id, total.data_class, row.epoch, row.id)
+        for total in tx.execute(totals)
+    ]
 
 
 def _shortened(tx: Connection, now_ms: int) -> list[Scope]:

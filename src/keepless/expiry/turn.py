@@ -9,6 +9,7 @@ after its present batch; two that overlap for a batch do no harm, because every 
 finds its work undone or done.
 """
 
+from enum import StrEnum
 from typing import Final
 
 import sqlalchemy as sa
@@ -19,12 +20,22 @@ from keepless.errors import KeeplessError
 from keepless.expiry.tables import sweep_lease
 from keepless.ids import Id, Prefix, mint
 
-__all__ = ["LEASE_MS", "ClockWatch", "Turn", "TurnLostError"]
+__all__ = ["LEASE_MS", "ClockWatch", "Job", "Turn", "TurnLostError"]
 
 LEASE_MS: Final = 60_000
 _RENEW_MS: Final = LEASE_MS // 4
 _TOLERANCE_MS: Final = 3_600_000
-_FIRST: Final = sa.text("INSERT INTO sweep_lease (id, until, confirmations) VALUES (1, 0, 0) ON CONFLICT DO NOTHING")
+_FIRST: Final = sa.text(
+    "INSERT INTO sweep_lease (id, until, confirmations, rolled_at, audited_at) VALUES (1, 0, 0, 0, 0) "
+    "ON CONFLICT DO NOTHING"
+)
+
+
+class Job(StrEnum):
+    """Work that a sweep does more rarely; the column that says when it was last done."""
+
+    ROLL = "rolled_at"
+    AUDIT = "audited_at"
 
 
 class TurnLostError(KeeplessError):
@@ -102,6 +113,17 @@ class Turn:
         """Remember that a person asked for a sweep under the present time (the turn must be ours)."""
         with self._db.write() as tx:
             tx.execute(sweep_lease.update().values(confirmations=sweep_lease.c.confirmations + 1))
+
+    def is_due(self, job: Job, every_ms: int) -> bool:
+        """Whether a rarer job was last done `every_ms` or longer ago, or under a clock that was ahead of this one."""
+        with self._db.read() as tx:
+            done_ms = tx.execute(sa.select(sweep_lease.c[job])).scalar() or 0
+        return not 0 <= self._clock.now_ms() - done_ms < every_ms
+
+    def note_done(self, job: Job) -> None:
+        """Remember that a rarer job is done."""
+        with self._db.write() as tx:
+            tx.execute(sweep_lease.update().values({job.value: self._clock.now_ms()}))
 
     def confirmations(self) -> int:
         """How many sweeps a person has asked for, in any process."""

@@ -138,7 +138,7 @@ class Pool:
             self._loop = asyncio.get_running_loop()
         exchange.since = self.time()
         free = self.limits.max_connections - len(self._connections) - len(self._connects)
-        if free <= 0 and len(self._waiting) >= self.limits.max_waiting:
+        if free <= 0 and len(self._waiting) - len(self._connects) >= self.limits.max_waiting:
             self._loop.call_soon(exchange.fail, Failure(FailureKind.BUSY, self.limits.busy_retry_after_s))
             return
         self._waiting[exchange] = None

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from keepless.db import Database
+from tests.support.moto import Moto
 from tests.support.postgres import Cluster
 
 
@@ -16,6 +17,14 @@ def postgres() -> Iterator[Cluster]:
     cluster = Cluster()
     yield cluster
     cluster.stop()
+
+
+@pytest.fixture(scope="session")
+def moto() -> Iterator[Moto]:
+    """One stand-in for S3 for the session (started only when a test asks)."""
+    server = Moto()
+    yield server
+    server.stop()
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

@@ -11,11 +11,12 @@ upload in a bucket; `leftovers` finds them and `drop` destroys them. Like every 
 Keys are `<first two letters>/<blob id>`: random, so a folder of that name tells nothing and may stay when it is empty.
 """
 
+import contextlib
 import os
 import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, Protocol
 from urllib.parse import unquote, urlsplit
@@ -27,18 +28,16 @@ from obstore.store import GCSStore, LocalStore, MemoryStore, ObjectStore, S3Stor
 from keepless.errors import ConfigError
 from keepless.ids import Id, Prefix, parse
 from keepless.vault.bucket_api import BucketApi, BucketError, GcsApi, S3Api
-from keepless.vault.errors import StoreFailedError
+from keepless.vault.errors import BlobMissingError, StoreFailedError
 from keepless.vault.rows import Leftover
 
-__all__ = ["BlobMissingError", "BlobStore", "BucketBlobs", "FileBlobs", "MemoryBlobs", "open_blobs"]
+__all__ = ["BlobStore", "BucketBlobs", "FileBlobs", "MemoryBlobs", "open_blobs"]
 
-_STAGED: Final = re.compile(r"blob_[a-z2-7]{24}#\d+\Z")
+_STAGED: Final = re.compile(r"[a-z2-7]{2}/blob_[a-z2-7]{24}#\d+\Z")
 _BATCH: Final = 1000
+_CONNECT: Final = timedelta(seconds=5)
+_RETRY: Final[Any] = {"max_retries": 3, "retry_timeout": timedelta(seconds=30)}
 _FAILURES: Final = (BaseError, OSError, BucketError)
-
-
-class BlobMissingError(StoreFailedError):
-    """The store has no such blob."""
 
 
 class BlobStore(Protocol):
@@ -193,23 +192,21 @@ class FileBlobs(_Blobs):
         """See `BlobStore`."""
         found = []
         try:
-            for shard in os.scandir(self._folder):
-                if not shard.is_dir(follow_symlinks=False):
-                    continue
-                for entry in os.scandir(shard):
-                    at = entry.stat(follow_symlinks=False).st_mtime_ns // 1_000_000
-                    if _STAGED.match(entry.name) and at < older_than_ms:
-                        found.append(Leftover(f"{shard.name}/{entry.name}", "", at))
+            for path in self._folder.glob("*/*#*"):
+                key = path.relative_to(self._folder).as_posix()
+                with contextlib.suppress(FileNotFoundError):  # renamed to a blob since the folder was read
+                    at = path.lstat().st_mtime_ns // 1_000_000
+                    if _STAGED.match(key) and at < older_than_ms:
+                        found.append(Leftover(key, "", at))
         except OSError:
             raise StoreFailedError("the store cannot be listed") from None
         return found
 
     def drop(self, leftover: Leftover) -> None:
         """See `BlobStore`."""
-        shard, _, name = leftover.key.partition("/")
-        if leftover.upload or not _STAGED.match(name) or len(shard) != 2:
+        if leftover.upload or not _STAGED.match(leftover.key):
             raise ValueError("not a leftover of a folder")
-        path = self._folder / shard / name
+        path = self._folder / leftover.key
         try:
             path.unlink(missing_ok=True)
             _fsync(path.parent)
@@ -274,7 +271,8 @@ def _open_s3(bucket: str, environ: Mapping[str, str]) -> BucketBlobs:
         access_key_id=api.credentials.access_key,
         secret_access_key=api.credentials.secret_key,
         virtual_hosted_style_request=False,
-        client_options={"allow_http": api.endpoint.startswith("http://")},
+        client_options={"allow_http": api.endpoint.startswith("http://"), "connect_timeout": _CONNECT},
+        retry_config=_RETRY,
     )
     return BucketBlobs(store, api)
 
@@ -285,6 +283,7 @@ def _open_gs(bucket: str, environ: Mapping[str, str]) -> BucketBlobs:
         bucket,
         base_url=api.endpoint,
         credential_provider=api.credential,
-        client_options={"allow_http": api.endpoint.startswith("http://")},
+        client_options={"allow_http": api.endpoint.startswith("http://"), "connect_timeout": _CONNECT},
+        retry_config=_RETRY,
     )
     return BucketBlobs(store, api)

@@ -134,7 +134,7 @@ def _uploads(xml: bytes) -> list[Upload]:
     for path, text in leaves(xml):
         above, _, name = path.rpartition("/")
         if above.endswith("MultipartUploadsResult/Upload") and name in {"Key", "UploadId", "Initiated"}:
-            if name == "Key" or not found:
+            if not found or name in found[-1]:  # the fields of an upload come in any order, each once
                 found.append({})
             found[-1][name] = text
     try:

@@ -35,9 +35,10 @@ from keepless.policy.schedule import row_of
 from keepless.receipts.log import Log
 from keepless.receipts.statement import captured, deleted
 from keepless.vault import catalogue, in_force
-from keepless.vault.blobs import BlobMissingError, BlobStore
+from keepless.vault.blobs import BlobStore
 from keepless.vault.envelope import Facts, new_dek, seal, unseal, unwrap, wrap
 from keepless.vault.errors import (
+    BlobMissingError,
     KeyMissingError,
     LocationRedError,
     NotKeptError,

@@ -9,6 +9,7 @@ from keepless.errors import KeeplessError
 from keepless.policy.decision import DiscardReason
 
 __all__ = [
+    "BlobMissingError",
     "KeyMissingError",
     "LocationRedError",
     "NotKeptError",
@@ -42,6 +43,10 @@ class StoreFailedError(PutRefusedError):
     """The store, the keyring or the database could not do its work (a full disk counts)."""
 
     reason = DiscardReason.STORE_FAILED
+
+
+class BlobMissingError(StoreFailedError):
+    """The store has no such blob."""
 
 
 class NotKeptError(KeeplessError):

@@ -24,7 +24,18 @@ from keepless.ids import Id
 from keepless.log import Event, emit
 from keepless.vault.bucket_api import Answer, BucketError, GcsApi, S3Api, leaves
 
-__all__ = ["Check", "Finding", "Light", "LocationGuard", "Property", "Report", "check_gcs", "check_local", "check_s3", "within"]
+__all__ = [
+    "Check",
+    "Finding",
+    "Light",
+    "LocationGuard",
+    "Property",
+    "Report",
+    "check_gcs",
+    "check_local",
+    "check_s3",
+    "within",
+]
 
 GOOD_FOR_SECONDS: Final = 2 * 3600
 DEFAULT_REGION: Final = "us"  # PRODUCT 5: customer data lives in the United States unless the operator says otherwise

@@ -1,0 +1,166 @@
+"""One suite for every blob driver: a folder, memory, S3 and GCS (both against a stand-in server on this machine)."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import obstore
+import pytest
+from tests.support.moto import Moto
+
+from keepless.ids import Id, Prefix, mint
+from keepless.vault.blobs import BlobMissingError, BlobStore, BucketBlobs, FileBlobs, open_blobs
+from keepless.vault.errors import StoreFailedError
+from keepless.vault.rows import Leftover
+
+EVER = 2**62
+
+
+@pytest.fixture(params=["file", "memory", "s3", "gs"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[BlobStore]:
+    if request.param == "file":
+        yield open_blobs(f"file://{tmp_path}/blobs", {})
+    elif request.param == "memory":
+        yield open_blobs("memory://", {})
+    else:
+        moto: Moto = request.getfixturevalue("moto")
+        environment = moto.s3_environment() if request.param == "s3" else moto.gs_environment()
+        yield open_blobs(f"{request.param}://{moto.bucket()}", environment)
+
+
+@pytest.fixture
+def blob() -> Id:
+    return mint(Prefix.BLOB)
+
+
+@pytest.mark.parametrize("sizes", [[], [0], [5], [100_000] * 3, [1 << 20] * 12])
+def test_what_was_put_is_got(store: BlobStore, blob: Id, sizes: list[int]) -> None:
+    pieces = [bytes([65 + i]) * size for i, size in enumerate(sizes)]
+    store.put(blob, pieces)
+    assert store.get(blob) == b"".join(pieces)
+
+
+def test_a_blob_that_is_not_there_is_missing(store: BlobStore, blob: Id) -> None:
+    with pytest.raises(BlobMissingError) as caught:
+        store.get(blob)
+    assert caught.value.__suppress_context__
+    assert blob not in str(caught.value)
+
+
+def test_putting_again_replaces(store: BlobStore, blob: Id) -> None:
+    store.put(blob, [b"one"])
+    store.put(blob, [b"two"])
+    assert store.get(blob) == b"two"
+    assert list(store.listed(EVER)) == [blob]
+
+
+def test_deleting_acknowledges_presence_and_absence_alike(store: BlobStore) -> None:
+    there = [mint(Prefix.BLOB) for _ in range(5)]
+    for blob in there[:3]:
+        store.put(blob, [b"x"])
+    assert sorted(store.delete(there)) == sorted(there)
+    assert sorted(store.delete(there)) == sorted(there)
+    assert list(store.listed(EVER)) == []
+    assert store.delete([]) == []
+
+
+def test_many_are_deleted_at_once(store: BlobStore) -> None:
+    blobs = [mint(Prefix.BLOB) for _ in range(60)]
+    for blob in blobs:
+        store.put(blob, [b"x"])
+    assert sorted(store.delete(blobs[:59])) == sorted(blobs[:59])
+    assert list(store.listed(EVER)) == blobs[59:]
+
+
+def test_only_what_is_older_is_listed(store: BlobStore, blob: Id) -> None:
+    store.put(blob, [b"x"])
+    assert list(store.listed(EVER)) == [blob]
+    assert list(store.listed(1)) == []
+
+
+def test_what_is_not_ours_is_never_listed(store: BlobStore, blob: Id) -> None:
+    inner = store._store
+    for key in ("stranger", f"zz/{blob}", f"{blob}", "ab/blob_short"):
+        obstore.put(inner, key, b"x", use_multipart=False)
+    assert list(store.listed(EVER)) == []
+
+
+def test_nothing_hidden_is_left_by_an_ordinary_put(store: BlobStore, blob: Id) -> None:
+    store.put(blob, [b"x" * (1 << 20)] * 7)
+    assert store.leftovers(EVER) == []
+
+
+def test_what_a_killed_put_leaves_is_found_and_dropped(store: BlobStore, blob: Id) -> None:
+    key = f"{blob[5:7]}/{blob}"
+    if isinstance(store, FileBlobs):
+        folder = store._folder / blob[5:7]
+        folder.mkdir()
+        (folder / f"{blob}#3").write_bytes(b"half")
+    elif isinstance(store, BucketBlobs):
+        begin_upload(store, key)
+    else:
+        assert store.leftovers(EVER) == []
+        return
+    assert list(store.listed(EVER)) == []
+    (leftover,) = store.leftovers(EVER)
+    assert leftover.key.startswith(key)
+    assert store.leftovers(1) == []
+    store.drop(leftover)
+    assert store.leftovers(EVER) == []
+    store.drop(leftover)
+
+
+def begin_upload(store: BucketBlobs, key: str) -> None:
+    """As a put does that dies after its first part."""
+    import urllib.request
+
+    from keepless.vault.bucket_api import S3Api
+    from keepless.vault.sigv4 import sign
+
+    api = store.api
+    bucket = str(store.name).partition(":")[2]
+    url = f"{api.endpoint}/{bucket}/{key}?uploads="
+    if isinstance(api, S3Api):
+        headers = sign(
+            api.credentials,
+            method="POST",
+            host=api.endpoint.removeprefix("http://"),
+            path=f"/{bucket}/{key}",
+            query={"uploads": ""},
+            region=api.region,
+            at_s=1_800_000_000,
+        )
+    else:
+        headers = {"authorization": f"Bearer {api.credential()['token']}"}
+    with urllib.request.urlopen(urllib.request.Request(url, method="POST", headers=headers, data=b""), timeout=10):
+        pass
+
+
+def test_dropping_takes_leftovers_only(tmp_path: Path, blob: Id) -> None:
+    store = open_blobs(f"file://{tmp_path}/blobs", {})
+    store.put(blob, [b"x"])
+    for key in (f"{blob[5:7]}/{blob}", f"../{blob}#1", "x/y#1", f"{blob[5:7]}/../../{blob}#1"):
+        with pytest.raises(ValueError, match="leftover"):
+            store.drop(Leftover(key, "", 0))
+    assert store.get(blob) == b"x"
+
+
+def test_a_store_that_cannot_be_reached_says_so_without_its_text(blob: Id) -> None:
+    environment = {
+        "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
+        "AWS_ACCESS_KEY_ID": "access",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+    }
+    store = open_blobs("s3://nowhere", environment)
+    calls = [
+        lambda: store.put(blob, [b"x"]),
+        lambda: store.get(blob),
+        lambda: list(store.listed(EVER)),
+        lambda: store.leftovers(EVER),
+        lambda: store.drop(Leftover(f"{blob[5:7]}/{blob}", "u", 0)),
+    ]
+    for call in calls:
+        with pytest.raises(StoreFailedError) as caught:
+            call()
+        assert "127.0.0.1" not in str(caught.value)
+        assert caught.value.__suppress_context__
+    assert store.delete([blob]) == []

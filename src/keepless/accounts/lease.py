@@ -82,7 +82,7 @@ class Lease:
         self._keys_until = _NEVER
         self._in_place = -1
         self._had_lease = False
-        self._end_enforced = True
+        self._end_enforced = False
         self._id: Id | None = None
         self._stopping: Final = threading.Event()
         self._wake: Final = threading.Event()
@@ -228,12 +228,13 @@ class Lease:
 
         def swap() -> None:
             self._snapshot = found
-            self.on_swap()
+            if self._threads:  # else nothing has been served yet
+                self.on_swap()
             self._in_place = found.generation
             done.set()
 
         if self._loop is None or not self._threads:
-            swap()  # nothing is served yet, or there is no loop
+            swap()
         else:
             with contextlib.suppress(RuntimeError):  # the loop is closed: nothing is served any more
                 self._loop.call_soon_threadsafe(swap)

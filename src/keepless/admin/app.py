@@ -1,0 +1,118 @@
+"""The admin API over HTTP: Starlette routes made from the table in `keepless.admin.matrix`.
+
+Holds: `routes`. One way for every row: path and method -> key (401) -> permission (403) -> query and body (400, 413) ->
+whose organization (404) -> handler in a worker thread -> JSON. Leaves out: every rule of what may be done (handlers ask
+governance), errors' JSON (`keepless.http.problems`), request id and retention header (its `Guard`).
+
+Order matters: a caller without the permission learns nothing about bodies or ids. Handlers block (database, fence), so
+none of them runs on the event loop's thread.
+"""
+
+from typing import Any, Final
+
+import msgspec
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from keepless.accounts.principal import AdminPrincipal
+from keepless.admin import parse, public
+from keepless.admin.endpoint import Ask, Endpoint, Scope
+from keepless.admin.matrix import ENDPOINTS
+from keepless.admin.services import Services
+from keepless.errors import Code, Problem
+from keepless.governance.change import not_found
+from keepless.http.admin_auth import authenticate, authorise
+from keepless.ids import Id, Prefix
+from keepless.ids import parse as parse_id
+
+__all__ = ["PREFIXES", "routes"]
+
+PREFIXES: Final = ("/v1", "/openai/v1")
+_METHODS: Final = ["GET", "POST", "PUT", "PATCH", "DELETE"]
+_encode: Final = msgspec.json.Encoder().encode
+
+
+def routes(services: Services) -> list[BaseRoute]:
+    """Every route of the admin API, the log's public face, health, metrics and `/openapi.json`."""
+    paths: dict[str, dict[str, Endpoint]] = {}
+    for endpoint in ENDPOINTS:
+        paths.setdefault(endpoint.path, {})[endpoint.method] = endpoint
+    made: list[BaseRoute] = []
+    for prefix in PREFIXES:
+        made += [
+            Route(prefix + path, _Dispatch(services, rows), methods=sorted(rows), include_in_schema=False)
+            for path, rows in paths.items()
+        ]
+        made += [
+            Route(prefix + path, _unknown, methods=_METHODS, include_in_schema=False)
+            for path in ("/organization", "/organization/{rest:path}")
+        ]
+    return made + public.routes(services)
+
+
+class _Dispatch:
+    """The methods of one path. An ASGI application, so that Starlette passes it every method the route names."""
+
+    def __init__(self, services: Services, rows: dict[str, Endpoint]) -> None:
+        self._services = services
+        self._rows = rows
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        request = Request(scope, receive)
+        endpoint = self._rows["GET" if request.method == "HEAD" else request.method]
+        raw = await _body(request)
+        answer = await run_in_threadpool(_answer, self._services, endpoint, request, raw)
+        await answer(scope, receive, send)
+
+
+def _answer(services: Services, endpoint: Endpoint, request: Request, raw: bytes | None) -> Response:
+    caller = authenticate(request.headers.get("authorization", "").encode("latin-1"), services.lease)
+    authorise(caller, endpoint.permission)
+    if raw is None:
+        raise Problem(413, Code.REQUEST_TOO_LARGE, f"The body is larger than {parse.BODY_BYTES} bytes.")
+    query = parse.query(request.scope["query_string"], endpoint.query)
+    body = parse.body(raw, endpoint.body)
+    ask: Ask[Any, Any] = Ask(
+        caller=caller,
+        organization=_organization(endpoint.scope, caller, query, body),
+        ids=request.path_params,
+        query=query,
+        body=body,
+    )
+    answer = endpoint.handler(services, ask)
+    return Response(answer if isinstance(answer, bytes) else _encode(answer), media_type="application/json")
+
+
+def _organization(scope: Scope, caller: AdminPrincipal, *asked: msgspec.Struct) -> Id | None:
+    """The organization a call is about: the key's own, or the one an operator named. Raises `Problem` 404."""
+    if scope is Scope.PLATFORM:
+        return None
+    named = next((name for values in asked if (name := getattr(values, "organization_id", None))), None)
+    if named is None or named == caller.organization_id:
+        return caller.organization_id
+    found = parse_id(named, Prefix.ORGANIZATION)
+    if found is None or caller.organization_id is not None:
+        raise not_found()
+    return found
+
+
+async def _body(request: Request) -> bytes | None:
+    """The body, or None when it is too large (it is then not read to its end)."""
+    parts: list[bytes] = []
+    size = 0
+    async for part in request.stream():
+        size += len(part)
+        if size > parse.BODY_BYTES:
+            return None
+        parts.append(part)
+    return b"".join(parts)
+
+
+async def _unknown(_: Request) -> Response:
+    raise Problem(
+        404,
+        Code.UNKNOWN_URL,
+        "This deployment does not serve this route of the admin API. /openapi.json lists those it serves.",
+    )

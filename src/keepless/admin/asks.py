@@ -1,0 +1,253 @@
+"""What the admin API accepts: query strings and bodies as structs. The route table and `/openapi.json` use the same
+ones.
+
+Names in query strings and bodies are OpenAI's where OpenAI has the route; `organization_id` is how an operator, whose
+key belongs to no organization, says whose holds or cases are meant. Instants are Unix seconds.
+"""
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from keepless.policy.data_class import DataClass
+from keepless.policy.decision import Reason
+from keepless.policy.hold import HoldAuthority, HoldReason
+
+__all__ = [
+    "AdminKeyCreate",
+    "CaseDecision",
+    "CaseExtension",
+    "CasesQuery",
+    "ControlsPatch",
+    "HoldPlace",
+    "HoldsQuery",
+    "KeyCreate",
+    "KeysQuery",
+    "LimitsPatch",
+    "MemberCreate",
+    "NoBody",
+    "NoQuery",
+    "ObjectsQuery",
+    "OrganizationCreate",
+    "OrganizationQuery",
+    "PageQuery",
+    "ProjectCreate",
+    "ProjectUpdate",
+    "ProjectsQuery",
+    "ReceiptQuery",
+    "RetentionUpdate",
+    "ServiceAccountCreate",
+    "UsageQuery",
+]
+
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*(?!\n)$")]
+Reference = Annotated[str, msgspec.Meta(min_length=1, max_length=80, pattern=r"^[^\x00-\x1f\x7f]*(?!\n)$")]
+Email = Annotated[str, msgspec.Meta(min_length=3, max_length=254, pattern=r"^[^@\s\x00-\x1f]+@[^@\s\x00-\x1f]+(?!\n)$")]
+AnId = Annotated[str, msgspec.Meta(min_length=1, max_length=40, pattern=r"^[A-Za-z0-9_-]+(?!\n)$")]
+Instant = Annotated[int, msgspec.Meta(ge=0, le=253_402_300_799)]  # Unix seconds, to the year 9999
+PageSize = Annotated[int, msgspec.Meta(ge=1, le=100)]
+Rate = Annotated[int, msgspec.Meta(ge=0, le=2_147_483_647)]
+Order = Literal["asc", "desc"]
+Logging = Literal["allowed", "off"]
+Switch = Literal["enabled", "disabled"]
+OpenAIRetention = Literal[
+    "organization_default",
+    "none",
+    "zero_data_retention",
+    "modified_abuse_monitoring",
+    "enhanced_zero_data_retention",
+    "enhanced_modified_abuse_monitoring",
+]
+
+
+class NoQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """No query string."""
+
+
+class NoBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """No body, or an empty object."""
+
+
+class PageQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One page: `limit` items after the item `after`."""
+
+    after: AnId | None = None
+    limit: PageSize = 20
+    order: Order = "asc"
+
+
+class ProjectsQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """OpenAI's `projects.list`."""
+
+    after: AnId | None = None
+    limit: PageSize = 20
+    include_archived: bool = False
+
+
+class KeysQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """OpenAI's `projects.api_keys.list`."""
+
+    after: AnId | None = None
+    limit: PageSize = 20
+    owner_project_access: Literal["active", "inactive", "any"] = "any"
+
+
+class ObjectsQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is kept, oldest first, narrowed."""
+
+    after: AnId | None = None
+    limit: PageSize = 20
+    data_class: DataClass | None = msgspec.field(default=None, name="class")
+    reason: Reason | None = None
+    project_id: AnId | None = None
+    request_id: AnId | None = None
+    held: bool | None = None
+
+
+class ReceiptQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Receipts, newest first; of one object."""
+
+    after: AnId | None = None
+    limit: PageSize = 20
+    object_id: AnId | None = None
+
+
+class ControlsPatch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What to change; what is not named stays. `expected_epoch` refuses when somebody changed the policy meanwhile."""
+
+    zero_data_retention: bool | None = None
+    inference_logging: Logging | None = None
+    batch: Switch | None = None
+    fine_tuning: Switch | None = None
+    retention_days: dict[DataClass, int | None] | None = None
+    expected_epoch: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    purge: bool | None = None
+
+
+class RetentionUpdate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """OpenAI's `data_retention.update`."""
+
+    retention_type: OpenAIRetention
+
+
+class LimitsPatch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Rate limits; null or not given = no limit."""
+
+    requests_per_minute: Rate | None = None
+    requests_per_day: Rate | None = None
+    tokens_per_minute: Rate | None = None
+
+
+class ProjectCreate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """OpenAI's `projects.create`; `residency` and the like come with a later issue and are refused as unknown."""
+
+    name: Name
+
+
+class ProjectUpdate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """OpenAI's `projects.update`."""
+
+    name: Name
+
+
+class KeyCreate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An API key of a project."""
+
+    name: Name
+
+
+class ServiceAccountCreate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """OpenAI's `service_accounts.create`."""
+
+    name: Name
+
+
+class AdminKeyCreate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """OpenAI's `admin_api_keys.create`; `role` and `can_loosen_until` are ours (OpenAI's are owners)."""
+
+    name: Name
+    role: Literal["owner", "developer", "reader"] = "owner"
+    can_loosen_until: Instant | None = None
+
+
+class MemberCreate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A person. Without a password the person signs in elsewhere."""
+
+    email: Email
+    role: Literal["owner", "developer", "reader"]
+    password: Annotated[str, msgspec.Meta(min_length=12, max_length=200)] | None = None
+
+
+class OrganizationCreate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A further organization (operators). `region` pins it."""
+
+    name: Name
+    region: Annotated[str, msgspec.Meta(min_length=1, max_length=40, pattern=r"^[A-Za-z0-9._-]+(?!\n)$")] | None = None
+
+
+class HoldPlace(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A legal hold: its scope (what is not given does not narrow it), reason, authority and review date."""
+
+    organization_id: AnId
+    reason: HoldReason
+    authority: HoldAuthority
+    reference: Reference
+    review_at: Instant
+    project_id: AnId | None = None
+    data_class: DataClass | None = msgspec.field(default=None, name="class")
+    object_id: AnId | None = None
+    created_from: Instant | None = None
+    created_to: Instant | None = None
+
+
+class OrganizationQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Whose (operators); an owner's is the key's own."""
+
+    organization_id: AnId | None = None
+
+
+class HoldsQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Whose holds (operators), and whether released ones too."""
+
+    organization_id: AnId | None = None
+    include_released: bool = False
+    after: AnId | None = None
+    limit: PageSize = 20
+
+
+class CasesQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Whose abuse cases (operators), and whether closed ones too."""
+
+    organization_id: AnId | None = None
+    include_closed: bool = False
+    after: AnId | None = None
+    limit: PageSize = 20
+
+
+class CaseDecision(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Confirm or close a case."""
+
+    organization_id: AnId
+
+
+class CaseExtension(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Extend a confirmed case, with a reason (DECISIONS 4)."""
+
+    organization_id: AnId
+    hours: Annotated[int, msgspec.Meta(ge=1, le=72)]
+    reference: Reference
+
+
+class UsageQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """OpenAI's `usage.completions`."""
+
+    start_time: Instant
+    end_time: Instant | None = None
+    bucket_width: Literal["1m", "1h", "1d"] = "1d"
+    group_by: list[Literal["project_id", "api_key_id", "model", "batch"]] = []
+    project_ids: list[AnId] = []
+    api_key_ids: list[AnId] = []
+    models: list[Annotated[str, msgspec.Meta(max_length=96)]] = []
+    batch: bool | None = None
+    limit: Annotated[int, msgspec.Meta(ge=1, le=1440)] | None = None
+    page: Annotated[str, msgspec.Meta(max_length=64)] | None = None

@@ -1,0 +1,81 @@
+"""THE MATRIX: every route of the admin API, the permission it asks for, and what serves it. Paths are below `/v1`.
+
+Holds: `ENDPOINTS`. Which role has which permission stands in `accounts.roles`; the two tables together say who may do
+what, and a test walks over their whole product. A route that is not in this table does not exist.
+"""
+
+from typing import Final
+
+from keepless.accounts.roles import Permission
+from keepless.admin import accounts, controls, holds, objects, receipts, usage
+from keepless.admin.endpoint import Endpoint, Scope
+
+__all__ = ["ENDPOINTS"]
+
+P: Final = Permission
+E: Final = Endpoint
+_PROJECT: Final = "/organization/projects/{project_id}"
+_KEYS: Final = _PROJECT + "/api_keys"
+_ADMIN_KEYS: Final = "/organization/admin_api_keys"
+_CONTROLS: Final = "/organization/data_controls"
+_OBJECTS: Final = "/organization/retained_objects"
+_HOLDS: Final = "/organization/legal_holds"
+_ALL: Final = Scope.PLATFORM
+_NAMED: Final = Scope.NAMED
+
+ENDPOINTS: Final[tuple[Endpoint, ...]] = (
+    # data controls
+    E("GET", _CONTROLS, P.CONTROLS_READ, controls.show_controls),
+    E("POST", _CONTROLS, P.CONTROLS_CHANGE, controls.change_controls),
+    E("POST", _CONTROLS + "/preview", P.CONTROLS_READ, controls.preview_controls),
+    E("GET", "/organization/data_retention", P.CONTROLS_READ, controls.show_retention),
+    E("POST", "/organization/data_retention", P.CONTROLS_CHANGE, controls.set_retention),
+    E("GET", _PROJECT + "/data_controls", P.CONTROLS_READ, controls.show_project_controls),
+    E("POST", _PROJECT + "/data_controls", P.CONTROLS_CHANGE, controls.change_project_controls),
+    E("POST", _PROJECT + "/data_controls/preview", P.CONTROLS_READ, controls.preview_project_controls),
+    E("GET", _PROJECT + "/data_retention", P.CONTROLS_READ, controls.show_project_retention),
+    E("POST", _PROJECT + "/data_retention", P.CONTROLS_CHANGE, controls.set_project_retention),
+    # what is kept, and its end
+    E("GET", _OBJECTS, P.OBJECTS_LIST, objects.list_objects),
+    E("GET", _OBJECTS + "/{id}", P.OBJECTS_LIST, objects.one_object),
+    E("DELETE", _OBJECTS + "/{id}", P.OBJECTS_DELETE, objects.delete_object),
+    E("GET", "/organization/captures", P.OBJECTS_LIST, objects.captures),
+    E("GET", "/organization/purges/{id}", P.CONTROLS_READ, objects.show_purge),
+    E("GET", "/organization/receipts", P.RECEIPTS_READ, receipts.list_receipts),
+    E("GET", "/organization/receipts/{id}", P.RECEIPTS_READ, receipts.receipt_file),
+    # legal holds
+    E("GET", _HOLDS, P.HOLDS_READ, holds.list_holds, _NAMED),
+    E("POST", _HOLDS, P.HOLDS_PLACE, holds.place_hold, _NAMED),
+    E("GET", _HOLDS + "/{id}", P.HOLDS_READ, holds.one_hold, _NAMED),
+    E("DELETE", _HOLDS + "/{id}", P.HOLDS_PLACE, holds.release_hold, _NAMED),
+    # usage
+    E("GET", "/organization/usage/completions", P.USAGE_READ, usage.usage_completions),
+    E("GET", "/organization/explain/{id}", P.USAGE_READ, usage.explain_request),
+    # accounts
+    E("GET", "/organization/limits", P.PROJECTS_READ, accounts.show_limits),
+    E("POST", "/organization/limits", P.PROJECTS_MANAGE, accounts.set_limits),
+    E("GET", "/organization/projects", P.PROJECTS_READ, accounts.list_projects),
+    E("POST", "/organization/projects", P.PROJECTS_MANAGE, accounts.create_project),
+    E("GET", _PROJECT, P.PROJECTS_READ, accounts.retrieve_project),
+    E("POST", _PROJECT, P.PROJECTS_MANAGE, accounts.update_project),
+    E("POST", _PROJECT + "/archive", P.PROJECTS_MANAGE, accounts.archive_project),
+    E("GET", _PROJECT + "/limits", P.PROJECTS_READ, accounts.show_project_limits),
+    E("POST", _PROJECT + "/limits", P.PROJECTS_MANAGE, accounts.set_project_limits),
+    E("GET", _KEYS, P.KEYS_READ, accounts.list_api_keys),
+    E("POST", _KEYS, P.KEYS_MANAGE, accounts.create_api_key),
+    E("GET", _KEYS + "/{key_id}", P.KEYS_READ, accounts.retrieve_api_key),
+    E("DELETE", _KEYS + "/{key_id}", P.KEYS_MANAGE, accounts.delete_api_key),
+    E("POST", _PROJECT + "/service_accounts", P.KEYS_MANAGE, accounts.create_service_account),
+    E("GET", _ADMIN_KEYS, P.ADMIN_KEYS_MANAGE, accounts.list_admin_keys),
+    E("POST", _ADMIN_KEYS, P.ADMIN_KEYS_MANAGE, accounts.create_admin_key),
+    E("GET", _ADMIN_KEYS + "/{key_id}", P.ADMIN_KEYS_MANAGE, accounts.retrieve_admin_key),
+    E("DELETE", _ADMIN_KEYS + "/{key_id}", P.ADMIN_KEYS_MANAGE, accounts.delete_admin_key),
+    E("GET", "/organization/users", P.MEMBERS_MANAGE, accounts.list_members),
+    E("POST", "/organization/users", P.MEMBERS_MANAGE, accounts.create_member),
+    E("DELETE", "/organization/users/{user_id}", P.MEMBERS_MANAGE, accounts.delete_member),
+    # operators
+    E("GET", "/organizations", P.ORGANIZATIONS_MANAGE, accounts.list_organizations, _ALL),
+    E("POST", "/organizations", P.ORGANIZATIONS_MANAGE, accounts.create_organization, _ALL),
+    E("GET", "/organizations/{organization_id}", P.ORGANIZATIONS_MANAGE, accounts.retrieve_organization, _ALL),
+    E("DELETE", "/organizations/{organization_id}", P.ORGANIZATIONS_MANAGE, accounts.delete_organization, _ALL),
+)

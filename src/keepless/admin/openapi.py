@@ -1,0 +1,149 @@
+"""`/openapi.json` (OpenAPI 3.1): made from the route table and the structs it names, so that it cannot differ from
+them.
+
+Only what is not a row of that table is written by hand: the inference routes (`openapi_inference`), health, metrics
+and the log. Every path is also served under `/openai/v1`.
+"""
+
+import functools
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+
+from keepless import __version__
+from keepless.admin.asks import NoBody
+from keepless.admin.endpoint import Endpoint
+from keepless.admin.matrix import ENDPOINTS
+from keepless.admin.openapi_inference import INFERENCE_PATHS, INFERENCE_SCHEMAS
+from keepless.admin.shapes import Error
+
+__all__ = ["document"]
+
+_REF: Final = "#/components/schemas/{name}"
+_PARAMETER: Final = re.compile(r"\{(\w+)\}")
+_TEXT: Final = {"text/plain": {"schema": {"type": "string"}}}
+_OBJECT: Final = {"application/json": {"schema": {"type": "object"}}}
+_ERROR: Final = {
+    "description": "An error; `code` says which.",
+    "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
+}
+_ID: Final = {"type": "string", "minLength": 1, "pattern": "^[A-Za-z0-9_-]+$"}
+
+
+@functools.cache
+def document() -> bytes:
+    """The document as JSON."""
+    types = _types()
+    _, components = msgspec.json.schema_components(list(types.values()), ref_template=_REF)
+    paths: dict[str, dict[str, Any]] = {path: dict(item) for path, item in INFERENCE_PATHS.items()}
+    for endpoint in ENDPOINTS:
+        paths.setdefault(f"/v1{endpoint.path}", {})[endpoint.method.lower()] = _operation(endpoint)
+    paths.update(_plain_paths())
+    return msgspec.json.encode(
+        {
+            "openapi": "3.1.0",
+            "info": {
+                "title": "Keepless",
+                "version": __version__,
+                "description": "OpenAI's and Groq's API, with the data controls as code. "
+                "Every path under /v1 is served under /openai/v1 too.",
+            },
+            "servers": [{"url": "/"}],
+            "paths": paths,
+            "components": {
+                "schemas": {**components, **INFERENCE_SCHEMAS},
+                "securitySchemes": {
+                    "admin": {"type": "http", "scheme": "bearer", "description": "An admin or operator key."},
+                    "api": {"type": "http", "scheme": "bearer", "description": "An API key."},
+                },
+            },
+        }
+    )
+
+
+def _types() -> dict[str, Any]:
+    """Every struct that the document names, once."""
+    types: dict[str, Any] = {"Error": Error}
+    for endpoint in ENDPOINTS:
+        types[str(endpoint.answer)] = endpoint.answer
+        if endpoint.body is not NoBody:
+            types[str(endpoint.body)] = endpoint.body
+        for field in msgspec.structs.fields(endpoint.query):
+            types[str(field.type)] = field.type
+    return types
+
+
+def _schema(kind: Any) -> dict[str, Any]:
+    (schema,), _ = msgspec.json.schema_components([kind], ref_template=_REF)
+    return schema
+
+
+def _operation(endpoint: Endpoint) -> dict[str, Any]:
+    operation: dict[str, Any] = {
+        "operationId": endpoint.handler.__name__,
+        "summary": endpoint.summary,
+        "description": f"Permission: `{endpoint.permission.value}`.",
+        "tags": [endpoint.path.split("/")[1]],
+        "security": [{"admin": []}],
+        "parameters": [
+            *({"name": name, "in": "path", "required": True, "schema": _ID} for name in _names(endpoint.path)),
+            *(_parameter(field) for field in msgspec.structs.fields(endpoint.query)),
+        ],
+        "responses": {
+            "200": {"description": "Done.", "content": {"application/json": {"schema": _schema(endpoint.answer)}}},
+            "4XX": _ERROR,
+            "503": _ERROR,
+        },
+    }
+    if endpoint.body is not NoBody:
+        fields = msgspec.structs.fields(endpoint.body)
+        operation["requestBody"] = {
+            "required": any(field.required for field in fields),
+            "content": {"application/json": {"schema": _schema(endpoint.body)}},
+        }
+    return operation
+
+
+def _names(path: str) -> list[str]:
+    return _PARAMETER.findall(path)
+
+
+def _parameter(field: msgspec.structs.FieldInfo) -> dict[str, Any]:
+    schema = _schema(field.type)
+    if "anyOf" in schema:  # a query string cannot say null: it leaves the parameter out
+        options = [option for option in schema["anyOf"] if option != {"type": "null"}]
+        schema = options[0] if len(options) == 1 else {"anyOf": options}
+    return {"name": field.encode_name, "in": "query", "required": field.required, "schema": schema}
+
+
+def _plain_paths() -> Mapping[str, Any]:
+    log = {"type": "string", "description": "C2SP tlog-tiles"}
+    return {
+        "/healthz": {"get": _plain("Alive.", _OBJECT)},
+        "/readyz": {"get": _plain("Able to serve and to keep every promise.", _OBJECT, "503")},
+        "/metrics": {
+            "get": {**_plain("Numbers for Prometheus.", _TEXT, "4XX", "503"), "security": [{"admin": []}, {}]}
+        },
+        "/openapi.json": {"get": _plain("This document.", _OBJECT)},
+        "/log/checkpoint": {
+            "get": _plain("The log's signed head (C2SP tlog-checkpoint).", {"text/plain": {"schema": log}}, "503")
+        },
+        "/log/key": {
+            "get": _plain("The log's public key (C2SP signed-note verifier key).", {"text/plain": {"schema": log}})
+        },
+        "/log/tile/{path}": {
+            "get": {
+                **_plain("Hashes of the log (C2SP tlog-tiles).", {"application/octet-stream": {"schema": {}}}, "4XX"),
+                "parameters": [{"name": "path", "in": "path", "required": True, "schema": _ID}],
+            }
+        },
+    }
+
+
+def _plain(summary: str, content: Mapping[str, Any], *errors: str) -> dict[str, Any]:
+    responses: dict[str, Any] = {"200": {"description": "Done.", "content": content}}
+    for status in errors:
+        responses[status] = _ERROR
+    return {"summary": summary, "responses": responses}

@@ -1,0 +1,38 @@
+"""What the admin API stands on: one value, made by the composition root, given to every handler."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from keepless.accounts.lease import Lease
+from keepless.admin.health import Check, Metric
+from keepless.clock import Clock
+from keepless.config import Settings
+from keepless.db import Database
+from keepless.expiry.sweep import Sweeper
+from keepless.governance.access import Access
+from keepless.governance.controls import DataControls
+from keepless.governance.holds import Holds
+from keepless.governance.organizations import Organizations
+from keepless.receipts.log import Log
+from keepless.vault.locations import LocationGuard
+
+__all__ = ["Services"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """`checks` and `metrics` are asked at every `/readyz` and `/metrics`, in a worker thread."""
+
+    settings: Settings
+    db: Database
+    clock: Clock
+    lease: Lease
+    log: Log
+    organizations: Organizations
+    access: Access
+    controls: DataControls
+    sweeper: Sweeper
+    holds: Holds
+    location: LocationGuard
+    checks: Callable[[], Sequence[Check]]
+    metrics: Callable[[], Sequence[Metric]]

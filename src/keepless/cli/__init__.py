@@ -1,0 +1,1 @@
+"""The command line: for people with rich tables, for scripts with `--json`."""

@@ -1,0 +1,126 @@
+"""The command line's client of the admin API, on the standard library.
+
+Holds: `Client`. A redirect is not followed (the key would go with it), and the key is taken from `KEEPLESS_ADMIN_KEY`
+rather than the command line, which other users of a machine can read. A refusal becomes a `FindingError` with the
+server's own error object.
+"""
+
+import http.client
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import quote, urlencode, urlsplit
+
+import click
+
+from keepless.cli.output import FindingError
+
+__all__ = ["Client", "segment"]
+
+_TIMEOUT_S: Final = 60
+_PAGE: Final = 100
+Json = dict[str, Any]
+
+
+def segment(text: str) -> str:
+    """A value as one segment of a path."""
+    return quote(text, safe="")
+
+
+@dataclass(frozen=True)
+class Client:
+    """One server and one admin key."""
+
+    base_url: str
+    admin_key: str | None
+
+    def get(self, path: str, **query: object) -> Json:
+        """Raises `FindingError` for a refusal or an unreachable server, as every method here."""
+        return self._call("GET", path, None, query)
+
+    def post(self, path: str, body: Mapping[str, object] | None = None) -> Json:
+        """Send what is not None."""
+        return self._call("POST", path, {k: v for k, v in (body or {}).items() if v is not None}, {})
+
+    def delete(self, path: str, **query: object) -> Json:
+        """Delete one thing."""
+        return self._call("DELETE", path, None, query)
+
+    def each(self, path: str, **query: object) -> Iterator[Json]:
+        """Every item of a list, page by page."""
+        after: str | None = None
+        while True:
+            page = self.get(path, limit=_PAGE, after=after, **query)
+            yield from page["data"]
+            if not page.get("has_more"):
+                return
+            after = page["last_id"]
+
+    def text(self, path: str) -> str:
+        """The body of a GET as it came; `path` begins at the server's root."""
+        status, raw = self._ask("GET", self._base + path, None)
+        if status >= 300:
+            raise _refused(status, _json(raw))
+        try:
+            return raw.decode("utf-8")
+        except UnicodeDecodeError:
+            raise _unreachable() from None
+
+    def _call(self, method: str, path: str, body: Mapping[str, object] | None, query: Mapping[str, object]) -> Json:
+        if not self.admin_key:
+            raise click.UsageError("an admin key is needed: set KEEPLESS_ADMIN_KEY or give --admin-key")
+        given = {k: str(v).lower() if isinstance(v, bool) else v for k, v in query.items() if v is not None}
+        target = f"{self._base}/v1{path}" + (f"?{urlencode(given)}" if given else "")
+        status, raw = self._ask(method, target, None if body is None else json.dumps(body))
+        value = _json(raw)
+        if not isinstance(value, dict) or status >= 300:
+            raise _refused(status, value)
+        return value
+
+    def _ask(self, method: str, target: str, data: str | None) -> tuple[int, bytes]:
+        headers = {"accept": "application/json"}
+        if self.admin_key:
+            headers["authorization"] = f"Bearer {self.admin_key}"
+        if data is not None:
+            headers["content-type"] = "application/json"
+        try:
+            connection = self._connect()
+            try:
+                connection.request(method, target, data, headers)
+                answer = connection.getresponse()
+                return answer.status, answer.read()
+            finally:
+                connection.close()
+        except (OSError, http.client.HTTPException, ValueError):
+            raise _unreachable() from None
+
+    @property
+    def _base(self) -> str:
+        path = urlsplit(self.base_url).path.rstrip("/")
+        return path.removesuffix("/v1").removesuffix("/openai")
+
+    def _connect(self) -> http.client.HTTPConnection:
+        url = urlsplit(self.base_url)
+        if url.scheme not in ("http", "https") or not url.hostname:
+            raise click.UsageError("--base-url is http://HOST:PORT or https://HOST:PORT")
+        kind = http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection
+        return kind(url.hostname, url.port, timeout=_TIMEOUT_S)
+
+
+def _json(raw: bytes) -> object:
+    try:
+        return json.loads(raw)
+    except ValueError:
+        raise _unreachable() from None
+
+
+def _unreachable() -> FindingError:
+    return FindingError("the server cannot be reached, or what answered is not Keepless")
+
+
+def _refused(status: int, value: object) -> FindingError:
+    error = value.get("error") if isinstance(value, dict) else None
+    if not isinstance(error, dict) or not isinstance(error.get("message"), str):
+        return FindingError(f"the server answered {status}, which this command does not understand")
+    return FindingError(error["message"], {"error": error, "status": status})

@@ -1,0 +1,111 @@
+"""What the command line says, and with which exit code.
+
+Holds: `Screen` (a person's table or a script's one JSON object on standard output; progress on standard error), the
+exit codes, and `FindingError`, which ends a command with code 1. Leaves out: what is said.
+"""
+
+import contextlib
+import json
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+__all__ = ["FINDING", "OK", "USAGE", "Advance", "FindingError", "Screen", "when"]
+
+OK: Final = 0
+FINDING: Final = 1
+USAGE: Final = 2
+
+
+class FindingError(Exception):
+    """The command did its work and the answer is no. `message` is for people, `answer` for scripts."""
+
+    def __init__(self, message: str, answer: Mapping[str, object] | None = None) -> None:
+        super().__init__(message)
+        self.message: Final = message
+        self.answer: Final = answer or {"error": {"message": message}}
+
+
+def when(seconds: object, none: str = "") -> str:
+    """An instant in Unix seconds as UTC, for people."""
+    if not isinstance(seconds, int):
+        return none
+    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds))
+
+
+@dataclass(frozen=True)
+class Screen:
+    """Where a command speaks. With `json` nothing but one object goes to standard output."""
+
+    json: bool
+
+    def show(self, answer: Mapping[str, object], human: Callable[[Console], None]) -> None:
+        """The answer: as JSON for scripts, or through `human` for people."""
+        if self.json:
+            sys.stdout.write(json.dumps(answer) + "\n")
+        else:
+            human(Console(soft_wrap=True, highlight=False))
+
+    def fields(self, answer: Mapping[str, object], title: str, shown: Mapping[str, object]) -> None:
+        """One thing with its fields."""
+
+        def human(console: Console) -> None:
+            table = Table(title=escape(title), title_justify="left", show_header=False)
+            for name, value in shown.items():
+                table.add_row(escape(name), escape(_text(value)))
+            console.print(table)
+
+        self.show(answer, human)
+
+    def rows(
+        self, answer: Mapping[str, object], title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]
+    ) -> None:
+        """Many things, one a row."""
+
+        def human(console: Console) -> None:
+            table = Table(*columns, title=escape(title), title_justify="left")
+            for row in rows:
+                table.add_row(*(escape(_text(value)) for value in row))
+            console.print(table if table.row_count else f"{escape(title)}: none")
+
+        self.show(answer, human)
+
+    @contextlib.contextmanager
+    def progress(self, what: str) -> Iterator["Advance"]:
+        """A bar on standard error while a command works; gone when it is done."""
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+            task = bar.add_task(what, total=None)
+
+            def advance(done: int, total: int | None = None) -> None:
+                bar.update(task, completed=done, total=total)
+
+            yield advance
+
+
+class Advance(Protocol):
+    """Tells a bar how far the work is."""
+
+    def __call__(self, done: int, total: int | None = None) -> None:
+        """`done` of `total` (None = nobody knows)."""
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, str):
+        return value
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_text(item)}" for name, item in value.items()) or "-"
+    if isinstance(value, Iterable):
+        return ", ".join(_text(item) for item in value) or "-"
+    return str(value)

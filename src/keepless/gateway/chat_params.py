@@ -16,11 +16,11 @@ from typing import Any, Final
 from keepless.config import ModelConfig
 from keepless.errors import Code, Problem
 from keepless.gateway import switches, values
-from keepless.gateway.messages import check_messages
+from keepless.gateway.messages import PARTS, check_messages
 from keepless.gateway.values import Check, bad_type, bad_value, members, missing, unsupported
 from keepless.policy.controls import RequestControls
 
-__all__ = ["PARAMETERS", "ChatRequest", "ChatRules", "Parameter", "model_name"]
+__all__ = ["CAPABILITIES", "PARAMETERS", "ChatRequest", "ChatRules", "Parameter", "model_name"]
 
 Capabilities = frozenset[str] | None  # None: all
 
@@ -242,6 +242,13 @@ PARAMETERS: Final[dict[str, Parameter]] = {
     "metadata": Parameter(_UNCHECKED, neutral=({},), never=True),
     **{member.path[0]: Parameter(_UNCHECKED) for member in switches.BODY},
 }
+
+
+CAPABILITIES: Final = frozenset(
+    {parameter.capability for parameter in PARAMETERS.values() if parameter.capability is not None}
+    | {part.capability for part in PARTS.values() if part.capability is not None}
+    | {"chat.completions", "name", "json_object", "json_schema", "builtin_tools", "allowed_tools"}
+)
 
 
 class ChatRules:

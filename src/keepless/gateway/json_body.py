@@ -27,8 +27,11 @@ class _DuplicateNameError(Exception):
     """A name came twice in one object."""
 
 
-def decode_object(body: bytes, depth: int) -> dict[str, Any]:
-    """The object that `body` is, nested at most `depth` deep. Raises `Problem` (400) otherwise."""
+def decode_object(body: bytes, depth: int) -> tuple[dict[str, Any], bytes]:
+    """The object that `body` is, nested at most `depth` deep, and our own encoding of it.
+
+    Raises `Problem` (400) otherwise.
+    """
     if not body:
         raise _problem("The request body is empty; a JSON object is expected.")
     try:
@@ -41,9 +44,10 @@ def decode_object(body: bytes, depth: int) -> dict[str, Any]:
         raise _problem("The request body must be a JSON object.")
     if body.count(b"{") + body.count(b"[") > depth and _deeper_than(value, depth):
         raise _problem(f"The request body is nested deeper than {depth} levels.")
-    if _encode(value) != body:
+    encoded = _encode(value)
+    if encoded != body:
         _refuse_duplicates(body)
-    return value
+    return value, encoded
 
 
 def _refuse_duplicates(body: bytes) -> None:

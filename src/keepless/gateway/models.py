@@ -1,0 +1,96 @@
+"""GET models and models/{id}: the operator's catalogue, as this caller may use it.
+
+Holds: `routes`. Leaves out: what a model answers (chat). Members of OpenAI's and Groq's model objects, and ours:
+`capabilities` (what is served; anything else is 400) and `data_retention` (the mode that a request of this caller would
+run under, the control that decides it, and the modes under which the model can be used at all).
+"""
+
+import time
+from collections.abc import Sequence
+from typing import Any, Final
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from keepless.accounts.lease import Lease
+from keepless.accounts.principal import Principal
+from keepless.config import ModelConfig
+from keepless.errors import Code, Problem
+from keepless.gateway.chat import capabilities_of
+from keepless.gateway.chat_params import CAPABILITIES
+from keepless.http.auth import authenticate
+from keepless.inference.router import Router, allowed_modes, eligible
+from keepless.policy.data_class import Feature
+
+__all__ = ["routes"]
+
+_BASES: Final = ("/v1", "/openai/v1")
+_STARTED: Final = int(time.time())  # nobody records when an operator added a model
+
+
+def routes(lease: Lease, router: Router) -> Sequence[BaseRoute]:
+    """The routes, below both bases."""
+    pages = _Pages(lease, router)
+    found: list[BaseRoute] = []
+    for base in _BASES:
+        found.append(Route(f"{base}/models", pages.index, methods=["GET"]))
+        found.append(Route(f"{base}/models/{{model:path}}", pages.one, methods=["GET"]))
+    return found
+
+
+class _Pages:
+    def __init__(self, lease: Lease, router: Router) -> None:
+        self._lease: Final = lease
+        self._router: Final = router
+
+    async def index(self, request: Request) -> Response:
+        principal = self._caller(request)
+        data = [self._shown(model, principal) for model in self._router.models()]
+        return JSONResponse({"object": "list", "data": data})
+
+    async def one(self, request: Request) -> Response:
+        principal = self._caller(request)
+        route = self._router.route(request.path_params["model"])
+        if route is None:
+            message = "The requested model does not exist or you do not have access to it."
+            raise Problem(404, Code.MODEL_NOT_FOUND, message, param="model")
+        return JSONResponse(self._shown(route.model, principal))
+
+    def _caller(self, request: Request) -> Principal:
+        sent = request.headers.get("authorization")
+        return authenticate(self._lease, None if sent is None else sent.encode("latin-1"))
+
+    def _shown(self, model: ModelConfig, principal: Principal) -> dict[str, Any]:
+        capabilities = capabilities_of(model)
+        return {
+            "id": model.id,
+            "object": "model",
+            "created": _STARTED,
+            "owned_by": model.owned_by,
+            "active": True,
+            "context_window": model.context_window,
+            "max_completion_tokens": model.max_completion_tokens,
+            "public_apps": None,
+            "capabilities": sorted(CAPABILITIES if capabilities is None else capabilities),
+            "data_retention": self._retention(model, principal),
+        }
+
+    def _retention(self, model: ModelConfig, principal: Principal) -> dict[str, Any]:
+        """The policy that a request would meet now; without a lease that is as under ZDR."""
+        valid = self._lease.valid
+        effective = principal.project.effective
+        zero_only = effective.zero_upstream_only or not valid
+        permitted = eligible(model, zero_only=zero_only, region=principal.organization.region) is None
+        if effective.zero_data_retention:
+            source = effective.zdr_source.value
+        else:
+            source = effective.feature_source[Feature.INFERENCE_LOGGING].value
+        return {
+            "mode": "zero_data_retention" if zero_only else "default",
+            "source": source if valid else "policy_unreadable",
+            "allowed_modes": list(allowed_modes(model)),
+            "permitted": permitted,
+            "upstream": model.retention.value,
+            "region": model.region,
+        }

@@ -12,6 +12,8 @@ sign by which a client that left can be told, and its generation must stop.
 
 import asyncio
 import re
+import socket
+import struct
 from typing import Final, cast
 
 from keepless import log
@@ -31,6 +33,7 @@ WRITE_BYTES: Final = 65536  # unsent bytes held before a source is paused
 _LINGER_SECONDS: Final = 30.0  # how long a client is still read, into nothing, after a refusal
 _LINGER_IDLE_SECONDS: Final = 2.0  # the same when nothing comes any more
 _REFUSALS: Final = 256  # connections beyond the limit that are told so; further ones are cut
+_RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER: close with RST, not FIN
 _blank_lines: Final = re.compile(rb"(?:\r\n)*").match
 _BODY_RATE: Final = 1024  # bytes a second below which a body is a slow-loris attack
 
@@ -147,9 +150,11 @@ class Connection(asyncio.Protocol):
                 # Not from within the handler that just answered: it may have something left to do.
                 self._serving.loop.call_soon(self._resume)
 
-    def lost(self) -> None:
+    def lost(self, *, reset: bool) -> None:
         """See `Wire`."""
         self._reply = None
+        if reset:
+            self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         self.transport.abort()
 
     def hold(self, held: bool) -> None:

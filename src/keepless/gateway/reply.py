@@ -18,7 +18,7 @@ from keepless.gateway.parser import Request
 __all__ = ["FastHandler", "Reply", "Wire", "status_line"]
 
 _LINES: Final = {status.value: b"HTTP/1.1 %d %b\r\n" % (status, status.phrase.encode()) for status in HTTPStatus}
-_SPLIT_BYTES: Final = 65536  # a larger body is not copied behind its head
+_SPLIT_BYTES: Final = 65536  # a larger body is not copied behind its head, a larger piece does not wait for more
 
 
 class FastHandler(Protocol):
@@ -41,8 +41,8 @@ class Wire(Protocol):
     def replied(self) -> None:
         """The answer is written to its end."""
 
-    def lost(self) -> None:
-        """Cut the connection."""
+    def lost(self, *, reset: bool) -> None:
+        """Cut the connection; with a reset when its mere end would look like the end of the body."""
 
 
 class Reply:
@@ -53,7 +53,7 @@ class Reply:
     """
 
     __slots__ = (
-        "_chunked", "_loop", "_pending", "_scheduled", "_wire", "bodiless", "closed", "http_minor", "on_disconnect",
+        "_chunked", "_loop", "_pending", "_scheduled", "_waiting", "_wire", "bodiless", "closed", "http_minor", "on_disconnect",
         "on_pause", "on_resume", "started",
     )  # fmt: skip
 
@@ -65,6 +65,7 @@ class Reply:
         self._chunked = False
         self._pending: list[bytes] = []
         self._scheduled = False
+        self._waiting = 0  # bytes pending
         self.http_minor = 1 if request is None else request.http_minor
         self.started = False
         self.closed = False  # finished, aborted or the client left
@@ -123,7 +124,11 @@ class Reply:
         if self.closed or self.bodiless or not data:
             return
         self._pending.append(data)
-        if not self._scheduled:
+        self._waiting += len(data)
+        if self._waiting > _SPLIT_BYTES:
+            # A source that never gives way to the loop must come to the limit at which it is paused.
+            self._wire.transport.write(self._body())
+        elif not self._scheduled:
             self._scheduled = True
             self._loop.call_soon(self._flush)
 
@@ -145,7 +150,7 @@ class Reply:
             return
         self.closed = True
         self._pending.clear()
-        self._wire.lost()
+        self._wire.lost(reset=self.http_minor == 0)
 
     def gone(self) -> None:
         """The connection is lost: called by it."""
@@ -167,6 +172,7 @@ class Reply:
             return b""
         body = pending[0] if len(pending) == 1 else b"".join(pending)
         pending.clear()
+        self._waiting = 0
         return b"%x\r\n%b\r\n" % (len(body), body) if self._chunked else body
 
 

@@ -64,6 +64,7 @@ class Recorder:
     async def until(self, condition, timeout_s: float = 30.0) -> "Recorder":
         async with asyncio.timeout(timeout_s):
             while not condition(self):
+                assert self.calls[-1:] not in (["end"], ["failure"]), (self.status, self.failure, self.body[:300])
                 self._changed.clear()
                 await self._changed.wait()
         return self

@@ -1,6 +1,7 @@
 """The data folder: made for this user alone, served by one server at a time, never by an older Keepless than wrote it.
 
-Holds: `prepare` (folder and schema), `FolderLock`. Leaves out: what is inside (database, vault, keyring look after theirs).
+Holds: `prepare` (folder and schema), `FolderLock`. Leaves out: what is inside (database, vault and
+keyring look after theirs).
 """
 
 import fcntl

@@ -1,4 +1,4 @@
-"""What a process does to itself before it touches customer content: no core dump, no debugger, no open files for others."""
+"""What a process does to itself before it touches customer content: no core dump, no debugger, private files."""
 
 import ctypes
 import os

@@ -62,6 +62,7 @@ class Ledger:
         self._stop: Final = threading.Event()
         self._thread: Final = threading.Thread(target=self._run, name="ledger", daemon=True)
         self.counters: Final = Counters()
+        self.healthy = True  # whether the last rows could be written
 
     def start(self) -> None:
         """Begin to write."""
@@ -117,7 +118,9 @@ class Ledger:
             self.counters.failures += 1
             failure(Event.LEDGER_FAILED, error, rows=len(batch))
             self._keep(batch, gaps)
+            self.healthy = False
             return False
+        self.healthy = True
         self.counters.written += len(batch)
         if gaps:
             emit(Event.LEDGER_GAP, rows=len(gaps), requests=sum(sums[0] for sums in gaps.values()))

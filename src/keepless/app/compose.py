@@ -1,0 +1,98 @@
+"""The composition root: every part is made here, once, and handed to whoever needs it.
+
+Holds: `Deployment` (the database, the keyring, the vault, the log and who sweeps: what `serve`, `sweep` and the other
+commands on a data folder share) and `open_deployment`. Leaves out: the request path (worker), processes (serve).
+
+Opening checks before it trusts: the keyring's modes, the schema's version, the latest instant any process has seen.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import sqlalchemy as sa
+
+from keepless.accounts.tables import change
+from keepless.app.folder import migrate, prepare
+from keepless.clock import GuardedClock, SystemClock
+from keepless.config import Settings
+from keepless.db import Database
+from keepless.errors import ConfigError
+from keepless.expiry.sweep import Sweeper
+from keepless.receipts.checkpoint import Ed25519Signer
+from keepless.receipts.log import Log
+from keepless.vault.blobs import BlobStore, BucketBlobs, open_blobs
+from keepless.vault.bucket_api import GcsApi, S3Api
+from keepless.vault.door import Place, Vault
+from keepless.vault.keyring import FileKeyring, open_keyring
+from keepless.vault.locations import Findings, LocationGuard, check_gcs, check_local, check_s3
+
+__all__ = ["Deployment", "is_empty", "open_deployment"]
+
+_DEFAULT_REGION: Final = "us"
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """What every command on a data folder shares."""
+
+    settings: Settings
+    db: Database
+    clock: GuardedClock
+    keyring: FileKeyring
+    log: Log
+    location: LocationGuard
+    vault: Vault
+    sweeper: Sweeper
+
+    def close(self) -> None:
+        """Close the database."""
+        self.db.close()
+
+
+def is_empty(settings: Settings) -> bool:
+    """Whether nothing has been made here yet: no keyring, and no organization in the database."""
+    if Path(settings.keyring.removeprefix("file://")).exists():
+        return False
+    prepare(settings.data_dir)
+    db = Database(settings.database)
+    try:
+        with db.read() as tx:
+            return not sa.inspect(tx).has_table("organization")
+    except sa.exc.SQLAlchemyError:
+        raise ConfigError("the database cannot be reached; check database_url") from None
+    finally:
+        db.close()
+
+
+def open_deployment(settings: Settings, *, create: bool = False) -> Deployment:
+    """Open (with `create`: make) everything of a data folder. Raises `ConfigError` with what to do about it."""
+    prepare(settings.data_dir)
+    keyring = open_keyring(settings.keyring, create=create)
+    db = Database(settings.database)
+    try:
+        migrate(db)
+        with db.read() as tx:
+            floor_ms = tx.scalar(sa.select(change.c.clock_floor)) or 0
+    except sa.exc.SQLAlchemyError:
+        raise ConfigError("the database cannot be reached or is locked; check database_url") from None
+    system = SystemClock()
+    clock = GuardedClock(system, floor_ms)
+    log = Log(db, clock, Ed25519Signer(keyring.log_key()), keyring, settings.log_origin)
+    blobs = open_blobs(settings.blobs, os.environ)
+    location = LocationGuard(blobs.name, lambda: _ask(blobs, settings.location_region), clock)
+    vault = Vault(db, keyring, [Place(blobs, location)], log, clock)
+    sweeper = Sweeper(db, clock, system, vault, log)
+    return Deployment(settings, db, clock, keyring, log, location, vault, sweeper)
+
+
+def _ask(blobs: BlobStore, declared_region: str | None) -> Findings:
+    """What the location says of itself; a folder can say nothing, so the operator's declaration stands."""
+    if isinstance(blobs, BucketBlobs):
+        wanted = declared_region or _DEFAULT_REGION
+        if isinstance(blobs.api, S3Api):
+            return check_s3(blobs.api, wanted)
+        if isinstance(blobs.api, GcsApi):
+            return check_gcs(blobs.api, wanted)
+    return check_local(declared_region)

@@ -1,0 +1,49 @@
+"""`python -m keepless.app.migrations.new`: print what a new migration must do, for a person to read, mend and save.
+
+Compares the declared tables with a database that has run every migration so far. Column types are printed as what they
+are in the database, so that a migration does not change when our own types do.
+"""
+
+import sys
+from typing import Final, Literal
+
+import sqlalchemy as sa
+from alembic.autogenerate import produce_migrations, render_python_code
+from alembic.autogenerate.api import AutogenContext
+from alembic.operations.ops import UpgradeOps
+from alembic.runtime.migration import MigrationContext
+
+from keepless.accounts import tables as accounts
+from keepless.app.folder import migrate
+from keepless.db import Database, metadata
+from keepless.expiry import tables as expiry
+from keepless.incidents import tables as incidents
+from keepless.receipts import tables as receipts
+from keepless.usage import tables as usage
+from keepless.vault import tables as vault
+
+__all__ = ["ROOMS", "difference"]
+
+ROOMS: Final = (accounts, expiry, incidents, receipts, usage, vault)  # whose tables there are
+
+
+def difference(db: Database) -> UpgradeOps:
+    """What the declared tables have that a migrated database has not (nothing, unless a migration is missing)."""
+    with db.engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        found = produce_migrations(context, metadata).upgrade_ops
+    if found is None:
+        raise TypeError("alembic compared nothing")
+    return found
+
+
+def _plain(kind: str, item: object, _: AutogenContext) -> str | Literal[False]:
+    if kind == "type" and isinstance(item, sa.types.TypeDecorator):
+        return f"sa.{item.impl_instance!r}"
+    return False
+
+
+if __name__ == "__main__":
+    database = Database("sqlite://", pool_size=1)
+    migrate(database)
+    sys.stdout.write(render_python_code(difference(database), render_as_batch=False, render_item=_plain) + "\n")

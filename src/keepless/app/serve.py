@@ -1,0 +1,180 @@
+"""`keepless serve`: the supervisor. One folder, one socket, the embedded engines, and the processes that answer.
+
+1. Make the first organization when the folder is empty (and print its keys, this once); take the folder's lock.
+2. Open the listening socket: from here a second server on the port or the folder is refused.
+3. Start the embedded engines and the shared counters of the rate limits.
+4. With one worker serve in this very process; with several start them and start again (with growing pauses) what dies.
+5. On SIGTERM or SIGINT: let requests in work end, write what the ledger holds, stop the engines.
+
+Leaves out: what a worker does (worker), jobs (they come with files and batches; `sweeps=False` is all that
+`--no-worker` changes until then).
+"""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Final
+
+from keepless import log
+from keepless.app import worker
+from keepless.app.compose import is_empty
+from keepless.app.folder import FolderLock, prepare
+from keepless.app.harden import harden, raise_file_limit
+from keepless.app.initialise import initialise
+from keepless.app.plan import EngineAt, Plan, encode
+from keepless.clock import SystemClock
+from keepless.config import Engine, Settings
+from keepless.errors import ConfigError
+from keepless.gateway.server import create_listening_socket
+from keepless.http.limits import RateLimits
+from keepless.inference.embedded.llama import LlamaProcess
+from keepless.log import Event
+
+__all__ = ["Announcement", "serve"]
+
+Announcement = dict[str, str]
+_ENGINE_READY_S: Final = 120.0
+_STOP_S: Final = 20.0
+_STEADY_S: Final = 30.0
+_SLOWEST_S: Final = 10.0
+
+
+def serve(settings: Settings, *, announce: Callable[[Announcement], None], sweeps: bool = True) -> int:
+    """Serve until a signal comes; the exit code. `announce` is told once, when requests are answered.
+
+    Raises `ConfigError` when the folder, the port, the keyring or the database cannot be used.
+    """
+    first: Announcement = initialise(settings) if is_empty(settings) else {}
+    folder = prepare(settings.data_dir)
+    lock = FolderLock(folder)
+    harden()
+    raise_file_limit()
+    listening = _listen(settings)
+    engines = [
+        LlamaProcess(model, folder / "run", name=f"engine-{index}")
+        for index, model in enumerate(settings.models)
+        if model.engine is Engine.LLAMA
+    ]
+    try:
+        for engine in engines:
+            engine.start()
+        for engine in engines:
+            if not engine.wait_ready(_ENGINE_READY_S):
+                raise ConfigError(f"the embedded engine of {engine.model.id} does not start; see the log")
+        host, port = listening.getsockname()[:2]
+        told: Announcement = {"url": f"http://{f'[{host}]' if ':' in host else host}:{port}", **first}
+        plan = Plan(
+            settings=settings,
+            listening=listening.fileno(),
+            engines=[EngineAt(engine.model.id, str(engine.socket), engine.key) for engine in engines],
+            counters=RateLimits(SystemClock()).fd,
+            sweeps=sweeps,
+        )
+        if settings.workers == 1:
+            return worker.run(plan, on_ready=lambda: announce(told))
+        return _Supervisor(plan).run(lambda: announce(told))
+    finally:
+        for engine in engines:
+            engine.stop()
+        listening.close()
+        lock.release()
+
+
+def _listen(settings: Settings) -> socket.socket:
+    try:
+        return create_listening_socket(settings.host, settings.port)
+    except OSError:
+        raise ConfigError("host and port cannot be listened on: in use, or not an address of this machine") from None
+
+
+class _Worker:
+    """One serving process, kept running."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan: Final = plan
+        self.process: subprocess.Popen[bytes] | None = None
+        self.began = 0.0
+        self.delay = 0.1
+        self.due = 0.0
+
+    def start(self) -> int:
+        """Start it; the descriptor on which it says that it serves."""
+        said, says = os.pipe()
+        plan = Plan(
+            settings=self._plan.settings,
+            listening=self._plan.listening,
+            engines=self._plan.engines,
+            counters=self._plan.counters,
+            ready=says,
+            sweeps=self._plan.sweeps,
+        )
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "keepless.app.worker"],
+            stdin=subprocess.PIPE,
+            pass_fds=(plan.listening, plan.counters, says),
+        )
+        os.close(says)
+        if self.process.stdin is not None:
+            with contextlib.suppress(BrokenPipeError):
+                self.process.stdin.write(encode(plan))
+                self.process.stdin.close()
+        self.began = time.monotonic()
+        return said
+
+
+class _Supervisor:
+    """Several serving processes on one socket."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._workers: Final = [_Worker(plan) for _ in range(plan.settings.workers)]
+        self._stopping: Final = threading.Event()
+
+    def run(self, on_ready: Callable[[], None]) -> int:
+        """Run until a signal; 0 when everything ended in time."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self._stopping.set())
+        said = [worker.start() for worker in self._workers]
+        served = [os.read(descriptor, 1) == b"1" for descriptor in said]
+        for descriptor in said:
+            os.close(descriptor)
+        if not all(served):
+            self._end()
+            raise ConfigError("a serving process did not start; its line in the log says why")
+        on_ready()
+        log.emit(Event.SERVER_STARTED, workers=len(self._workers))
+        while not self._stopping.wait(0.2):
+            for worker_ in self._workers:
+                self._look_after(worker_)
+        log.emit(Event.SERVER_STOPPING)
+        code = self._end()
+        log.emit(Event.SERVER_STOPPED, code=code)
+        return code
+
+    def _look_after(self, one: _Worker) -> None:
+        now = time.monotonic()
+        if one.process is not None and one.process.poll() is not None:
+            log.emit(Event.WORKER_DIED, code=one.process.returncode)
+            one.delay = 0.1 if now - one.began > _STEADY_S else min(2 * one.delay, _SLOWEST_S)
+            one.process, one.due = None, now + one.delay
+        if one.process is None and now >= one.due:
+            os.close(one.start())
+
+    def _end(self) -> int:
+        running = [one.process for one in self._workers if one.process is not None]
+        for process in running:
+            process.terminate()
+        until, code = time.monotonic() + _STOP_S, 0
+        for process in running:
+            try:
+                code = max(code, abs(process.wait(max(0.1, until - time.monotonic()))))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+                code = 1
+        return code

@@ -1,0 +1,221 @@
+"""One serving process: everything a request meets, composed on one event loop.
+
+1. Open the deployment, take a lease, seed the rate limits from the ledger, ask the location, connect to the engines.
+2. Listen. From then on nothing waits for a disk on the thread of the loop.
+3. On SIGTERM or SIGINT: stop accepting, let what is in work end, finish captures, write the ledger, give the lease up.
+
+Leaves out: other processes (serve). As a program (`python -m keepless.app.worker`) it reads its plan from its standard
+input.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import ssl
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Final
+
+import uvloop
+from starlette.applications import Starlette
+
+from keepless import log
+from keepless.accounts.fence import Fence
+from keepless.accounts.lease import Lease
+from keepless.accounts.principal import PolicyInForce
+from keepless.accounts.store import policy_in_force
+from keepless.admin.app import routes as admin_routes
+from keepless.admin.services import Services
+from keepless.app.compose import Deployment, open_deployment
+from keepless.app.harden import harden, raise_file_limit
+from keepless.app.health import checks_of, metrics_of
+from keepless.app.housekeeping import Housekeeping
+from keepless.app.parent import die_with_parent
+from keepless.app.plan import Plan, decode
+from keepless.config import Engine, Settings
+from keepless.errors import ConfigError
+from keepless.gateway.chat import ChatHandler
+from keepless.gateway.models import routes as model_routes
+from keepless.gateway.refused import on_refused
+from keepless.gateway.server import Server
+from keepless.governance.access import Access
+from keepless.governance.change import Office
+from keepless.governance.controls import DataControls
+from keepless.governance.holds import Holds
+from keepless.governance.organizations import Organizations
+from keepless.http import problems
+from keepless.http.limits import RateLimits
+from keepless.ids import Id
+from keepless.incidents.afterwards import Afterwards
+from keepless.incidents.reliability import Reliability
+from keepless.inference.embedded.llama import LlamaBackend
+from keepless.inference.router import Route, Router
+from keepless.inference.upstream import UpstreamBackend
+from keepless.log import Event
+from keepless.pipeline import Way
+from keepless.usage.ledger import Ledger
+
+__all__ = ["run"]
+
+_DRAIN_S: Final = 15.0
+_CAPTURE_THREADS: Final = 4
+_MODEL_PATHS: Final = ("/v1", "/openai/v1")
+
+
+def run(plan: Plan, *, on_ready: Callable[[], None]) -> int:
+    """Serve until a signal comes; 0 when everything that was in work ended in time."""
+    deployment = open_deployment(plan.settings)
+    try:
+        return uvloop.run(_Worker(plan, deployment).serve(on_ready))
+    finally:
+        deployment.close()
+
+
+class _Worker:
+    """The parts of one serving process. Made before its event loop runs."""
+
+    def __init__(self, plan: Plan, deployment: Deployment) -> None:
+        settings, db, clock = plan.settings, deployment.db, deployment.clock
+        self._plan: Final = plan
+        self._deployment: Final = deployment
+        self._settings: Final = settings
+        self._lease: Final = Lease(db, clock)
+        self._ledger: Final = Ledger(db, max_rows=settings.limits.ledger_rows)
+        self._executor: Final = ThreadPoolExecutor(_CAPTURE_THREADS, thread_name_prefix="capture")
+        self._housekeeping: Final = Housekeeping(deployment, sweeps=plan.sweeps)
+        self._rate_limits: Final = RateLimits(clock, plan.counters if plan.counters >= 0 else None)
+
+    async def serve(self, on_ready: Callable[[], None]) -> int:
+        """See `run`."""
+        loop = asyncio.get_running_loop()
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        router = Router(self._routes())
+        way = self._way()
+        self._lease.on_swap = way.enforce
+        await asyncio.to_thread(self._lease.start, loop)
+        self._ledger.start()
+        await asyncio.to_thread(self._housekeeping.start)
+        server = self._server(router, way)
+        listening = socket.socket(fileno=os.dup(self._plan.listening))
+        await server.listen(listening, _tls(self._settings))
+        log.emit(Event.SERVER_STARTED)
+        # Announcing may print to a slow terminal: not on the loop's thread.
+        announced = loop.run_in_executor(None, on_ready)
+        await stop.wait()
+        log.emit(Event.SERVER_STOPPING)
+        await announced
+        await server.drain(_DRAIN_S)
+        await router.close()
+        await asyncio.to_thread(self._stop)
+        log.emit(Event.SERVER_STOPPED)
+        return 0
+
+    def _stop(self) -> None:
+        self._executor.shutdown()
+        self._ledger.close()
+        self._housekeeping.stop()
+        self._lease.stop()
+
+    def _routes(self) -> list[Route]:
+        engines = {engine.model: engine for engine in self._plan.engines}
+        routes = []
+        for model in self._settings.models:
+            if model.engine is Engine.LLAMA:
+                at = engines[model.id]
+                routes.append(Route(model, LlamaBackend(model, Path(at.socket), at.key)))
+            else:
+                routes.append(Route(model, UpstreamBackend(model)))
+        return routes
+
+    def _way(self) -> Way:
+        deployment, settings = self._deployment, self._settings
+
+        def policy_now(organization_id: Id, project_id: Id) -> PolicyInForce | None:
+            with deployment.db.read() as tx:
+                return policy_in_force(tx, organization_id, project_id)
+
+        reliability = Reliability(deployment.db, deployment.vault, policy_now, max_bytes=settings.limits.capture_bytes)
+        afterwards = Afterwards(deployment.clock, self._executor, reliability)
+        return Way(self._lease, self._ledger, deployment.clock, afterwards, capture_bytes=settings.limits.capture_bytes)
+
+    def _server(self, router: Router, way: Way) -> Server:
+        deployment, lease, ledger = self._deployment, self._lease, self._ledger
+        db, clock, keeping = deployment.db, deployment.clock, deployment.log
+        office = Office(db, clock, Fence(db, clock, lease.refresh_soon), keeping)
+        limits = self._settings.limits
+        chat = ChatHandler(
+            lease=lease,
+            router=router,
+            way=way,
+            ledger=ledger,
+            clock=clock,
+            rates=self._rate_limits,
+            json_depth=limits.json_depth,
+        )
+        servers: list[Server] = []  # its numbers are asked only once it exists
+        services = Services(
+            settings=self._settings,
+            db=db,
+            clock=clock,
+            lease=lease,
+            log=keeping,
+            organizations=Organizations(office),
+            access=Access(office),
+            controls=DataControls(office, lambda _: self._housekeeping.nudge()),
+            sweeper=deployment.sweeper,
+            holds=Holds(db, clock, keeping, deployment.sweeper),
+            location=deployment.location,
+            checks=checks_of(deployment, lease, ledger, router),
+            metrics=lambda: metrics_of(servers[0], way, ledger, lease),
+        )
+        application = Starlette(
+            routes=[*model_routes(lease, router), *admin_routes(services)],
+            exception_handlers=dict(problems.handlers()),
+        )
+        server = Server(
+            {f"{base}/chat/completions".encode(): chat for base in _MODEL_PATHS},
+            problems.Guard(application),
+            limits,
+            on_refused=on_refused(ledger, clock),
+        )
+        servers.append(server)
+        return server
+
+
+def _tls(settings: Settings) -> ssl.SSLContext | None:
+    if settings.tls_cert is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(settings.tls_cert, settings.tls_key)
+    except (OSError, ssl.SSLError):
+        raise ConfigError("tls_cert and tls_key cannot be loaded") from None
+    return context
+
+
+def _main() -> int:
+    die_with_parent()
+    harden()
+    raise_file_limit()
+    plan = decode(sys.stdin.buffer.read())
+
+    def ready() -> None:
+        with contextlib.suppress(OSError):  # a supervisor that does not listen any more
+            os.write(plan.ready, b"1")
+        os.close(plan.ready)
+
+    try:
+        return run(plan, on_ready=ready)
+    except ConfigError as error:
+        log.failure(Event.SERVER_FAILED, error)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(_main())

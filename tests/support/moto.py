@@ -8,9 +8,11 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
+from typing import Any
 from uuid import uuid4
+
+import boto3
 
 REGION = "us-east-1"
 TOKEN = "Credential=x/20260101/us-east-1/s3/aws4_request"
@@ -40,22 +42,21 @@ class Moto:
                     raise
                 time.sleep(0.1)
 
-    def call(self, method: str, path: str, body: bytes = b"") -> tuple[int, bytes]:
-        """One unsigned call, which moto believes."""
-        headers = {"authorization": f"AWS4-HMAC-SHA256 {TOKEN}, SignedHeaders=host, Signature=0"}
-        request = urllib.request.Request(f"{self.url}{path}", data=body or None, method=method, headers=headers)
-        try:
-            with urllib.request.urlopen(request, timeout=10) as reply:
-                return reply.status, reply.read()
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code, error.read()
+    def client(self, region: str = REGION) -> Any:
+        """Amazon's own client, to set a bucket up with."""
+        return boto3.client(
+            "s3",
+            endpoint_url=self.url,
+            region_name=region,
+            aws_access_key_id="access",
+            aws_secret_access_key="secret",
+        )
 
-    def bucket(self, *, headers: bytes = b"") -> str:
+    def bucket(self, region: str = REGION) -> str:
         """The name of a new bucket."""
         name = f"kept{uuid4().hex[:16]}"  # no hyphen: Google's driver escapes it and moto does not read that
-        status, _ = self.call("PUT", f"/{name}", headers)
-        assert status == 200
+        place = {} if region == REGION else {"CreateBucketConfiguration": {"LocationConstraint": region}}
+        self.client(region).create_bucket(Bucket=name, **place)
         return name
 
     def s3_environment(self) -> dict[str, str]:

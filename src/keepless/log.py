@@ -44,6 +44,7 @@ class Event(StrEnum):
     CAPTURE_REFUSED = "incident:capture:refused"
     CAPTURE_FAILED = "incident:capture:failed"
     CASE_OPENED = "incident:case:opened"
+    CASE_FAILED = "incident:case:failed"
     LEDGER_FAILED = "usage:ledger:failed"
     LEDGER_GAP = "usage:ledger:gap"
     SWEEP_DONE = "expiry:sweep:done"

@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 
-__all__ = ["CaseState", "CloseReason", "ExtendReason", "Signal"]
+__all__ = ["CaseState", "CloseReason", "Signal"]
 
 
 class CaseState(StrEnum):
@@ -19,14 +19,6 @@ class Signal(StrEnum):
     MANY_KEYS = "many_keys"  # one origin used many keys of an organization around 429 answers
     MANY_ORGANIZATIONS = "many_organizations"  # the same across organizations
     KEY_ROTATION = "key_rotation"  # a key came into use right after another one of its project met 429
-
-
-class ExtendReason(StrEnum):
-    """Why a confirmed case needs more time."""
-
-    STILL_ACTIVE = "still_active"
-    MORE_EVIDENCE = "more_evidence"
-    LEGAL_REQUEST = "legal_request"
 
 
 class CloseReason(StrEnum):

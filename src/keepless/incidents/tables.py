@@ -6,7 +6,7 @@ No origin is stored here: addresses are personal data and stay in memory, hashed
 import sqlalchemy as sa
 
 from keepless.db import EnumText, Holds, IdText, Instant, table
-from keepless.incidents.states import CaseState, CloseReason, ExtendReason, Signal
+from keepless.incidents.states import CaseState, CloseReason, Signal
 from keepless.policy.decision import Reason
 
 __all__ = ["abuse_case", "abuse_case_key", "capture_count"]
@@ -29,12 +29,13 @@ abuse_case = table(
     sa.Column("state", EnumText(CaseState), nullable=False, index=True),
     sa.Column("signal", EnumText(Signal), nullable=False),  # what opened it
     sa.Column("refusals", sa.BigInteger, nullable=False),  # 429 answers that the signal rests on
-    sa.Column("keys", sa.Integer, nullable=False),
     sa.Column("opened_at", Instant, nullable=False),
     sa.Column("confirmed_at", Instant),
     sa.Column("confirmed_by", IdText),  # null with confirmed_at: by `abuse_auto_capture`
     sa.Column("ends_at", Instant),  # capture ends then, at most 72 h after it was confirmed or extended
-    sa.Column("extended_for", EnumText(ExtendReason)),
+    sa.Column("extended_at", Instant),
+    sa.Column("extended_by", IdText),
+    sa.Column("reference", sa.String(80)),  # why it was extended: typed by an operator, erasable (DECISIONS 11)
     sa.Column("closed_at", Instant),
     sa.Column("closed_by", IdText),
     sa.Column("closed_for", EnumText(CloseReason)),

@@ -141,7 +141,7 @@ class Connection(asyncio.Protocol):
         self._reply = None
         if self.phase is Phase.BODY or self.phase is Phase.LINGER:
             self._linger()
-        elif not self.keep or self._serving.draining:
+        elif not self.keep:
             self._enter(Phase.LINGER)
             self.transport.close()
         else:
@@ -192,6 +192,7 @@ class Connection(asyncio.Protocol):
 
     def drain(self) -> None:
         """See `Served`."""
+        self.keep = False
         if self.phase is Phase.IDLE:
             self.transport.close()
 
@@ -242,8 +243,9 @@ class Connection(asyncio.Protocol):
         if self.phase is Phase.IDLE:
             self.phase = Phase.HEAD
             self._since = self._serving.now
-        if data[0] == 13:
-            # RFC 9112 section 2.2: empty lines before a request are tolerated (for as long as a head may take).
+        if (
+            data[0] == 13
+        ):  # RFC 9112 section 2.2 tolerates empty lines before a request; here as long as a head may take
             data = data[_blank_lines(data).end() :]
             if not data:
                 return data

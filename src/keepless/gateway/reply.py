@@ -53,8 +53,8 @@ class Reply:
     """
 
     __slots__ = (
-        "_chunked", "_loop", "_pending", "_scheduled", "_waiting", "_wire", "bodiless", "closed", "http_minor", "on_disconnect",
-        "on_pause", "on_resume", "started",
+        "_chunked", "_loop", "_pending", "_scheduled", "_waiting", "_wire", "bodiless", "closed", "http_minor",
+        "on_disconnect", "on_pause", "on_resume", "started",
     )  # fmt: skip
 
     def __init__(self, wire: Wire, loop: asyncio.AbstractEventLoop, request: Request | None = None) -> None:

@@ -455,21 +455,6 @@ def test_a_key_that_ends_under_a_put_is_replaced(rig: Rig, owner: tuple[Id, Id],
     assert read(rig, one.id, owner[0]) == MARKER
 
 
-def test_of_two_processes_that_make_a_key_one_wins(rig: Rig, owner: tuple[Id, Id], database: Database) -> None:
-    end = rig.clock.now_ms() + 30 * DAY_MS
-    other: list[Id] = []
-
-    def race(at: Step) -> None:
-        if at is Step.KEK_FILE and not other:
-            other.append(Id(""))
-            other.append(rig.vault.keks.active(rig.vault.keks.of_end(rig.store.name, end))[0])
-
-    vault = rig.hooked(race)
-    one = vault.put(Content(MARKER), rig.permit(*owner))
-    assert one.kek_id == other[1]
-    assert [file.kek_id for file in rig.keyring.kek_files()] == [one.kek_id]
-
-
 # --- crashes ---------------------------------------------------------------------------------------------------------
 
 PUT_STEPS = [Step.INTENT, Step.KEK_FILE, Step.KEK_ROW, Step.BLOB, Step.COMMIT]
@@ -508,22 +493,6 @@ def test_a_put_whose_intent_was_taken_cannot_commit(rig: Rig, owner: tuple[Id, I
     with pytest.raises(StoreFailedError):
         vault.put(Content(MARKER), rig.permit(*owner))
     assert_nothing_kept(rig)
-
-
-@pytest.mark.parametrize("step", [Step.KEK_RETIRING, Step.KEK_GONE])
-def test_a_crash_while_a_key_is_destroyed_is_finished(
-    rig: Rig, owner: tuple[Id, Id], database: Database, step: Step
-) -> None:
-    one = rig.put(*owner)
-    destroy(rig, [one.id])
-    rig.crash.step = step
-    with pytest.raises(CrashError):
-        rig.vault.keks.destroy(one.kek_id)
-    rig.restart()
-    assert rig.vault.keks.destroy(one.kek_id)
-    assert not rig.vault.keks.has_file(one.kek_id)
-    with database.read() as tx:
-        assert len(rig.log.entries(tx, kinds=[EntryKind.KEY_DESTROYED])) == 1
 
 
 # --- faults ----------------------------------------------------------------------------------------------------------

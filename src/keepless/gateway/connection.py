@@ -243,12 +243,9 @@ class Connection(asyncio.Protocol):
         if self.phase is Phase.IDLE:
             self.phase = Phase.HEAD
             self._since = self._serving.now
-        if (
-            data[0] == 13
-        ):  # RFC 9112 section 2.2 tolerates empty lines before a request; here as long as a head may take
+        if data[0] == 13:
+            # RFC 9112 section 2.2 tolerates empty lines before a request; here for as long as a head may take.
             data = data[_blank_lines(data).end() :]
-            if not data:
-                return data
         limit = self._serving.limits.header_bytes
         end = data.find(b"\r\n\r\n") + 4
         if end > limit or (end < 4 and len(data) > limit):

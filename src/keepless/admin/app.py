@@ -31,7 +31,16 @@ __all__ = ["PREFIXES", "routes"]
 
 PREFIXES: Final = ("/v1", "/openai/v1")
 _METHODS: Final = ["GET", "POST", "PUT", "PATCH", "DELETE"]
-_encode: Final = msgspec.json.Encoder().encode
+
+
+def _text(value: object) -> str:
+    """An id is a text; msgspec encodes only the exact type."""
+    if isinstance(value, Id):
+        return str(value)
+    raise TypeError("an answer holds structs, numbers, texts and ids only")
+
+
+_encode: Final = msgspec.json.Encoder(enc_hook=_text).encode
 
 
 def routes(services: Services) -> list[BaseRoute]:

@@ -9,12 +9,14 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from keepless.incidents.states import CloseReason
 from keepless.policy.data_class import DataClass
 from keepless.policy.decision import Reason
 from keepless.policy.hold import HoldAuthority, HoldReason
 
 __all__ = [
     "AdminKeyCreate",
+    "CaseClosing",
     "CaseDecision",
     "CaseExtension",
     "CasesQuery",
@@ -225,9 +227,16 @@ class CasesQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 class CaseDecision(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Confirm or close a case."""
+    """Confirm a case."""
 
     organization_id: AnId
+
+
+class CaseClosing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Close a case, and how it ended."""
+
+    organization_id: AnId
+    reason: CloseReason = CloseReason.RESOLVED
 
 
 class CaseExtension(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -59,7 +59,7 @@ def exposition(metrics: Iterable[Metric]) -> str:
     """The text that Prometheus reads."""
     lines: list[str] = []
     for metric in metrics:
-        name = f"keepless_{metric.name}"
+        name = metric.name
         lines += [f"# HELP {name} {metric.help}", f"# TYPE {name} {metric.kind.value}"]
         for labels, value in metric.samples:
             inner = ",".join(f'{label}="{text}"' for label, text in labels.items())

@@ -7,7 +7,7 @@ what, and a test walks over their whole product. A route that is not in this tab
 from typing import Final
 
 from keepless.accounts.roles import Permission
-from keepless.admin import accounts, controls, holds, objects, receipts, usage
+from keepless.admin import accounts, cases, controls, holds, objects, receipts, usage
 from keepless.admin.endpoint import Endpoint, Scope
 
 __all__ = ["ENDPOINTS"]
@@ -20,6 +20,7 @@ _ADMIN_KEYS: Final = "/organization/admin_api_keys"
 _CONTROLS: Final = "/organization/data_controls"
 _OBJECTS: Final = "/organization/retained_objects"
 _HOLDS: Final = "/organization/legal_holds"
+_CASES: Final = "/organization/abuse_cases"
 _ALL: Final = Scope.PLATFORM
 _NAMED: Final = Scope.NAMED
 
@@ -48,6 +49,12 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     E("POST", _HOLDS, P.HOLDS_PLACE, holds.place_hold, _NAMED),
     E("GET", _HOLDS + "/{id}", P.HOLDS_READ, holds.one_hold, _NAMED),
     E("DELETE", _HOLDS + "/{id}", P.HOLDS_PLACE, holds.release_hold, _NAMED),
+    # abuse cases
+    E("GET", _CASES, P.CASES_READ, cases.list_cases, _NAMED),
+    E("GET", _CASES + "/{id}", P.CASES_READ, cases.one_case, _NAMED),
+    E("POST", _CASES + "/{id}/confirm", P.CASES_DECIDE, cases.confirm_case, _NAMED),
+    E("POST", _CASES + "/{id}/extend", P.CASES_DECIDE, cases.extend_case, _NAMED),
+    E("POST", _CASES + "/{id}/close", P.CASES_DECIDE, cases.close_case, _NAMED),
     # usage
     E("GET", "/organization/usage/completions", P.USAGE_READ, usage.usage_completions),
     E("GET", "/organization/explain/{id}", P.USAGE_READ, usage.explain_request),

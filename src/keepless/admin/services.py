@@ -10,6 +10,7 @@ from keepless.config import Settings
 from keepless.db import Database
 from keepless.expiry.sweep import Sweeper
 from keepless.governance.access import Access
+from keepless.governance.cases import CaseDecisions
 from keepless.governance.controls import DataControls
 from keepless.governance.holds import Holds
 from keepless.governance.organizations import Organizations
@@ -33,6 +34,7 @@ class Services:
     controls: DataControls
     sweeper: Sweeper
     holds: Holds
+    cases: CaseDecisions
     location: LocationGuard
     checks: Callable[[], Sequence[Check]]
     metrics: Callable[[], Sequence[Metric]]

@@ -10,6 +10,7 @@ import msgspec
 from keepless.accounts.roles import Role
 from keepless.config import UpstreamRetention
 from keepless.errors import Code
+from keepless.incidents.states import CaseState, CloseReason, Signal
 from keepless.policy.controls import Source
 from keepless.policy.data_class import DataClass, Feature
 from keepless.policy.decision import DiscardReason, Reason, Trigger
@@ -20,6 +21,7 @@ from keepless.usage.record import Role as MessageRole
 from keepless.vault.states import PurgeState
 
 __all__ = [
+    "AbuseCase",
     "AdminKey",
     "AdminKeyCreated",
     "AdminKeyOwner",
@@ -235,6 +237,29 @@ class LegalHold(msgspec.Struct, kw_only=True):
     released_at: int | None
     objects: int
     object: Literal["organization.legal_hold"] = "organization.legal_hold"
+
+
+class AbuseCase(msgspec.Struct, kw_only=True):
+    """An abuse case: metadata only. Without `confirmed_by` a confirmed one was confirmed by the operator's setting."""
+
+    id: str
+    organization_id: str
+    state: CaseState
+    signal: Signal
+    refusals: int
+    key_ids: list[str]
+    captured: int
+    opened_at: int
+    confirmed_at: int | None
+    confirmed_by: str | None
+    capture_until: int | None
+    extended_at: int | None
+    extended_by: str | None
+    reference: str | None
+    closed_at: int | None
+    closed_by: str | None
+    closed_for: CloseReason | None
+    object: Literal["organization.abuse_case"] = "organization.abuse_case"
 
 
 class Limits(msgspec.Struct, kw_only=True):

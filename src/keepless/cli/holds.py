@@ -8,6 +8,7 @@ import click
 from keepless.cli.client import Client, segment
 from keepless.cli.options import client_command
 from keepless.cli.output import Screen, when
+from keepless.incidents.states import CloseReason
 from keepless.policy.data_class import DataClass
 from keepless.policy.hold import HoldAuthority, HoldReason
 
@@ -123,10 +124,11 @@ def extend(screen: Screen, client: Client, /, case_id: str, **asked: Any) -> Non
 @cases.command("close")
 @click.argument("case_id")
 @click.option("--organization-id", "--organization", required=True)
+@click.option("--reason", type=click.Choice([r.value for r in CloseReason]), default=CloseReason.RESOLVED.value)
 @client_command
-def close(screen: Screen, client: Client, /, case_id: str, organization_id: str) -> None:
+def close(screen: Screen, client: Client, /, case_id: str, **asked: Any) -> None:
     """Close a case: nothing more is captured for it."""
-    _decide(screen, client, case_id, "close", {"organization_id": organization_id})
+    _decide(screen, client, case_id, "close", asked)
 
 
 def _decide(screen: Screen, client: Client, case_id: str, verb: str, body: dict[str, Any]) -> None:

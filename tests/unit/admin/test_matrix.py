@@ -1,0 +1,131 @@
+"""Who may do what: the whole product of routes and callers, against a table written down a second time."""
+
+import re
+from typing import Final
+
+import pytest
+
+from keepless.accounts.roles import Role
+from keepless.admin.endpoint import Endpoint
+from keepless.admin.matrix import ENDPOINTS
+from keepless.ids import Prefix, mint
+from tests.support.platform import Platform
+
+OWN, DEV, READ, OPER = Role.OWNER, Role.DEVELOPER, Role.READER, Role.OPERATOR
+ANY_MEMBER: Final = {OWN, DEV, READ}
+EXPECTED: Final[dict[str, set[Role]]] = {
+    "GET /organization/data_controls": ANY_MEMBER,
+    "POST /organization/data_controls": {OWN},
+    "POST /organization/data_controls/preview": ANY_MEMBER,
+    "GET /organization/data_retention": ANY_MEMBER,
+    "POST /organization/data_retention": {OWN},
+    "GET /organization/projects/{project_id}/data_controls": ANY_MEMBER,
+    "POST /organization/projects/{project_id}/data_controls": {OWN},
+    "POST /organization/projects/{project_id}/data_controls/preview": ANY_MEMBER,
+    "GET /organization/projects/{project_id}/data_retention": ANY_MEMBER,
+    "POST /organization/projects/{project_id}/data_retention": {OWN},
+    "GET /organization/retained_objects": ANY_MEMBER,
+    "GET /organization/retained_objects/{id}": ANY_MEMBER,
+    "DELETE /organization/retained_objects/{id}": {OWN},
+    "GET /organization/captures": ANY_MEMBER,
+    "GET /organization/purges/{id}": ANY_MEMBER,
+    "GET /organization/receipts": ANY_MEMBER,
+    "GET /organization/receipts/{id}": ANY_MEMBER,
+    "GET /organization/legal_holds": {OWN, DEV, READ, OPER},
+    "POST /organization/legal_holds": {OPER},
+    "GET /organization/legal_holds/{id}": {OWN, DEV, READ, OPER},
+    "DELETE /organization/legal_holds/{id}": {OPER},
+    "GET /organization/abuse_cases": {OWN, DEV, READ, OPER},
+    "GET /organization/abuse_cases/{id}": {OWN, DEV, READ, OPER},
+    "POST /organization/abuse_cases/{id}/confirm": {OPER},
+    "POST /organization/abuse_cases/{id}/extend": {OPER},
+    "POST /organization/abuse_cases/{id}/close": {OPER},
+    "GET /organization/usage/completions": ANY_MEMBER,
+    "GET /organization/explain/{id}": ANY_MEMBER,
+    "GET /organization/limits": ANY_MEMBER,
+    "POST /organization/limits": {OWN},
+    "GET /organization/projects": ANY_MEMBER,
+    "POST /organization/projects": {OWN},
+    "GET /organization/projects/{project_id}": ANY_MEMBER,
+    "POST /organization/projects/{project_id}": {OWN},
+    "POST /organization/projects/{project_id}/archive": {OWN},
+    "GET /organization/projects/{project_id}/limits": ANY_MEMBER,
+    "POST /organization/projects/{project_id}/limits": {OWN},
+    "GET /organization/projects/{project_id}/api_keys": ANY_MEMBER,
+    "POST /organization/projects/{project_id}/api_keys": {OWN, DEV},
+    "GET /organization/projects/{project_id}/api_keys/{key_id}": ANY_MEMBER,
+    "DELETE /organization/projects/{project_id}/api_keys/{key_id}": {OWN, DEV},
+    "POST /organization/projects/{project_id}/service_accounts": {OWN, DEV},
+    "GET /organization/admin_api_keys": {OWN},
+    "POST /organization/admin_api_keys": {OWN},
+    "GET /organization/admin_api_keys/{key_id}": {OWN},
+    "DELETE /organization/admin_api_keys/{key_id}": {OWN},
+    "GET /organization/users": {OWN},
+    "POST /organization/users": {OWN},
+    "DELETE /organization/users/{user_id}": {OWN},
+    "GET /organizations": {OPER},
+    "POST /organizations": {OPER},
+    "GET /organizations/{organization_id}": {OPER},
+    "DELETE /organizations/{organization_id}": {OPER},
+}
+_PREFIX: Final = {
+    "project_id": Prefix.PROJECT,
+    "user_id": Prefix.MEMBER,
+    "organization_id": Prefix.ORGANIZATION,
+    "key_id": Prefix.API_KEY,
+    "id": Prefix.OBJECT,
+}
+
+
+def name(endpoint: Endpoint) -> str:
+    return f"{endpoint.method} {endpoint.path}"
+
+
+def filled(path: str) -> str:
+    """The path with ids that nobody has."""
+    return re.sub(r"\{(\w+)\}", lambda found: mint(_PREFIX[found[1]]), path)
+
+
+def test_every_route_is_written_down_here_once() -> None:
+    assert sorted(name(endpoint) for endpoint in ENDPOINTS) == sorted(EXPECTED)
+    assert len({endpoint.handler.__name__ for endpoint in ENDPOINTS}) == len(ENDPOINTS)
+
+
+def test_every_pair_of_route_and_caller(here: Platform) -> None:
+    keys = {Role.OWNER: here.owner_key, Role.OPERATOR: here.operator_key}
+    for role in (Role.DEVELOPER, Role.READER):
+        made = here.json("POST", "/organization/admin_api_keys", {"name": "x", "role": role.value})
+        keys[role] = made["value"]
+    for endpoint in ENDPOINTS:
+        for role, key in keys.items():
+            # A body that is not JSON: whoever may call is told 400 (or 404), and nothing is changed.
+            answer = here.ask(endpoint.method, filled(endpoint.path), key=key, raw=b"{")
+            if role in EXPECTED[name(endpoint)]:
+                assert answer.status == 400, (name(endpoint), role, answer.body)
+            else:
+                assert answer.status == 403, (name(endpoint), role, answer.body)
+                assert endpoint.permission.value.encode() in answer.body
+
+
+@pytest.mark.parametrize(
+    ("key", "status", "code"),
+    [
+        (None, 401, "invalid_api_key"),
+        ("ak-keepless-unknown", 401, "invalid_api_key"),
+        ("api", 403, "insufficient_permissions"),
+    ],
+)
+def test_no_route_opens_without_an_admin_key(here: Platform, key: str | None, status: int, code: str) -> None:
+    for endpoint in ENDPOINTS:
+        answer = here.ask(endpoint.method, filled(endpoint.path), {}, key=key)
+        assert (answer.status, code.encode() in answer.body) == (status, True), name(endpoint)
+        assert b"ak-keepless-unknown" not in answer.body
+
+
+@pytest.mark.parametrize("header", ["Bearer", "Bearer ", "Basic abc", "ak-keepless-x", "Bearer " + "x" * 600])
+def test_a_header_that_is_no_bearer_is_401(here: Platform, header: str) -> None:
+    from tests.support.asgi import call
+
+    answer = call(here.app, "GET", "/v1/organization/projects", {"authorization": header})
+    assert answer.status == 401
+    assert answer.headers["www-authenticate"] == "Bearer"

@@ -17,7 +17,7 @@ from keepless.inference.embedded.dialect import NONE, Json, Plan
 
 __all__ = ["Answer", "EngineFaultError"]
 
-_encode: Final = msgspec.json.Encoder().encode
+_encode: Final = msgspec.json.Encoder(enc_hook=str).encode  # an id is a str of a type of our own
 _DONE: Final = b"[DONE]"
 _FINGERPRINT: Final = "fp_keepless_llama"
 _UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)

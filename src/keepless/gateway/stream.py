@@ -21,13 +21,16 @@ __all__ = ["StreamReader", "error_event", "kept_comment"]
 _LONGEST_EVENT: Final = 4 * 1024 * 1024
 
 
+_NULL: Final = msgspec.Raw(b"null")
+
+
 class _Event(msgspec.Struct, gc=False):
     """What matters of an event."""
 
     choices: list[msgspec.Raw] | None = None
     usage: UsageOnly | None = None
     x_groq: "_Groq | None" = None
-    error: msgspec.Raw | None = None
+    error: msgspec.Raw = _NULL
 
 
 class _Groq(msgspec.Struct, gc=False):
@@ -76,7 +79,7 @@ class StreamReader:
             parsed = _parse(data)
             if parsed is None:
                 continue
-            if parsed.error is not None and bytes(parsed.error) != b"null":
+            if bytes(parsed.error) != b"null":
                 return Ending.FAILED
             usage = parsed.usage or (parsed.x_groq and parsed.x_groq.usage)
             if usage and self.tokens is None:

@@ -39,7 +39,7 @@ _TOLD: Final = {
 def of_failure(failure: Failure) -> Fault:
     """The fault of an engine that gave no complete answer."""
     status, message = _TOLD[failure.kind]
-    seconds = failure.retry_after_s or (_RETRY_AFTER_S if status == 503 else None)
+    seconds = failure.retry_after_s or _RETRY_AFTER_S if status == 503 else None
     return Fault(_problem(status, failure.kind.code, message, seconds), failure.kind.reason)
 
 

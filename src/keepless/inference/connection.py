@@ -223,7 +223,7 @@ class Connection(asyncio.Protocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         """Note the few headers that matter. Those of an interim answer and trailers are only counted."""
         if self.head_done:
-            self.head_bytes += len(name) + len(value)
+            self.head_bytes += len(name) + len(value) + 4
             if self.head_bytes > 2 * _HEAD_LIMIT:
                 raise _MalformedError
             return

@@ -1,0 +1,83 @@
+"""GET models: the catalogue as a caller may use it."""
+
+import json
+from typing import Any, cast
+
+import pytest
+from starlette.applications import Starlette
+from tests.support.asgi import Answer, call
+from tests.support.way import KEY, MODELS, FakeBackend, FakeLease
+
+from keepless.accounts.lease import Lease
+from keepless.gateway.models import routes
+from keepless.http import problems
+from keepless.inference.embedded.dialect import CAPABILITIES
+from keepless.inference.router import Route, Router
+from keepless.policy.controls import Controls
+from keepless.policy.data_class import Feature
+
+BEARER = {"authorization": f"Bearer {KEY}"}
+
+
+def get(path: str, lease: FakeLease | None = None, headers: dict[str, str] | None = None) -> Answer:
+    router = Router(Route(model, FakeBackend()) for model in MODELS)
+    pages = routes(cast("Lease", lease or FakeLease()), router)
+    app = Starlette(routes=pages, exception_handlers=dict(problems.handlers()))
+    return call(problems.Guard(app), "GET", path, BEARER if headers is None else headers)
+
+
+@pytest.mark.parametrize("base", ["/v1", "/openai/v1"])
+def test_the_list_and_each_model_say_the_same(base: str) -> None:
+    found = json.loads(get(f"{base}/models").body)
+    assert found["object"] == "list"
+    assert [model["id"] for model in found["data"]] == [model.id for model in MODELS]
+    for model in found["data"]:
+        assert json.loads(get(f"{base}/models/{model['id']}").body) == model
+        assert model["object"] == "model"
+        assert model["active"] is True
+        assert model["context_window"] == 8192
+
+
+def test_capabilities() -> None:
+    assert set(json.loads(get("/v1/models/embedded").body)["capabilities"]) == CAPABILITIES
+    assert set(json.loads(get("/v1/models/zero").body)["capabilities"]) > CAPABILITIES
+
+
+ZDR, OFF = Controls(zero_data_retention=True), Controls(off=frozenset({Feature.INFERENCE_LOGGING}))
+
+
+@pytest.mark.parametrize(
+    ("model", "controls", "valid", "mode", "source", "permitted"),
+    [
+        ("zero", Controls(), True, "default", "schedule", True),
+        ("logs", Controls(), True, "default", "schedule", True),
+        ("zero", ZDR, True, "zero_data_retention", "organization", True),
+        ("logs", ZDR, True, "zero_data_retention", "organization", False),
+        ("logs", OFF, True, "zero_data_retention", "organization", False),
+        ("embedded", ZDR, True, "zero_data_retention", "organization", True),
+        ("logs", Controls(), False, "zero_data_retention", "policy_unreadable", False),
+    ],
+)
+def test_data_retention(model: str, controls: Controls, valid: bool, mode: str, source: str, permitted: bool) -> None:
+    lease = FakeLease()
+    lease.set(controls)
+    lease.valid = valid
+    shown: dict[str, Any] = json.loads(get(f"/v1/models/{model}", lease).body)["data_retention"]
+    assert (shown["mode"], shown["source"], shown["permitted"]) == (mode, source, permitted)
+    both = ["default", "zero_data_retention"]
+    assert shown["allowed_modes"] == (["default"] if model == "logs" else both)
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "status", "code"),
+    [
+        ("/v1/models", {}, 401, "invalid_api_key"),
+        ("/v1/models/zero", {"authorization": "Bearer MARKER"}, 401, "invalid_api_key"),
+        ("/v1/models/MARKER", None, 404, "model_not_found"),
+        ("/v1/models/MARKER/x", None, 404, "model_not_found"),
+    ],
+)
+def test_refusals_do_not_echo(path: str, headers: dict[str, str] | None, status: int, code: str) -> None:
+    answer = get(path, headers=headers)
+    assert (answer.status, json.loads(answer.body)["error"]["code"]) == (status, code)
+    assert b"MARKER" not in answer.body

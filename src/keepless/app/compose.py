@@ -13,13 +13,14 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from keepless.accounts.tables import change
+from keepless.accounts.tables import change, organization, project
 from keepless.app.folder import migrate, prepare
 from keepless.clock import GuardedClock, SystemClock
 from keepless.config import Settings
 from keepless.db import Database
 from keepless.errors import ConfigError
 from keepless.expiry.sweep import Sweeper
+from keepless.ids import Id
 from keepless.receipts.checkpoint import Ed25519Signer
 from keepless.receipts.log import Log
 from keepless.vault.blobs import BlobStore, BucketBlobs, open_blobs
@@ -28,7 +29,7 @@ from keepless.vault.door import Place, Vault
 from keepless.vault.keyring import FileKeyring, open_keyring
 from keepless.vault.locations import Findings, LocationGuard, check_gcs, check_local, check_s3
 
-__all__ = ["Deployment", "is_empty", "open_deployment"]
+__all__ = ["Deployment", "is_empty", "limited_organizations", "open_deployment"]
 
 _DEFAULT_REGION: Final = "us"
 
@@ -85,6 +86,14 @@ def open_deployment(settings: Settings, *, create: bool = False) -> Deployment:
     vault = Vault(db, keyring, [Place(blobs, location)], log, clock)
     sweeper = Sweeper(db, clock, system, vault, log)
     return Deployment(settings, db, clock, keyring, log, location, vault, sweeper)
+
+
+def limited_organizations(db: Database) -> list[Id]:
+    """The organizations whose requests of a day are counted: they, or one of their projects, have such a limit."""
+    with db.read() as tx:
+        own = sa.select(organization.c.id).where(organization.c.requests_per_day.is_not(None))
+        below = sa.select(project.c.organization_id).where(project.c.requests_per_day.is_not(None))
+        return list(tx.scalars(own.union(below)))
 
 
 def _ask(blobs: BlobStore, declared_region: str | None) -> Findings:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from keepless.accounts.lease import Lease
-from keepless.admin.health import Check, Metric, MetricKind, readable
+from keepless.admin.health import Check, Metric, MetricKind
 from keepless.app.compose import Deployment
 from keepless.gateway.server import Server
 from keepless.inference.router import Router
@@ -14,20 +14,11 @@ from keepless.usage.ledger import Ledger
 __all__ = ["checks_of", "metrics_of"]
 
 
-def checks_of(deployment: Deployment, lease: Lease, ledger: Ledger, router: Router) -> Callable[[], Sequence[Check]]:
-    """The checks of `/readyz`: able to serve, and able to keep the promises."""
+def checks_of(deployment: Deployment, ledger: Ledger, router: Router) -> Callable[[], Sequence[Check]]:
+    """The checks of `/readyz` beyond those that the admin room makes itself (database, lease, location)."""
 
     def checks() -> list[Check]:
-        report = deployment.location.report()
-        refusing = "" if report is None else ", ".join(str(item) for item in report.refusing)
         found = [
-            readable(deployment.db),
-            Check("policy", lease.valid, "" if lease.valid else "keys and data controls cannot be read"),
-            Check(
-                "location",
-                deployment.location.writable(),
-                "" if deployment.location.writable() else f"no content is written there: {refusing or 'unknown'}",
-            ),
             Check(
                 "sweep",
                 not deployment.sweeper.paused,

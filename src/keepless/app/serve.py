@@ -23,18 +23,19 @@ from typing import Final
 
 from keepless import log
 from keepless.app import worker
-from keepless.app.compose import is_empty
+from keepless.app.compose import is_empty, limited_organizations, open_deployment
 from keepless.app.folder import FolderLock, prepare
 from keepless.app.harden import harden, raise_file_limit
 from keepless.app.initialise import initialise
 from keepless.app.plan import EngineAt, Plan, encode
-from keepless.clock import SystemClock
+from keepless.clock import DAY_MS, day_of
 from keepless.config import Engine, Settings
 from keepless.errors import ConfigError
 from keepless.gateway.server import create_listening_socket
 from keepless.http.limits import RateLimits
 from keepless.inference.embedded.llama import LlamaProcess
 from keepless.log import Event
+from keepless.usage.totals import requests_since
 
 __all__ = ["Announcement", "serve"]
 
@@ -73,7 +74,7 @@ def serve(settings: Settings, *, announce: Callable[[Announcement], None], sweep
             settings=settings,
             listening=listening.fileno(),
             engines=[EngineAt(engine.model.id, str(engine.socket), engine.key) for engine in engines],
-            counters=RateLimits(SystemClock()).fd,
+            counters=_counters(settings).fd,
             sweeps=sweeps,
         )
         if settings.workers == 1:
@@ -84,6 +85,18 @@ def serve(settings: Settings, *, announce: Callable[[Announcement], None], sweep
             engine.stop()
         listening.close()
         lock.release()
+
+
+def _counters(settings: Settings) -> RateLimits:
+    """Shared counters with the requests of this day so far; opening also brings the schema up to date, once."""
+    deployment = open_deployment(settings)
+    try:
+        counters = RateLimits(deployment.clock)
+        today = day_of(deployment.clock.now_ms()) * DAY_MS
+        counters.seed(requests_since(deployment.db, limited_organizations(deployment.db), today))
+    finally:
+        deployment.close()
+    return counters
 
 
 def _listen(settings: Settings) -> socket.socket:

@@ -43,6 +43,7 @@ from keepless.gateway.models import routes as model_routes
 from keepless.gateway.refused import on_refused
 from keepless.gateway.server import Server
 from keepless.governance.access import Access
+from keepless.governance.cases import CaseDecisions
 from keepless.governance.change import Office
 from keepless.governance.controls import DataControls
 from keepless.governance.holds import Holds
@@ -170,8 +171,9 @@ class _Worker:
             controls=DataControls(office, lambda _: self._housekeeping.nudge()),
             sweeper=deployment.sweeper,
             holds=Holds(db, clock, keeping, deployment.sweeper),
+            cases=CaseDecisions(db, clock, keeping),
             location=deployment.location,
-            checks=checks_of(deployment, lease, ledger, router),
+            checks=checks_of(deployment, ledger, router),
             metrics=lambda: metrics_of(servers[0], way, ledger, lease),
         )
         application = Starlette(
@@ -212,7 +214,7 @@ def _main() -> int:
 
     try:
         return run(plan, on_ready=ready)
-    except ConfigError as error:
+    except Exception as error:  # the interpreter would print its text
         log.failure(Event.SERVER_FAILED, error)
         return 2
 

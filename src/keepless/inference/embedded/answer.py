@@ -58,6 +58,8 @@ class Answer:
 
         Raises `EngineFaultError` when the engine reports a fault or what it says makes no sense.
         """
+        if self.done:
+            return b""
         try:
             out = self._end() if data == _DONE else self._event(_decoded(data), now)
         except (KeyError, TypeError, AttributeError):

@@ -1,0 +1,224 @@
+"""Requests in the engine's dialect."""
+
+import msgspec
+import pytest
+
+from keepless.errors import Problem
+from keepless.inference.embedded.dialect import CAPABILITIES, encode_problem, not_json, to_llama
+from tests.support.engine import MODEL
+
+USER = {"role": "user", "content": "hi"}
+WEATHER = {
+    "name": "get_weather",
+    "description": "Weather",
+    "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+}
+MAIL = {"name": "send_mail"}
+TOOLS = [{"type": "function", "function": function} for function in (WEATHER, MAIL)]
+
+
+def asked(**body):
+    return to_llama({"model": MODEL.id, "messages": [USER], **body}, MODEL, "req_x", 1, 2.0)[0]
+
+
+def plan(**body):
+    return to_llama({"model": MODEL.id, "messages": [USER], **body}, MODEL, "req_x", 1, 2.0)[1]
+
+
+def test_the_least_that_is_asked() -> None:
+    assert asked() == {
+        "messages": [USER],
+        "max_tokens": MODEL.max_completion_tokens,
+        "temperature": 0.2,
+        "top_p": 0.9,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        "cache_prompt": False,
+        "lora": [],
+    }
+
+
+def test_other_weights_have_the_engines_own_defaults() -> None:
+    own = msgspec.structs.replace(MODEL, path="/x.gguf")
+    body, _ = to_llama({"messages": [USER]}, own, "req_x", 1, 2.0)
+    assert "temperature" not in body
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ({"temperature": 0, "top_p": 0.5}, {"temperature": 0, "top_p": 0.5}),
+        ({"stop": ["a"], "n": 2}, {"stop": ["a"], "n": 2}),
+        ({"logprobs": True, "top_logprobs": 3}, {"logprobs": True, "top_logprobs": 3}),
+        ({"logit_bias": {"5": -100}}, {"logit_bias": {"5": -100}}),
+        ({"presence_penalty": 1, "frequency_penalty": -1}, {"presence_penalty": 1, "frequency_penalty": -1}),
+        ({"max_tokens": 5}, {"max_tokens": 5}),
+        ({"max_tokens": 5, "max_completion_tokens": 7}, {"max_tokens": 7}),
+        ({"max_tokens": 10**6}, {"max_tokens": MODEL.max_completion_tokens}),
+        ({"seed": 5}, {"seed": 5}),
+        ({"seed": -1}, {"seed": 2**32 - 2}),  # never the value that means "choose one"
+        ({"seed": 2**63 - 1}, {"seed": (2**63 - 1) % (2**32 - 1)}),
+    ],
+)
+def test_parameters(body: dict, expected: dict) -> None:
+    out = asked(**body)
+    assert {name: out[name] for name in expected} == expected
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("cache_prompt", "id_slot", "slot_id", "lora", "grammar", "grammar_file", "n_predict", "samplers", "session"),
+        *("user", "metadata", "store", "service_tier", "stream_options", "timings_per_token", "chat_template"),
+    ],
+)
+def test_nothing_else_reaches_the_engine(name: str) -> None:
+    assert asked(**{name: {"include_usage": False}}) == asked()
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        ({"role": "developer", "content": "x"}, {"role": "system", "content": "x"}),
+        ({"role": "user", "name": "bob", "content": "x"}, {"role": "user", "content": "x"}),
+        (
+            {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]},
+            {"role": "user", "content": "a\nb"},
+        ),
+        ({"role": "assistant", "content": None}, {"role": "assistant", "content": ""}),
+        (
+            {"role": "assistant", "content": [{"type": "refusal", "refusal": "no"}]},
+            {"role": "assistant", "content": "no"},
+        ),
+    ],
+)
+def test_messages(message: dict, expected: dict) -> None:
+    assert asked(messages=[message, USER])["messages"] == [expected, USER]
+
+
+def test_a_call_and_its_result_are_told_in_words_and_answered_in_words() -> None:
+    call = {"id": "c1", "type": "function", "function": {"name": "get_weather", "arguments": '{"city":"Oslo"}'}}
+    body = asked(
+        tools=TOOLS,
+        messages=[
+            USER,
+            {"role": "assistant", "content": "Wait.", "tool_calls": [call]},
+            {"role": "tool", "tool_call_id": "c1", "content": "sunny"},
+        ],
+    )
+    assert body["messages"] == [
+        USER,
+        {"role": "assistant", "content": 'Wait.\nI will ask get_weather: {"city":"Oslo"}'},
+        {"role": "user", "content": "get_weather answered: sunny\nNow answer my question."},
+    ]
+    assert "response_format" not in body
+
+
+def test_a_result_without_its_call() -> None:
+    body = asked(messages=[{"role": "tool", "tool_call_id": "?", "content": "7"}])
+    assert body["messages"][0]["content"].startswith("The function answered: 7")
+
+
+def names(schema: dict) -> list[str]:
+    return [option["properties"]["name"]["const"] for option in schema.get("anyOf", [schema])]
+
+
+@pytest.mark.parametrize(
+    ("choice", "expected", "forced"),
+    [
+        (None, ["get_weather", "send_mail", "none"], False),
+        ("auto", ["get_weather", "send_mail", "none"], False),
+        ("required", ["get_weather", "send_mail"], True),
+        ({"type": "function", "function": {"name": "send_mail"}}, ["send_mail"], True),
+    ],
+)
+def test_tools(choice: object, expected: list[str], forced: bool) -> None:
+    body = asked(tools=TOOLS, tool_choice=choice)
+    assert names(body["response_format"]["json_schema"]["schema"]) == expected
+    system = body["messages"][0]
+    assert system["role"] == "system"
+    assert [name for name in ("get_weather", "send_mail") if f'"{name}"' in system["content"]] == [
+        name for name in expected if name != "none"
+    ]
+    made = plan(tools=TOOLS, tool_choice=choice)
+    assert (made.tools, made.forced) == (frozenset(expected) - {"none"}, forced)
+    assert "tools" not in body
+
+
+def test_tools_join_the_system_message_that_is_there() -> None:
+    body = asked(tools=TOOLS, messages=[{"role": "system", "content": "Be kind."}, USER])
+    assert [message["role"] for message in body["messages"]] == ["system", "user"]
+    assert body["messages"][0]["content"].startswith("Be kind.\n\n")
+
+
+def test_no_tools_are_offered_when_none_is_chosen() -> None:
+    assert asked(tools=TOOLS, tool_choice="none") == asked()
+    assert asked(tools=[]) == asked()
+
+
+def test_texts_and_lists_without_end_get_one() -> None:
+    parameters = {
+        "type": "object",
+        "properties": {
+            "free": {"type": "string"},
+            "short": {"type": "string", "maxLength": 3},
+            "one": {"type": "string", "enum": ["a"]},
+            "list": {"type": "array", "items": {"type": "string"}},
+            "long": {"type": "array", "minItems": 20},
+            "any": {"anyOf": [{"type": "string"}, {"type": "null"}]},
+        },
+    }
+    tool = {"type": "function", "function": {"name": "f", "parameters": parameters}}
+    schema = asked(tools=[tool], tool_choice="required")["response_format"]["json_schema"]["schema"]
+    made = schema["properties"]["arguments"]["properties"]
+    assert (
+        made["free"]["maxLength"] == made["list"]["items"]["maxLength"] == made["any"]["anyOf"][0]["maxLength"] == 256
+    )
+    assert (made["short"]["maxLength"], made["list"]["maxItems"], made["long"]["maxItems"]) == (3, 16, 20)
+    assert "maxLength" not in made["one"]
+    assert "maxLength" not in parameters["properties"]["free"]  # the request itself is left alone
+
+
+def test_json_modes() -> None:
+    schema = {"type": "object"}
+    body = asked(response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": schema}})
+    assert body["response_format"]["json_schema"]["schema"] == schema
+    assert "root ::=" in asked(response_format={"type": "json_object"})["grammar"]
+    assert asked(response_format={"type": "text"}) == asked()
+    assert plan(response_format={"type": "json_object"}).json
+    assert not plan().json
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({"n": 5}, "n"),
+        ({"tools": TOOLS, "response_format": {"type": "json_object"}}, "response_format"),
+        ({"tools": TOOLS, "logprobs": True}, "logprobs"),
+        ({"tools": TOOLS, "tool_choice": {"type": "function", "function": {"name": "other"}}}, "tool_choice"),
+        ({"tool_choice": "required"}, "tools"),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]}, "messages"),
+    ],
+)
+def test_what_cannot_be_served_is_refused(body: dict, param: str) -> None:
+    with pytest.raises(Problem) as raised:
+        asked(**body)
+    assert (raised.value.status, raised.value.param) == (400, param)
+    error = msgspec.json.decode(encode_problem(raised.value))["error"]
+    assert error == {
+        "message": raised.value.message,
+        "type": "invalid_request_error",
+        "code": raised.value.code.value,
+        "param": param,
+    }
+
+
+def test_the_plan() -> None:
+    made = plan(stream=True, stream_options={"include_usage": True}, seed=5, n=2)
+    assert (made.stream, made.include_usage, made.seed, made.choices) == (True, True, 5, 2)
+    assert (made.request_id, made.model, made.created, made.started) == ("req_x", MODEL.id, 1, 2.0)
+
+
+def test_capabilities_are_named_as_the_gateway_asks_for_them() -> None:
+    assert {"streaming", "tools", "json_object", "json_schema", "logprobs", "n", "seed", "stop"} <= CAPABILITIES
+    assert not_json().status == 400

@@ -13,16 +13,18 @@ kinds they drop the model, then the organization.
 import threading
 from collections import deque
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Final
 
+import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from keepless.db import Database, insert_many
+from keepless.db import Database, insert_many, insert_or_ignore
 from keepless.errors import KeeplessError
 from keepless.log import Event, emit, failure
-from keepless.usage.record import Record
-from keepless.usage.tables import usage, usage_gap, usage_sketch
+from keepless.usage.record import Kind, Record
+from keepless.usage.tables import usage, usage_gap, usage_kind, usage_sketch
 
 __all__ = ["Counters", "Ledger"]
 
@@ -30,6 +32,8 @@ HOUR_MS: Final = 3_600_000
 _BATCH: Final = 5_000  # rows a transaction
 _ROW: Final = tuple(column.name for column in usage.columns)[1:]
 _SKETCH: Final = tuple(column.name for column in usage_sketch.columns)[1:]
+_KIND: Final = tuple(column.name for column in usage_kind.columns)[2:]
+_MOST_KINDS: Final = 50_000  # remembered with their numbers; the rest is asked for again
 _GAP: Final = tuple(column.name for column in usage_gap.columns)[1:]
 
 _GapKey = tuple[int, str | None, str | None, int]  # hour's beginning, organization, model, status
@@ -57,6 +61,7 @@ class Ledger:
         self._max_gaps: Final = max_gaps
         self._waiting: Final[deque[Record]] = deque()
         self._gaps: dict[_GapKey, list[int]] = {}
+        self._kinds: dict[Kind, int] = {}
         self._gap_lock: Final = threading.Lock()
         self._writing: Final = threading.Lock()
         self._stop: Final = threading.Event()
@@ -113,6 +118,10 @@ class Ledger:
             gaps, self._gaps = self._gaps, {}
         try:
             with self._db.write() as tx:
+                kinds = [record.kind() for record in batch]
+                new = _numbers(tx, set(kinds).difference(self._kinds))
+                numbers = {**self._kinds, **new} if new else self._kinds
+                insert_many(tx, usage, _ROW, [r.row(numbers[kind]) for r, kind in zip(batch, kinds, strict=True)])
                 _insert(tx, batch, gaps)
         except (sa.exc.SQLAlchemyError, KeeplessError) as error:
             self.counters.failures += 1
@@ -121,6 +130,8 @@ class Ledger:
             self.healthy = False
             return False
         self.healthy = True
+        # Only now: numbers given out by a transaction that failed would mean something else afterwards.
+        self._kinds = numbers if len(numbers) <= _MOST_KINDS else {}
         self.counters.written += len(batch)
         if gaps:
             emit(Event.LEDGER_GAP, rows=len(gaps), requests=sum(sums[0] for sums in gaps.values()))
@@ -153,9 +164,18 @@ class Ledger:
             present[at] += value
 
 
+def _numbers(tx: Connection, kinds: set[Kind]) -> dict[Kind, int]:
+    """The numbers of kinds, given out where they are new; in one order, so that two processes do not wait crosswise."""
+    numbers: dict[Kind, int] = {}
+    for digest, kind in sorted(
+        (sha256(msgspec.json.encode([_plain(part) for part in kind])).digest(), kind) for kind in kinds
+    ):
+        insert_or_ignore(tx, usage_kind, digest=digest, **dict(zip(_KIND, kind, strict=True)))
+        numbers[kind] = tx.execute(sa.select(usage_kind.c.id).where(usage_kind.c.digest == digest)).scalar_one()
+    return numbers
+
+
 def _insert(tx: Connection, batch: list[Record], gaps: dict[_GapKey, list[int]]) -> None:
-    if batch:
-        insert_many(tx, usage, _ROW, [record.row() for record in batch])
     if sketches := [r.sketch.row(str(r.request_id), r.at_ms) for r in batch if r.sketch is not None]:
         insert_many(tx, usage_sketch, _SKETCH, sketches)
     if gaps:
@@ -166,5 +186,5 @@ def _insert(tx: Connection, batch: list[Record], gaps: dict[_GapKey, list[int]])
         insert_many(tx, usage_gap, _GAP, rows)
 
 
-def _plain(text: str | None) -> str | None:
-    return None if text is None else str(text)
+def _plain(value: str | int | None) -> str | int | None:
+    return str(value) if isinstance(value, str) else value

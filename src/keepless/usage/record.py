@@ -21,7 +21,21 @@ from keepless.ids import Id
 from keepless.policy.controls import Source
 from keepless.policy.decision import DiscardReason
 
-__all__ = ["Endpoint", "Flag", "Outcome", "Phase", "Record", "Role", "Route", "Sketch", "roles_from", "roles_to"]
+__all__ = [
+    "Endpoint",
+    "Flag",
+    "Kind",
+    "Outcome",
+    "Phase",
+    "Record",
+    "Role",
+    "Route",
+    "Sketch",
+    "roles_from",
+    "roles_to",
+]
+
+Kind = tuple[str | int | None, ...]  # plain, and hashable at the speed of its parts
 
 _LIMIT: Final = 2**63
 _WHOLE: Final = "a usage record takes whole numbers from 0 to 63 bits"
@@ -252,18 +266,31 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         if type(worst) is not int or not 0 <= worst < _LIMIT:
             raise TypeError(_WHOLE)
 
-    def row(self) -> tuple[object, ...]:
+    def kind(self) -> Kind:
+        """What it has in common with many others: values in the order of the columns of `usage_kind`."""
+        return (
+            self.organization_id,
+            self.project_id,
+            self.key_id,
+            self.endpoint._value_,
+            self.model,
+            self.status,
+            None if self.code is None else self.code._value_,
+            self.streamed,
+            self.epoch,
+            self.outcome._value_,
+            None if self.discard is None else self.discard._value_,
+            None if self.source is None else self.source._value_,
+            self.route._value_,
+            None if self.upstream is None else self.upstream._value_,
+        )
+
+    def row(self, kind_id: int) -> tuple[object, ...]:
         """Plain values in the order of the columns of `usage`."""
         return (
             str(self.request_id),
+            kind_id,
             self.at_ms,
-            None if self.organization_id is None else str(self.organization_id),
-            None if self.project_id is None else str(self.project_id),
-            None if self.key_id is None else str(self.key_id),
-            self.endpoint.value,
-            None if self.model is None else str(self.model),
-            self.status,
-            None if self.code is None else self.code.value,
             self.prompt_tokens,
             self.completion_tokens,
             self.cached_tokens,
@@ -272,14 +299,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             self.first_byte_us,
             self.bytes_in,
             self.bytes_out,
-            self.streamed,
-            self.epoch,
-            self.outcome.value,
-            None if self.discard is None else self.discard.value,
-            None if self.source is None else self.source.value,
             None if self.object_id is None else str(self.object_id),
-            self.route.value,
-            None if self.upstream is None else self.upstream.value,
         )
 
 

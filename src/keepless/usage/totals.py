@@ -9,7 +9,7 @@ null there.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
@@ -22,7 +22,7 @@ from keepless.db import Database
 from keepless.errors import Code, Problem
 from keepless.ids import Id
 from keepless.usage.record import Endpoint, Flag, roles_to
-from keepless.usage.tables import usage, usage_gap, usage_sketch
+from keepless.usage.tables import usage, usage_gap, usage_kind, usage_sketch
 
 __all__ = [
     "Bucket",
@@ -38,6 +38,7 @@ __all__ = [
 ]
 
 _PAGE: Final = "page_"
+_INNER: Final = {"id", "kind_id", "digest"}
 _COUNTED: Final = (Endpoint.CHAT, Endpoint.RESPONSES)
 
 
@@ -163,22 +164,33 @@ def _first_bucket(asked: UsageQuestion) -> int:
     return max(int(number) * 1000, asked.start_ms) // width
 
 
+_ROWS: Final = usage.join(usage_kind, usage.c.kind_id == usage_kind.c.id)
+
+
 def _statements(asked: UsageQuestion, low: int, high: int) -> list[sa.Select[Any]]:
-    statements = [_sums(usage, asked, low, high).where(usage.c.endpoint.in_(_COUNTED))]
-    if not asked.project_ids and not asked.key_ids:
-        statements.append(_sums(usage_gap, asked, low, high))
-    return statements
-
-
-def _sums(source: sa.Table, asked: UsageQuestion, low: int, high: int) -> sa.Select[Any]:
-    column = source.c
-    requests = column.requests if source is usage_gap else sa.literal(1)
-    bucket = (column.at // asked.width.ms).label("bucket")
+    kind = usage_kind.c
     groups = {
-        "project": column.project_id if Group.PROJECT in asked.group_by and source is usage else None,
-        "key": column.key_id if Group.KEY in asked.group_by and source is usage else None,
-        "model_id": column.model if Group.MODEL in asked.group_by else None,
+        "project": kind.project_id if Group.PROJECT in asked.group_by else None,
+        "key": kind.key_id if Group.KEY in asked.group_by else None,
+        "model_id": kind.model if Group.MODEL in asked.group_by else None,
     }
+    rows = _sums(usage, groups, asked, low, high).select_from(_ROWS).where(kind.endpoint.in_(_COUNTED))
+    if asked.project_ids:
+        rows = rows.where(kind.project_id.in_(asked.project_ids))
+    if asked.key_ids:
+        rows = rows.where(kind.key_id.in_(asked.key_ids))
+    if asked.project_ids or asked.key_ids:
+        return [rows]
+    of_gaps = {"project": None, "key": None, "model_id": usage_gap.c.model if groups["model_id"] is not None else None}
+    return [rows, _sums(usage_gap, of_gaps, asked, low, high)]
+
+
+def _sums(
+    numbers: sa.Table, groups: Mapping[str, sa.ColumnElement[Any] | None], asked: UsageQuestion, low: int, high: int
+) -> sa.Select[Any]:
+    column, kind = numbers.c, (usage_kind if numbers is usage else usage_gap).c
+    requests = column.requests if numbers is usage_gap else sa.literal(1)
+    bucket = (column.at // asked.width.ms).label("bucket")
     tokens = column.prompt_tokens + column.completion_tokens
     query = (
         sa.select(
@@ -189,17 +201,11 @@ def _sums(source: sa.Table, asked: UsageQuestion, low: int, high: int) -> sa.Sel
             sa.func.sum(column.completion_tokens).label("completion_tokens"),
             sa.func.sum(column.cached_tokens).label("cached_tokens"),
         )
-        .where(column.organization_id == asked.organization_id, column.at >= low, column.at < high)
-        .where(column.model.is_not(None), sa.or_(column.status < 400, tokens > 0))
+        .where(kind.organization_id == asked.organization_id, column.at >= low, column.at < high)
+        .where(kind.model.is_not(None), sa.or_(kind.status < 400, tokens > 0))
         .group_by(bucket, *(group for group in groups.values() if group is not None))
     )
-    if asked.models:
-        query = query.where(column.model.in_(asked.models))
-    if asked.project_ids:
-        query = query.where(column.project_id.in_(asked.project_ids))
-    if asked.key_ids:
-        query = query.where(column.key_id.in_(asked.key_ids))
-    return query
+    return query.where(kind.model.in_(asked.models)) if asked.models else query
 
 
 def _add(results: dict[_GroupKey, Result], row: Any, asked: UsageQuestion) -> None:
@@ -218,13 +224,14 @@ def _add(results: dict[_GroupKey, Result], row: Any, asked: UsageQuestion) -> No
 def requests_since(db: Database, organization_ids: Iterable[Id], since_ms: int) -> dict[Id, int]:
     """Requests since an instant, by organization id and by project id; those refused with 429 do not count."""
     counts: dict[Id, int] = defaultdict(int)
-    column = usage.c
+    kind = usage_kind.c
     with db.read() as tx:
         for organization_id in organization_ids:
             query = (
-                sa.select(column.project_id, sa.func.count().label("requests"))
-                .where(column.organization_id == organization_id, column.at >= since_ms, column.status != 429)
-                .group_by(column.project_id)
+                sa.select(kind.project_id, sa.func.count().label("requests"))
+                .select_from(_ROWS)
+                .where(kind.organization_id == organization_id, usage.c.at >= since_ms, kind.status != 429)
+                .group_by(kind.project_id)
             )
             for row in tx.execute(query):
                 counts[organization_id] += row.requests
@@ -242,12 +249,13 @@ def requests_since(db: Database, organization_ids: Iterable[Id], since_ms: int) 
 def explain(db: Database, request_id: Id, organization_id: Id | None = None) -> dict[str, Any] | None:
     """Everything known of one request (of that organization): its usage row, and its sketch when it failed."""
     with db.read() as tx:
-        row = tx.execute(sa.select(usage).where(usage.c.request_id == request_id)).mappings().first()
+        columns = [column for column in (*usage.c, *usage_kind.c) if column.name not in _INNER]
+        query = sa.select(*columns).select_from(_ROWS).where(usage.c.request_id == request_id)
+        row = tx.execute(query).mappings().first()
         if row is None or organization_id not in (None, row["organization_id"]):
             return None
         sketch = tx.execute(sa.select(usage_sketch).where(usage_sketch.c.request_id == request_id)).mappings().first()
-    known = {name: value for name, value in row.items() if name != "id"}
-    return {**known, "sketch": None if sketch is None else _shape(sketch)}
+    return {**row, "sketch": None if sketch is None else _shape(sketch)}
 
 
 def _shape(sketch: sa.RowMapping) -> dict[str, Any]:

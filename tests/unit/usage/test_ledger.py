@@ -15,7 +15,7 @@ from keepless.errors import Code
 from keepless.ids import Id, Prefix, mint
 from keepless.usage.ledger import Ledger
 from keepless.usage.record import Flag, Phase, Record, Sketch
-from keepless.usage.tables import usage, usage_gap, usage_sketch
+from keepless.usage.tables import usage, usage_gap, usage_kind, usage_sketch
 from tests.support.usage import MODEL, ORGANIZATION, record
 
 HOUR = 3_600_000
@@ -33,6 +33,46 @@ def gaps(database: Database) -> list[tuple[object, ...]]:
             columns.at, columns.organization_id, columns.model, columns.status, columns.requests, columns.prompt_tokens
         )
         return sorted((tuple(row) for row in tx.execute(query)), key=str)
+
+
+def test_what_requests_have_in_common_is_written_once(database: Database) -> None:
+    first, second = Ledger(database), Ledger(database)
+    for ledger in (first, second):
+        for _ in range(3):
+            ledger.add(record())
+            ledger.add(record(streamed=True, epoch=1))
+        assert ledger.flush()
+    assert (count(database), count(database, usage_kind)) == (12, 2)
+
+
+def test_numbers_of_a_transaction_that_failed_are_not_used(database: Database) -> None:
+    ledger = Ledger(database)
+    break_it(database)
+    ledger.add(record(status=500))
+    assert not ledger.flush()
+    mend_it(database)
+    other = Ledger(database)
+    other.add(record(status=201))
+    assert other.flush()
+    assert ledger.flush()
+    both = usage.join(usage_kind, usage.c.kind_id == usage_kind.c.id)
+    with database.read() as tx:
+        statuses = list(tx.execute(sa.select(usage_kind.c.status).select_from(both)).scalars())
+    assert sorted(statuses) == [201, 500]
+
+
+def test_processes_agree_on_kinds_they_meet_at_the_same_time(database: Database) -> None:
+    ledgers = [Ledger(database) for _ in range(4)]
+    for at in range(200):
+        for ledger in ledgers if at % 2 else reversed(ledgers):
+            ledger.add(record(status=200 + at % 50, epoch=at))
+    threads = [threading.Thread(target=ledger.flush) for ledger in ledgers]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(ledger.counters.failures == 0 for ledger in ledgers)
+    assert (count(database), count(database, usage_kind)) == (800, 200)
 
 
 def break_it(database: Database) -> None:
@@ -53,7 +93,9 @@ def test_a_row_comes_back_as_it_was(database: Database) -> None:
     ledger.add(record(organization_id=None, project_id=None, key_id=None, model=None, status=401))
     assert ledger.close()
     with database.read() as tx:
-        row, other = tx.execute(sa.select(usage).order_by(usage.c.id)).all()
+        both = usage.join(usage_kind, usage.c.kind_id == usage_kind.c.id)
+        columns = [column for column in (*usage.c, *usage_kind.c) if column.name != "id"]
+        row, other = tx.execute(sa.select(*columns).select_from(both).order_by(usage.c.id)).all()
         sketch = tx.execute(sa.select(usage_sketch)).one()
     for name in ("request_id", "status", "code", "model", "prompt_tokens", "streamed", "outcome", "route", "endpoint"):
         assert getattr(row, name) == getattr(failed, name), name

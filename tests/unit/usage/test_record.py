@@ -4,15 +4,20 @@ from typing import Any
 
 import msgspec
 import pytest
+import sqlalchemy as sa
 
+from keepless.config import UpstreamRetention
 from keepless.db import EnumText, Holds, IdText
 from keepless.errors import Code
 from keepless.ids import Id
+from keepless.policy.controls import Source
+from keepless.policy.decision import DiscardReason
 from keepless.usage.record import Flag, Phase, Record, Role, Sketch, roles_from, roles_to
-from keepless.usage.tables import usage, usage_gap, usage_sketch
+from keepless.usage.tables import usage, usage_gap, usage_kind, usage_sketch
 from tests.support.usage import record
 
 HOSTILE: list[Any] = ["my secret prompt", b"bytes", "", 1.5, -1, 2**63, ["x"], {"a": 1}, Code.INTERNAL.value]
+IDS = {"request_id", "organization_id", "project_id", "key_id", "model", "object_id"}
 ENUM = {"endpoint", "code", "outcome", "discard", "source", "route", "upstream"}
 
 
@@ -47,27 +52,39 @@ def test_only_failures_have_a_sketch() -> None:
     assert record(code=Code.UPSTREAM_CUT, sketch=Sketch(phase=Phase.ANSWER)).sketch is not None
 
 
-def test_rows_have_a_value_for_each_column() -> None:
-    assert len(record().row()) == len(usage.columns) - 1
-    assert len(Sketch(phase=Phase.ANSWER, flags=Flag.TOOLS).row("req_", 1)) == len(usage_sketch.columns) - 1
-    columns = [column.name for column in usage.columns][1:]
-    assert [name if name != "at_ms" else "at" for name in sorted_as_row()] == columns
+def test_rows_have_the_values_of_their_columns() -> None:
+    each: dict[str, Any] = {"streamed": True, "status": 418}
+    for at, name in enumerate(fields_of(Record)):
+        if name in IDS:
+            each[name] = Id(f"mark-{at}")
+        elif name not in ENUM | {"sketch", "streamed", "status"}:
+            each[name] = 1000 + at
+    made = record(
+        **each,
+        code=Code.UPSTREAM_CUT,
+        discard=DiscardReason.CAPPED,
+        source=Source.PROJECT,
+        upstream=UpstreamRetention.ZERO,
+    )
+    row = dict(zip(names_of(usage, 1), made.row(7), strict=True)) | dict(
+        zip(names_of(usage_kind, 2), made.kind(), strict=True)
+    )
+    assert row.pop("kind_id") == 7
+    assert row.pop("at") == made.at_ms
+    assert row == {name: getattr(made, name) for name in fields_of(Record) if name not in {"at_ms", "sketch"}}
+    shape = Sketch(
+        phase=Phase.ANSWER, flags=Flag.TOOLS, **{name: at for at, name in enumerate(fields_of(Sketch)[2:], 1)}
+    )
+    sketch = dict(zip(names_of(usage_sketch, 1), shape.row("req_", 5), strict=True))
+    assert (sketch.pop("request_id"), sketch.pop("at")) == ("req_", 5)
+    assert sketch == msgspec.structs.asdict(shape)
 
 
-def sorted_as_row() -> list[str]:
-    """The names of the record's fields in the order in which `row` gives them, found by giving each its own value."""
-    names = [name for name in fields_of(Record) if name not in ENUM | {"sketch", "streamed"}]
-    marks: dict[str, Any] = {}
-    for at, name in enumerate(names):
-        wants_id = name in {"request_id", "organization_id", "project_id", "key_id", "model", "object_id"}
-        marks[name] = Id(f"mark-{at}") if wants_id else 1000 + at
-    marked = {str(value): name for name, value in marks.items()}
-    row = record(**marks).row()
-    others = iter(name for name in fields_of(Record) if name in ENUM | {"streamed"})
-    return [marked.get(str(value)) or next(others) for value in row]
+def names_of(table: sa.Table, skipped: int) -> list[str]:
+    return [column.name for column in table.columns][skipped:]
 
 
-@pytest.mark.parametrize("table", [usage, usage_sketch, usage_gap], ids=lambda t: t.name)
+@pytest.mark.parametrize("table", [usage, usage_kind, usage_sketch, usage_gap], ids=lambda t: t.name)
 def test_every_column_is_a_number_an_enum_or_an_id(table: Any) -> None:
     assert table.info["holds"] is Holds.USAGE_METADATA
     texts = {
@@ -75,7 +92,7 @@ def test_every_column_is_a_number_an_enum_or_an_id(table: Any) -> None:
         for column in table.columns
         if not isinstance(column.type, IdText | EnumText) and column.type.python_type not in {int, bool}
     }
-    assert texts <= {"model"}
+    assert texts <= {"model", "digest"}
 
 
 ROLES = {

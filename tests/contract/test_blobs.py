@@ -1,5 +1,8 @@
 """One suite for every blob driver: a folder, memory, S3 and GCS (both against a stand-in server on this machine)."""
 
+import os
+import resource
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,10 +10,13 @@ import obstore
 import pytest
 from tests.support.moto import Moto
 
+from keepless.errors import ConfigError
 from keepless.ids import Id, Prefix, mint
-from keepless.vault.blobs import BlobMissingError, BlobStore, BucketBlobs, FileBlobs, open_blobs
-from keepless.vault.errors import StoreFailedError
+from keepless.vault.blobs import BlobStore, BucketBlobs, FileBlobs, open_blobs
+from keepless.vault.bucket_api import S3Api
+from keepless.vault.errors import BlobMissingError, StoreFailedError
 from keepless.vault.rows import Leftover
+from keepless.vault.sigv4 import sign
 
 EVER = 2**62
 
@@ -79,7 +85,7 @@ def test_only_what_is_older_is_listed(store: BlobStore, blob: Id) -> None:
 
 def test_what_is_not_ours_is_never_listed(store: BlobStore, blob: Id) -> None:
     inner = store._store
-    for key in ("stranger", f"zz/{blob}", f"{blob}", "ab/blob_short"):
+    for key in ("stranger", f"0/{blob}", f"{blob}", "a/blob_short"):
         obstore.put(inner, key, b"x", use_multipart=False)
     assert list(store.listed(EVER)) == []
 
@@ -90,9 +96,9 @@ def test_nothing_hidden_is_left_by_an_ordinary_put(store: BlobStore, blob: Id) -
 
 
 def test_what_a_killed_put_leaves_is_found_and_dropped(store: BlobStore, blob: Id) -> None:
-    key = f"{blob[5:7]}/{blob}"
+    key = f"{blob[5]}/{blob}"
     if isinstance(store, FileBlobs):
-        folder = store._folder / blob[5:7]
+        folder = store._folder / blob[5]
         folder.mkdir()
         (folder / f"{blob}#3").write_bytes(b"half")
     elif isinstance(store, BucketBlobs):
@@ -111,11 +117,6 @@ def test_what_a_killed_put_leaves_is_found_and_dropped(store: BlobStore, blob: I
 
 def begin_upload(store: BucketBlobs, key: str) -> None:
     """As a put does that dies after its first part."""
-    import urllib.request
-
-    from keepless.vault.bucket_api import S3Api
-    from keepless.vault.sigv4 import sign
-
     api = store.api
     bucket = str(store.name).partition(":")[2]
     url = f"{api.endpoint}/{bucket}/{key}?uploads="
@@ -138,7 +139,7 @@ def begin_upload(store: BucketBlobs, key: str) -> None:
 def test_dropping_takes_leftovers_only(tmp_path: Path, blob: Id) -> None:
     store = open_blobs(f"file://{tmp_path}/blobs", {})
     store.put(blob, [b"x"])
-    for key in (f"{blob[5:7]}/{blob}", f"../{blob}#1", "x/y#1", f"{blob[5:7]}/../../{blob}#1"):
+    for key in (f"{blob[5]}/{blob}", f"../{blob}#1", "x/y#1", f"{blob[5]}/../../{blob}#1"):
         with pytest.raises(ValueError, match="leftover"):
             store.drop(Leftover(key, "", 0))
     assert store.get(blob) == b"x"
@@ -156,7 +157,7 @@ def test_a_store_that_cannot_be_reached_says_so_without_its_text(blob: Id) -> No
         lambda: store.get(blob),
         lambda: list(store.listed(EVER)),
         lambda: store.leftovers(EVER),
-        lambda: store.drop(Leftover(f"{blob[5:7]}/{blob}", "u", 0)),
+        lambda: store.drop(Leftover(f"{blob[5]}/{blob}", "u", 0)),
     ]
     for call in calls:
         with pytest.raises(StoreFailedError) as caught:
@@ -164,3 +165,52 @@ def test_a_store_that_cannot_be_reached_says_so_without_its_text(blob: Id) -> No
         assert "127.0.0.1" not in str(caught.value)
         assert caught.value.__suppress_context__
     assert store.delete([blob]) == []
+
+
+def test_a_disk_that_takes_no_more_is_an_error_and_leaves_no_blob(tmp_path: Path, blob: Id) -> None:
+    store = open_blobs(f"file://{tmp_path}/blobs", {})
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))  # the kernel refuses to write on, as a full disk does
+    try:
+        with pytest.raises(StoreFailedError) as caught:
+            store.put(blob, [b"x" * 50_000] * 20)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert str(tmp_path) not in str(caught.value)
+    assert list(store.listed(EVER)) == []
+    with pytest.raises(BlobMissingError):
+        store.get(blob)
+    for leftover in store.leftovers(EVER):
+        store.drop(leftover)
+    assert not [path for path in (tmp_path / "blobs").rglob("*") if path.is_file()]
+
+
+def test_the_folder_is_for_its_owner_only_and_durable(
+    tmp_path: Path, blob: Id, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_blobs(f"file://{tmp_path}/blobs", {})
+    assert (tmp_path / "blobs").stat().st_mode & 0o777 == 0o700
+    synced: list[str] = []
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        synced.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    folder = tmp_path / "blobs"
+    shard = folder / blob[5]
+    store.put(blob, [b"x"])
+    assert synced == [str(shard / blob), str(shard), str(folder)]
+    synced.clear()
+    store.put(blob, [b"x"])
+    assert synced == [str(shard / blob), str(shard)]
+    synced.clear()
+    assert store.delete([blob]) == [blob]
+    assert synced == [str(shard)]
+
+
+def test_a_folder_that_cannot_be_made_is_a_wrong_setting(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="blobs_url"):
+        open_blobs(f"file://{tmp_path}/file/blobs", {})

@@ -8,7 +8,8 @@ delete returns the blobs that the store acknowledged to be absent, whether or no
 A killed put can leave parts that no listing shows: `<key>#<n>` beside the key in a folder, an unfinished multipart
 upload in a bucket; `leftovers` finds them and `drop` destroys them. Like every blob they are ciphertext.
 
-Keys are `<first two letters>/<blob id>`: random, so a folder of that name tells nothing and may stay when it is empty.
+Keys are `<first letter>/<blob id>`: random, so a folder of that name tells nothing and may stay when it is empty; 32
+folders, so that the deletion of a whole batch is made durable with few fsyncs.
 """
 
 import contextlib
@@ -33,7 +34,7 @@ from keepless.vault.rows import Leftover
 
 __all__ = ["BlobStore", "BucketBlobs", "FileBlobs", "MemoryBlobs", "open_blobs"]
 
-_STAGED: Final = re.compile(r"[a-z2-7]{2}/blob_[a-z2-7]{24}#\d+\Z")
+_STAGED: Final = re.compile(r"[a-z2-7]/blob_[a-z2-7]{24}#\d+\Z")
 _BATCH: Final = 1000
 _CONNECT: Final = timedelta(seconds=5)
 _RETRY: Final[Any] = {"max_retries": 3, "retry_timeout": timedelta(seconds=30)}
@@ -67,7 +68,7 @@ class BlobStore(Protocol):
 
 
 def _key(blob: Id) -> str:
-    return f"{blob[len(Prefix.BLOB) :][:2]}/{blob}"
+    return f"{blob[len(Prefix.BLOB)]}/{blob}"
 
 
 def _blob(key: str) -> Id | None:
@@ -179,14 +180,16 @@ class FileBlobs(_Blobs):
 
     def delete(self, blobs: Sequence[Id]) -> list[Id]:
         """See `BlobStore`."""
-        gone = super().delete(blobs)
-        try:
-            for shard in sorted({_key(blob)[:2] for blob in gone}):
-                if (self._folder / shard).exists():
-                    _fsync(self._folder / shard)
-        except OSError:
-            return []
-        return gone
+        gone: dict[Path, list[Id]] = {}
+        for blob in super().delete(blobs):
+            gone.setdefault((self._folder / _key(blob)).parent, []).append(blob)
+        acknowledged: list[Id] = []
+        for folder, some in gone.items():
+            with contextlib.suppress(OSError):
+                if folder.exists():
+                    _fsync(folder)
+                acknowledged += some
+        return acknowledged
 
     def leftovers(self, older_than_ms: int) -> list[Leftover]:
         """See `BlobStore`."""

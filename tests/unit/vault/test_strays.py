@@ -77,7 +77,7 @@ def test_an_intent_of_a_location_that_is_not_configured_is_left(rig: Rig, databa
 
 def test_hidden_leftovers_are_passed_on(rig: Rig, tmp_path: Path) -> None:
     blob = mint(Prefix.BLOB)
-    key = f"{blob[5:7]}/{blob}#1"
+    key = f"{blob[5]}/{blob}#1"
     path = tmp_path / "blobs" / key
     path.parent.mkdir()
     path.write_bytes(b"half")

@@ -42,6 +42,7 @@ from keepless.gateway.chat import ChatHandler
 from keepless.gateway.models import routes as model_routes
 from keepless.gateway.refused import on_refused
 from keepless.gateway.server import Server
+from keepless.gateway.watch import Watch
 from keepless.governance.access import Access
 from keepless.governance.cases import CaseDecisions
 from keepless.governance.change import Office
@@ -51,7 +52,10 @@ from keepless.governance.organizations import Organizations
 from keepless.http import problems
 from keepless.http.limits import RateLimits
 from keepless.ids import Id
+from keepless.incidents.abuse import Detector, Suspicion
 from keepless.incidents.afterwards import Afterwards
+from keepless.incidents.cases import CaseBook
+from keepless.incidents.origin import Origins
 from keepless.incidents.reliability import Reliability
 from keepless.inference.embedded.llama import LlamaBackend
 from keepless.inference.router import Route, Router
@@ -89,6 +93,16 @@ class _Worker:
         self._executor: Final = ThreadPoolExecutor(_CAPTURE_THREADS, thread_name_prefix="capture")
         self._housekeeping: Final = Housekeeping(deployment, sweeps=plan.sweeps)
         self._rate_limits: Final = RateLimits(clock, plan.counters if plan.counters >= 0 else None)
+        self._cases: Final = CaseBook(
+            db,
+            clock,
+            deployment.log,
+            deployment.vault,
+            self._policy_now,
+            max_bytes=settings.limits.capture_bytes,
+            auto_capture=settings.abuse_auto_capture,
+        )
+        self._watch: Final = Watch(Detector(clock, self._suspect), Origins(settings.trusted_proxies, clock))
 
     async def serve(self, on_ready: Callable[[], None]) -> int:
         """See `run`."""
@@ -102,6 +116,8 @@ class _Worker:
         await asyncio.to_thread(self._lease.start, loop)
         self._ledger.start()
         await asyncio.to_thread(self._housekeeping.start)
+        await asyncio.to_thread(self._cases.start)
+        self._watch.start(loop)
         server = self._server(router, way)
         listening = socket.socket(fileno=os.dup(self._plan.listening))
         await server.listen(listening, _tls(self._settings))
@@ -112,12 +128,14 @@ class _Worker:
         log.emit(Event.SERVER_STOPPING)
         await announced
         await server.drain(_DRAIN_S)
+        self._watch.stop()
         await router.close()
         await asyncio.to_thread(self._stop)
         log.emit(Event.SERVER_STOPPED)
         return 0
 
     def _stop(self) -> None:
+        self._cases.close()
         self._executor.shutdown()
         self._ledger.close()
         self._housekeeping.stop()
@@ -136,14 +154,18 @@ class _Worker:
 
     def _way(self) -> Way:
         deployment, settings = self._deployment, self._settings
-
-        def policy_now(organization_id: Id, project_id: Id) -> PolicyInForce | None:
-            with deployment.db.read() as tx:
-                return policy_in_force(tx, organization_id, project_id)
-
-        reliability = Reliability(deployment.db, deployment.vault, policy_now, max_bytes=settings.limits.capture_bytes)
-        afterwards = Afterwards(deployment.clock, self._executor, reliability)
+        reliability = Reliability(
+            deployment.db, deployment.vault, self._policy_now, max_bytes=settings.limits.capture_bytes
+        )
+        afterwards = Afterwards(deployment.clock, self._executor, reliability, self._cases)
         return Way(self._lease, self._ledger, deployment.clock, afterwards, capture_bytes=settings.limits.capture_bytes)
+
+    def _suspect(self, suspicion: Suspicion) -> None:
+        self._executor.submit(self._cases.suspect, suspicion)
+
+    def _policy_now(self, organization_id: Id, project_id: Id) -> PolicyInForce | None:
+        with self._deployment.db.read() as tx:
+            return policy_in_force(tx, organization_id, project_id)
 
     def _server(self, router: Router, way: Way) -> Server:
         deployment, lease, ledger = self._deployment, self._lease, self._ledger
@@ -158,6 +180,7 @@ class _Worker:
             clock=clock,
             rates=self._rate_limits,
             json_depth=limits.json_depth,
+            watch=self._watch,
         )
         servers: list[Server] = []  # its numbers are asked only once it exists
         services = Services(

@@ -29,6 +29,7 @@ from keepless.gateway.reply import Reply
 from keepless.gateway.shape import estimate, sketch_of
 from keepless.gateway.stream import StreamReader, error_event, kept_comment
 from keepless.gateway.switches import combined, from_headers
+from keepless.gateway.watch import Watch
 from keepless.gateway.wire import JSON, SSE, head_lines, is_object, read_answer
 from keepless.http.auth import authenticate
 from keepless.http.limits import Grant, RateLimits
@@ -88,7 +89,7 @@ class _Arrival:
 
 
 class ChatHandler:
-    """Answers chat/completions. One a process."""
+    """Answers chat/completions. One a process. `watch` is told what happens at the rate limits."""
 
     def __init__(
         self,
@@ -100,7 +101,9 @@ class ChatHandler:
         clock: Clock,
         rates: RateLimits,
         json_depth: int,
+        watch: Watch | None = None,
     ) -> None:
+        self.watch = watch
         self._lease: Final = lease
         self._way: Final = way
         self._ledger: Final = ledger
@@ -125,6 +128,8 @@ class ChatHandler:
         status, headers, body = render(problem, arrival.request_id)
         arrival.reply.full(status, headers, body)
         request = arrival.request
+        if status == 429 and self.watch is not None and arrival.principal is not None:
+            self.watch.refused(arrival.principal, request)
         self._ledger.add(
             refused(
                 problem,
@@ -156,6 +161,8 @@ class ChatHandler:
         if not (principal.organization.limits.none_set and principal.project.limits.none_set):
             tokens = estimate(body, checked.max_tokens, checked.choices)
             grant = self._rates.admit(principal, model.id, tokens)
+        if self.watch is not None:
+            self.watch.admitted(principal)
         received = Content(request.body)
         ask = Ask(
             request_id=arrival.request_id,

@@ -2,6 +2,8 @@
 
 import time
 
+import msgspec
+
 from keepless.config import Engine, ModelConfig, UpstreamRetention
 from keepless.content import Content
 from keepless.errors import Code
@@ -55,4 +57,4 @@ def test_a_failure_and_a_success() -> None:
         outcome=Outcome.CAPTURED, discard=None, object_id=object_id, sketch=None,
     )  # fmt: skip
     assert (kept.object_id, kept.first_byte_us, kept.route) == (object_id, 0, RouteKind.EMBEDDED)
-    assert "MARKER" not in str(kept.row())
+    assert "MARKER" not in str(msgspec.structs.asdict(kept))

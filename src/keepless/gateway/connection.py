@@ -34,7 +34,7 @@ _LINGER_SECONDS: Final = 30.0  # how long a client is still read, into nothing, 
 _LINGER_IDLE_SECONDS: Final = 2.0  # the same when nothing comes any more
 _REFUSALS: Final = 256  # connections beyond the limit that are told so; further ones are cut
 _RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER: close with RST, not FIN
-_blank_lines: Final = re.compile(rb"(?:\r\n)*").match
+_BLANK_LINES: Final = re.compile(rb"\A(?:\r\n)+")
 _BODY_RATE: Final = 1024  # bytes a second below which a body is a slow-loris attack
 
 
@@ -245,7 +245,7 @@ class Connection(asyncio.Protocol):
             self._since = self._serving.now
         if data[0] == 13:
             # RFC 9112 section 2.2 tolerates empty lines before a request; here for as long as a head may take.
-            data = data[_blank_lines(data).end() :]
+            data = _BLANK_LINES.sub(b"", data)
         limit = self._serving.limits.header_bytes
         end = data.find(b"\r\n\r\n") + 4
         if end > limit or (end < 4 and len(data) > limit):

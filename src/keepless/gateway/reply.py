@@ -31,7 +31,7 @@ class FastHandler(Protocol):
 class Wire(Protocol):
     """What a reply needs of its connection."""
 
-    transport: asyncio.WriteTransport
+    transport: asyncio.Transport
     paused: bool  # the client reads more slowly than we write
     keep: bool  # the connection can be used for another request after this one
 

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import msgspec
 from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
@@ -51,8 +52,7 @@ def routes(services: Services) -> list[BaseRoute]:
     made: list[BaseRoute] = []
     for prefix in PREFIXES:
         made += [
-            Route(prefix + path, _Dispatch(services, rows), methods=sorted(rows), include_in_schema=False)
-            for path, rows in paths.items()
+            Route(prefix + path, _Dispatch(services, rows), include_in_schema=False) for path, rows in paths.items()
         ]
         made += [
             Route(prefix + path, _unknown, methods=_METHODS, include_in_schema=False)
@@ -62,7 +62,7 @@ def routes(services: Services) -> list[BaseRoute]:
 
 
 class _Dispatch:
-    """The methods of one path. An ASGI application, so that Starlette passes it every method the route names."""
+    """The methods of one path. An ASGI application, so that it is given every method and can name those it has."""
 
     def __init__(self, services: Services, rows: dict[str, Endpoint]) -> None:
         self._services = services
@@ -70,7 +70,10 @@ class _Dispatch:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         request = Request(scope, receive)
-        endpoint = self._rows["GET" if request.method == "HEAD" else request.method]
+        endpoint = self._rows.get("GET" if request.method == "HEAD" else request.method)
+        if endpoint is None:
+            allowed = [*self._rows, *(["HEAD"] if "GET" in self._rows else [])]
+            raise HTTPException(405, headers={"allow": ", ".join(sorted(allowed))})
         raw = await _body(request)
         answer = await run_in_threadpool(_answer, self._services, endpoint, request, raw)
         await answer(scope, receive, send)

@@ -63,5 +63,6 @@ def exposition(metrics: Iterable[Metric]) -> str:
         lines += [f"# HELP {name} {metric.help}", f"# TYPE {name} {metric.kind.value}"]
         for labels, value in metric.samples:
             inner = ",".join(f'{label}="{text}"' for label, text in labels.items())
-            lines.append(f"{name}{{{inner}}} {value:g}" if inner else f"{name} {value:g}")
+            number = int(value) if float(value).is_integer() else value  # a counter is never rounded
+            lines.append(f"{name}{{{inner}}} {number}" if inner else f"{name} {number}")
     return "\n".join(lines) + "\n"

@@ -35,13 +35,12 @@ _ID: Final = {"type": "string", "minLength": 1, "pattern": "^[A-Za-z0-9_-]+$"}
 @functools.cache
 def document() -> bytes:
     """The document as JSON."""
-    types = _types()
-    _, components = msgspec.json.schema_components(list(types.values()), ref_template=_REF)
+    schemas = _Schemas()
     paths: dict[str, dict[str, Any]] = {path: dict(item) for path, item in INFERENCE_PATHS.items()}
     for endpoint in ENDPOINTS:
-        paths.setdefault(f"/v1{endpoint.path}", {})[endpoint.method.lower()] = _operation(endpoint)
+        paths.setdefault(f"/v1{endpoint.path}", {})[endpoint.method.lower()] = _operation(endpoint, schemas)
     paths.update(_plain_paths())
-    return msgspec.json.encode(
+    text = msgspec.json.encode(
         {
             "openapi": "3.1.0",
             "info": {
@@ -53,7 +52,7 @@ def document() -> bytes:
             "servers": [{"url": "/"}],
             "paths": paths,
             "components": {
-                "schemas": {**components, **INFERENCE_SCHEMAS},
+                "schemas": {**schemas.components, **INFERENCE_SCHEMAS},
                 "securitySchemes": {
                     "admin": {"type": "http", "scheme": "bearer", "description": "An admin or operator key."},
                     "api": {"type": "http", "scheme": "bearer", "description": "An API key."},
@@ -61,26 +60,33 @@ def document() -> bytes:
             },
         }
     )
+    for name in schemas.components:
+        if "." in name:  # two classes of one name: told apart by their module's last word instead of its whole path
+            module, _, last = name.rpartition(".")
+            text = text.replace(name.encode(), f"{module.rpartition('.')[2].capitalize()}{last}".encode())
+    return text
 
 
-def _types() -> dict[str, Any]:
-    """Every struct that the document names, once."""
-    types: dict[str, Any] = {"Error": Error}
-    for endpoint in ENDPOINTS:
-        types[str(endpoint.answer)] = endpoint.answer
-        if endpoint.body is not NoBody:
-            types[str(endpoint.body)] = endpoint.body
-        for field in msgspec.structs.fields(endpoint.query):
-            types[str(field.type)] = field.type
-    return types
+class _Schemas:
+    """The JSON schema of every type that the table names, made in one go so that references agree."""
+
+    def __init__(self) -> None:
+        types: dict[str, Any] = {"Error": Error}
+        for endpoint in ENDPOINTS:
+            for kind in (endpoint.answer, endpoint.body):
+                types[str(kind)] = kind
+            for field in msgspec.structs.fields(endpoint.query):
+                types[str(field.type)] = field.type
+        made, components = msgspec.json.schema_components(list(types.values()), ref_template=_REF)
+        self.components: Final = components
+        self._of: Final = dict(zip(types, made, strict=True))
+
+    def of(self, kind: Any) -> dict[str, Any]:
+        """The schema of one type."""
+        return dict(self._of[str(kind)])
 
 
-def _schema(kind: Any) -> dict[str, Any]:
-    (schema,), _ = msgspec.json.schema_components([kind], ref_template=_REF)
-    return schema
-
-
-def _operation(endpoint: Endpoint) -> dict[str, Any]:
+def _operation(endpoint: Endpoint, schemas: _Schemas) -> dict[str, Any]:
     operation: dict[str, Any] = {
         "operationId": endpoint.handler.__name__,
         "summary": endpoint.summary,
@@ -89,10 +95,10 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
         "security": [{"admin": []}],
         "parameters": [
             *({"name": name, "in": "path", "required": True, "schema": _ID} for name in _names(endpoint.path)),
-            *(_parameter(field) for field in msgspec.structs.fields(endpoint.query)),
+            *(_parameter(field, schemas) for field in msgspec.structs.fields(endpoint.query)),
         ],
         "responses": {
-            "200": {"description": "Done.", "content": {"application/json": {"schema": _schema(endpoint.answer)}}},
+            "200": {"description": "Done.", "content": {"application/json": {"schema": schemas.of(endpoint.answer)}}},
             "4XX": _ERROR,
             "503": _ERROR,
         },
@@ -101,7 +107,7 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
         fields = msgspec.structs.fields(endpoint.body)
         operation["requestBody"] = {
             "required": any(field.required for field in fields),
-            "content": {"application/json": {"schema": _schema(endpoint.body)}},
+            "content": {"application/json": {"schema": schemas.of(endpoint.body)}},
         }
     return operation
 
@@ -110,8 +116,8 @@ def _names(path: str) -> list[str]:
     return _PARAMETER.findall(path)
 
 
-def _parameter(field: msgspec.structs.FieldInfo) -> dict[str, Any]:
-    schema = _schema(field.type)
+def _parameter(field: msgspec.structs.FieldInfo, schemas: _Schemas) -> dict[str, Any]:
+    schema = schemas.of(field.type)
     if "anyOf" in schema:  # a query string cannot say null: it leaves the parameter out
         options = [option for option in schema["anyOf"] if option != {"type": "null"}]
         schema = options[0] if len(options) == 1 else {"anyOf": options}

@@ -12,7 +12,7 @@ from keepless.admin.asks import NoBody, NoQuery, ReceiptQuery
 from keepless.admin.endpoint import Ask
 from keepless.admin.pages import page
 from keepless.admin.services import Services
-from keepless.admin.shapes import Page, Receipt
+from keepless.admin.shapes import Page, ReceiptSummary
 from keepless.errors import Code, ErrorType, Problem
 from keepless.governance.change import not_found
 from keepless.ids import Prefix, trusted
@@ -24,7 +24,7 @@ from keepless.receipts.statement import EntryKind, Fact
 __all__ = ["list_receipts", "receipt_file", "unsigned"]
 
 
-def list_receipts(services: Services, ask: Ask[ReceiptQuery, NoBody]) -> Page[Receipt]:
+def list_receipts(services: Services, ask: Ask[ReceiptQuery, NoBody]) -> Page[ReceiptSummary]:
     """Receipts, newest first."""
     asked, organization_id = ask.query, ask.organization_id
     with services.db.read() as tx:
@@ -67,11 +67,11 @@ def unsigned() -> Problem:
     )
 
 
-def _shape(entry: Logged) -> Receipt:
+def _shape(entry: Logged) -> ReceiptSummary:
     facts = {} if entry.body is None else msgspec.json.decode(entry.body, type=bundle.StatementBody)
     deleted_at = facts.get(Fact.DELETED_AT)
     purge_id, data_class, cause = (facts.get(name) for name in (Fact.PURGE_ID, Fact.DATA_CLASS, Fact.CAUSE))
-    return Receipt(
+    return ReceiptSummary(
         id=str(entry.receipt_id),
         object_id=entry.object_id,
         data_class=data_class if isinstance(data_class, str) else None,

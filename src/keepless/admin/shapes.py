@@ -43,7 +43,7 @@ __all__ = [
     "Preview",
     "Project",
     "Purge",
-    "Receipt",
+    "ReceiptSummary",
     "Residual",
     "RetainedObject",
     "Retention",
@@ -204,7 +204,7 @@ class RetainedObject(msgspec.Struct, kw_only=True):
     object: Literal["organization.retained_object"] = "organization.retained_object"
 
 
-class Receipt(msgspec.Struct, kw_only=True):
+class ReceiptSummary(msgspec.Struct, kw_only=True):
     """A deletion that is proved, as listed. `created_at`: when the receipt was written, after the store's answer."""
 
     id: str

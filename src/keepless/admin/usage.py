@@ -43,7 +43,8 @@ _WHY_NOT: Final = {
 def usage_completions(services: Services, ask: Ask[UsageQuery, NoBody]) -> UsagePage:
     """Tokens and requests of chat completions and responses, in buckets of time."""
     asked = ask.query
-    end_ms = services.clock.now_ms() if asked.end_time is None else asked.end_time * 1000
+    # An end is exclusive; what was recorded in this very millisecond counts.
+    end_ms = services.clock.now_ms() + 1 if asked.end_time is None else asked.end_time * 1000
     return totals.completions(
         services.db,
         UsageQuestion(

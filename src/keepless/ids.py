@@ -1,18 +1,22 @@
 """Identifiers that Keepless mints: random, prefixed, never derived from content (DECISIONS 20).
 
-Holds: `Prefix`, the closed list of kinds; `Id`, a `str` that was minted or parsed here (the log accepts only this kind
-of text); `mint` and `parse`. An id carries 120 random bits in 24 base-32 letters.
+Holds: `Prefix`, the closed list of kinds; `Id`, a `str` that was minted or parsed here (the log accepts only this
+kind of text); `mint` and `parse`. An id carries 120 random bits in 24 base-32 letters; a request's id, of which
+every request makes one and the ledger keeps an index, is the millisecond and 48 random bits, so that the index
+grows at its end.
 """
 
 import base64
 import os
 import re
+import time
 from enum import StrEnum
 from typing import Final
 
 __all__ = ["ID_LENGTH", "Id", "Prefix", "mint", "parse", "trusted"]
 
 ID_LENGTH: Final = 40  # the longest id fits; database columns use it
+_IN_ORDER: Final = bytes.maketrans(b"0123456789abcdef", b"234567abcdefghij")  # sorts as the hexadecimal digits do
 _SHAPE: Final = re.compile(r"([a-z]{2,6}[_-])([a-z2-7]{24})\Z")
 
 
@@ -47,6 +51,9 @@ class Id(str):
 
 def mint(prefix: Prefix) -> Id:
     """A new random id of the given kind."""
+    if prefix is Prefix.REQUEST:
+        number = (time.time_ns() // 1_000_000).to_bytes(6, "big") + os.urandom(6)
+        return Id("req_" + number.hex().encode().translate(_IN_ORDER).decode())
     return Id(prefix.value + base64.b32encode(os.urandom(15)).decode("ascii").lower())
 
 

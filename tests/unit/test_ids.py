@@ -18,6 +18,14 @@ def test_ids_do_not_repeat() -> None:
     assert len({mint(Prefix.REQUEST) for _ in range(10_000)}) == 10_000
 
 
+def test_ids_of_requests_sort_by_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    minted = []
+    for at_ms in (1_764_000_000_000, 1_764_000_000_001, 1_764_000_000_016, 1_999_999_999_999):
+        monkeypatch.setattr("time.time_ns", lambda at_ms=at_ms: at_ms * 1_000_000)
+        minted.append(mint(Prefix.REQUEST))
+    assert minted == sorted(minted)
+
+
 @given(st.text())
 def test_arbitrary_text_is_no_id(text: str) -> None:
     assert parse(text, Prefix.ORGANIZATION) is None

@@ -1,11 +1,18 @@
 """What a process does to itself before it touches customer content: no core dump, no debugger, private files."""
 
+import asyncio
 import ctypes
+import logging
 import os
 import resource
+import sys
+import threading
 from typing import Final
 
-__all__ = ["harden", "raise_file_limit"]
+from keepless import log
+from keepless.log import Event
+
+__all__ = ["harden", "raise_file_limit", "silence", "silence_loop"]
 
 _PR_SET_DUMPABLE: Final = 4
 
@@ -21,3 +28,21 @@ def raise_file_limit() -> None:
     """Allow as many open sockets as the system lets us."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def silence() -> None:
+    """Let nothing but our own log speak: an exception's text, or a library's log line, may quote a customer."""
+    logging.disable(logging.CRITICAL)
+    sys.excepthook = lambda _, error, __: log.failure(Event.SERVER_FAILED, error)
+    threading.excepthook = lambda args: _unhandled(args.exc_value)
+    sys.unraisablehook = lambda args: _unhandled(args.exc_value)
+
+
+def silence_loop(loop: asyncio.AbstractEventLoop) -> None:
+    """The same for callbacks of an event loop."""
+    loop.set_exception_handler(lambda _, context: _unhandled(context.get("exception")))
+
+
+def _unhandled(error: BaseException | None) -> None:
+    if error is not None:
+        log.failure(Event.SERVER_FAILED, error)

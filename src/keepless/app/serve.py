@@ -25,7 +25,7 @@ from keepless import log
 from keepless.app import worker
 from keepless.app.compose import is_empty, limited_organizations, open_deployment
 from keepless.app.folder import FolderLock, prepare
-from keepless.app.harden import harden, raise_file_limit
+from keepless.app.harden import harden, raise_file_limit, silence
 from keepless.app.initialise import initialise
 from keepless.app.plan import EngineAt, Plan, encode
 from keepless.clock import DAY_MS, day_of
@@ -55,6 +55,7 @@ def serve(settings: Settings, *, announce: Callable[[Announcement], None], sweep
     folder = prepare(settings.data_dir)
     lock = FolderLock(folder)
     harden()
+    silence()
     raise_file_limit()
     listening = _listen(settings)
     engines = [

@@ -31,7 +31,7 @@ from keepless.accounts.store import policy_in_force
 from keepless.admin.app import routes as admin_routes
 from keepless.admin.services import Services
 from keepless.app.compose import Deployment, open_deployment
-from keepless.app.harden import harden, raise_file_limit
+from keepless.app.harden import harden, raise_file_limit, silence, silence_loop
 from keepless.app.health import checks_of, metrics_of
 from keepless.app.housekeeping import Housekeeping
 from keepless.app.parent import die_with_parent
@@ -107,6 +107,7 @@ class _Worker:
     async def serve(self, on_ready: Callable[[], None]) -> int:
         """See `run`."""
         loop = asyncio.get_running_loop()
+        silence_loop(loop)
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
@@ -227,6 +228,7 @@ def _tls(settings: Settings) -> ssl.SSLContext | None:
 def _main() -> int:
     die_with_parent()
     harden()
+    silence()
     raise_file_limit()
     plan = decode(sys.stdin.buffer.read())
 

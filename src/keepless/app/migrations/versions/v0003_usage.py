@@ -12,28 +12,6 @@ depends_on = None
 def upgrade() -> None:
     """Make the tables."""
     op.create_table(
-        "usage_kind",
-        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
-        sa.Column("digest", sa.LargeBinary(length=32), nullable=False),
-        sa.Column("organization_id", sa.String(length=40), nullable=True),
-        sa.Column("project_id", sa.String(length=40), nullable=True),
-        sa.Column("key_id", sa.String(length=40), nullable=True),
-        sa.Column("endpoint", sa.String(length=40), nullable=False),
-        sa.Column("model", sa.String(length=96), nullable=True),
-        sa.Column("status", sa.Integer(), nullable=False),
-        sa.Column("code", sa.String(length=40), nullable=True),
-        sa.Column("streamed", sa.Boolean(), nullable=False),
-        sa.Column("epoch", sa.BigInteger(), nullable=False),
-        sa.Column("outcome", sa.String(length=40), nullable=False),
-        sa.Column("discard", sa.String(length=40), nullable=True),
-        sa.Column("source", sa.String(length=40), nullable=True),
-        sa.Column("route", sa.String(length=40), nullable=False),
-        sa.Column("upstream", sa.String(length=40), nullable=True),
-        sa.PrimaryKeyConstraint("id"),
-        sa.UniqueConstraint("digest"),
-    )
-    op.create_index(op.f("ix_usage_kind_organization_id"), "usage_kind", ["organization_id"], unique=False)
-    op.create_table(
         "usage",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("request_id", sa.String(length=40), nullable=False),
@@ -66,6 +44,28 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_index("usage_gap_by_organization", "usage_gap", ["organization_id", "at"], unique=False)
+    op.create_table(
+        "usage_kind",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("digest", sa.LargeBinary(length=32), nullable=False),
+        sa.Column("organization_id", sa.String(length=40), nullable=True),
+        sa.Column("project_id", sa.String(length=40), nullable=True),
+        sa.Column("key_id", sa.String(length=40), nullable=True),
+        sa.Column("endpoint", sa.String(length=40), nullable=False),
+        sa.Column("model", sa.String(length=96), nullable=True),
+        sa.Column("status", sa.Integer(), nullable=False),
+        sa.Column("code", sa.String(length=40), nullable=True),
+        sa.Column("streamed", sa.Boolean(), nullable=False),
+        sa.Column("epoch", sa.BigInteger(), nullable=False),
+        sa.Column("outcome", sa.String(length=40), nullable=False),
+        sa.Column("discard", sa.String(length=40), nullable=True),
+        sa.Column("source", sa.String(length=40), nullable=True),
+        sa.Column("route", sa.String(length=40), nullable=False),
+        sa.Column("upstream", sa.String(length=40), nullable=True),
+        sa.PrimaryKeyConstraint("id"),
+        sa.UniqueConstraint("digest"),
+    )
+    op.create_index(op.f("ix_usage_kind_organization_id"), "usage_kind", ["organization_id"], unique=False)
     op.create_table(
         "usage_sketch",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),

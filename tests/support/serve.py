@@ -1,0 +1,97 @@
+"""`keepless serve` as users run it: a process of its own on a free port, with the models a test wants."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.support.upstream import Behaviour
+
+EMBEDDED: dict[str, Any] = {"id": "smollm2-135m-instruct", "engine": "llama", "threads": 1}
+
+
+@dataclass
+class Served:
+    """A running server and the keys that its first start printed."""
+
+    process: subprocess.Popen[str]
+    url: str
+    told: Mapping[str, str]
+    log: list[str]
+
+    @property
+    def base_url(self) -> str:
+        return f"{self.url}/v1"
+
+    @property
+    def api_key(self) -> str:
+        return self.told["api_key"]
+
+    def ask(self, method: str, path: str, body: object = None, *, key: str = "admin_key") -> Any:
+        """One call below `/v1`, which must succeed."""
+        data = None if body is None else json.dumps(body).encode()
+        headers = {"authorization": f"Bearer {self.told.get(key, key)}"}
+        request = urllib.request.Request(self.base_url + path, data, headers, method=method)
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return json.load(answer)
+
+
+def upstream_models(base_url: str, **more: Any) -> list[dict[str, Any]]:
+    """One model for each behaviour of the mock upstream, named after it; quick to lose patience."""
+    patience = {"first_byte_timeout": 1.0, "idle_timeout": 1.0, "connect_timeout": 2.0}
+    made = {"engine": "openai", "base_url": base_url, "retention": "zero", **patience, **more}
+    return [{"id": behaviour.value, **made} for behaviour in Behaviour]
+
+
+def toml(models: Sequence[Mapping[str, Any]], settings: Mapping[str, Any] | None = None) -> str:
+    """A `keepless.toml`. JSON's texts, numbers and booleans are TOML's too."""
+    lines = [f"{name} = {json.dumps(value)}" for name, value in (settings or {}).items()]
+    for model in models:
+        lines += ["[[models]]", *(f"{name} = {json.dumps(value)}" for name, value in model.items())]
+    return "\n".join(lines) + "\n"
+
+
+@contextlib.contextmanager
+def serve(
+    folder: Path, models: Sequence[Mapping[str, Any]], *options: str, settings: Mapping[str, Any] | None = None
+) -> Iterator[Served]:
+    """A server for the time of a `with`; it must end by itself on SIGTERM."""
+    config = folder / "keepless.toml"
+    config.write_text(toml(models, settings), "utf-8")
+    command = [sys.executable, "-m", "keepless", "serve", "--json", "--port", "0", "--config", str(config)]
+    environment = {**os.environ, "PYTHONPATH": "src"}
+    process = subprocess.Popen(
+        [*command, "--data-dir", str(folder / "data"), *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+    log: list[str] = []
+    assert process.stdout is not None
+    assert process.stderr is not None
+    reader = threading.Thread(target=log.extend, args=(process.stderr,), daemon=True)
+    reader.start()
+    try:
+        first = process.stdout.readline()
+        assert first, f"the server did not start: {''.join(log)}"
+        told = json.loads(first)
+        yield Served(process, told["url"], told, log)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(30)
+        finally:
+            process.kill()
+            process.wait()
+            reader.join(5)
+            process.stdout.close()
+            process.stderr.close()

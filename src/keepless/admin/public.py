@@ -58,13 +58,22 @@ def _healthz(_: Services, __: Request) -> Response:
 
 
 def _readyz(services: Services, _: Request) -> Response:
-    checks = services.checks()
+    checks = [*_own(services), *services.checks()]
     ready = all(check.ok for check in checks)
     shown = [{"check": c.name, "ok": c.ok, "why": "" if c.ok else c.why} for c in checks]
     return _json(
         {"status": "ready" if ready else "not_ready", "checks": shown, "location": services.location.status()},
         200 if ready else 503,
     )
+
+
+def _own(services: Services) -> list[health.Check]:
+    """What this face knows itself; the rest is handed over by who composes the process."""
+    return [
+        health.readable(services.db),
+        health.Check("policy", services.lease.valid, "keys and data controls cannot be read; nothing is kept"),
+        health.Check("location", services.location.writable(), "no content is written there; see location"),
+    ]
 
 
 def _metrics(services: Services, request: Request) -> Response:

@@ -15,13 +15,14 @@ from typing import Final, Protocol
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 __all__ = ["FINDING", "OK", "USAGE", "Advance", "FindingError", "Screen", "when"]
 
 OK: Final = 0
 FINDING: Final = 1
 USAGE: Final = 2
+_PIPE_WIDTH: Final = 400
 
 
 class FindingError(Exception):
@@ -51,7 +52,8 @@ class Screen:
         if self.json:
             sys.stdout.write(json.dumps(answer) + "\n")
         else:
-            human(Console(soft_wrap=True, highlight=False))
+            # A pipe has no width: what a script or a file gets is never cut.
+            human(Console(highlight=False, width=None if sys.stdout.isatty() else _PIPE_WIDTH))
 
     def fields(self, answer: Mapping[str, object], title: str, shown: Mapping[str, object]) -> None:
         """One thing with its fields."""
@@ -70,7 +72,8 @@ class Screen:
         """Many things, one a row."""
 
         def human(console: Console) -> None:
-            table = Table(*columns, title=escape(title), title_justify="left")
+            headers = [Column(name, overflow="fold") for name in columns]
+            table = Table(*headers, title=escape(title), title_justify="left")
             for row in rows:
                 table.add_row(*(escape(_text(value)) for value in row))
             console.print(table if table.row_count else f"{escape(title)}: none")

@@ -22,17 +22,26 @@ def test_health_says_alive_without_a_key(here: Platform) -> None:
 
 
 def test_readiness_says_which_check_fails_and_why(here: Platform) -> None:
-    here.checks.append(Check("policy", ok=True, why="not shown"))
+    here.checks.append(Check("ledger", ok=True, why="not shown"))
     answer = get(here, "/readyz")
     assert answer.status == 200
     body = json.loads(answer.body)
     assert body["status"] == "ready"
-    assert body["checks"] == [{"check": "policy", "ok": True, "why": ""}]
+    assert [check["check"] for check in body["checks"]] == ["database", "policy", "location", "ledger"]
+    assert {(check["ok"], check["why"]) for check in body["checks"]} == {(True, "")}
     assert body["location"]["says"] == "this machine, region undeclared"
-    here.checks.append(Check("location", ok=False, why="versioning"))
+    here.checks.append(Check("sweep", ok=False, why="paused"))
     answer = get(here, "/readyz")
     assert answer.status == 503
-    assert json.loads(answer.body)["checks"][1] == {"check": "location", "ok": False, "why": "versioning"}
+    assert json.loads(answer.body)["checks"][-1] == {"check": "sweep", "ok": False, "why": "paused"}
+
+
+def test_readiness_without_lease_or_location(here: Platform) -> None:
+    here.services.lease.stop()
+    here.rig.clock.tick += 3 * 3600  # nobody has asked the location for three hours
+    answer = get(here, "/readyz")
+    failing = [check["check"] for check in json.loads(answer.body)["checks"] if not check["ok"]]
+    assert (answer.status, failing) == (503, ["policy", "location"])
 
 
 def test_metrics_in_prometheus_text(here: Platform) -> None:

@@ -114,8 +114,10 @@ class LlamaProcess:
                 self._said.set()
                 return
             emit(Event.ENGINE_DIED, restarts=self.restarts)
-            delay = _FIRST_DELAY_S if time.monotonic() - began > _SETTLED_S else min(2 * delay, _LAST_DELAY_S)
+            if time.monotonic() - began > _SETTLED_S:
+                delay = _FIRST_DELAY_S
             self._stopping.wait(delay)
+            delay = min(2 * delay, _LAST_DELAY_S)
             self.restarts += 1
 
     def _once(self) -> None:

@@ -1,0 +1,66 @@
+"""`keepless organizations|projects|keys|members`."""
+
+import io
+
+import pytest
+
+from tests.support.platform import Platform
+from tests.unit.cli.conftest import Terminal
+
+
+def test_organizations(served: Platform, terminal: Terminal) -> None:
+    operator = ("--admin-key", served.operator_key)
+    made = terminal.json("organizations", "create", "Acme", "--region", "us", *operator)
+    assert made["admin_key"].startswith("ak-keepless-")
+    code, out, _ = terminal.run("organizations", "list", *operator)
+    assert (code, made["id"] in out, made["admin_key"] in out) == (0, True, False)
+    assert terminal.json("organizations", "revoke", made["id"], *operator)["deleted"] is True
+    assert terminal.json("organizations", "list", code=1)["error"]["code"] == "insufficient_permissions"
+
+
+def test_projects(served: Platform, terminal: Terminal) -> None:
+    made = terminal.json("projects", "create", "Research")
+    assert {p["name"] for p in terminal.json("projects", "list")["data"]} == {"Default", "Research"}
+    assert terminal.json("projects", "revoke", made["id"])["status"] == "archived"
+    assert len(terminal.json("projects", "list")["data"]) == 1
+    assert len(terminal.json("projects", "list", "--archived")["data"]) == 2
+
+
+def test_api_keys(served: Platform, terminal: Terminal) -> None:
+    code, out, _ = terminal.run("keys", "create", "--name", "ci")
+    assert code == 0
+    assert "sk-keepless-" in out
+    made = terminal.json("keys", "create", "--name", "two")
+    listed = terminal.json("keys", "list")["data"]
+    assert {key["name"] for key in listed} == {"Default", "ci", "two"}
+    assert {key["project_id"] for key in listed} == {served.project_id}
+    assert terminal.json("keys", "revoke", made["id"])["deleted"] is True
+    assert terminal.json("keys", "revoke", "key_unknown", code=1)["error"]
+    terminal.json("projects", "create", "Second")
+    assert "give --project" in terminal.json("keys", "create", code=2)["error"]["message"]
+    assert terminal.json("keys", "create", "--project", served.project_id)["value"]
+
+
+def test_admin_keys(served: Platform, terminal: Terminal) -> None:
+    made = terminal.json("keys", "create", "--admin", "--role", "reader", "--name", "audit")
+    assert made["owner"]["role"] == "reader"
+    assert {key["name"] for key in terminal.json("keys", "list", "--admin")["data"]} == {"Default", "audit"}
+    assert terminal.json("keys", "revoke", made["id"])["object"] == "organization.admin_api_key.deleted"
+    assert terminal.json("keys", "create", "--role", "reader", code=2)["error"]
+
+
+def test_members(served: Platform, terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("correct horse battery\n"))
+    made = terminal.json("members", "create", "a@example.com", "--role", "reader", "--password-stdin")
+    assert made["email"] == "a@example.com"
+    code, out, _ = terminal.run("members", "list")
+    assert (code, "a@example.com" in out) == (0, True)
+    assert terminal.json("members", "revoke", made["id"])["deleted"] is True
+
+
+def test_lists_longer_than_a_page_are_complete(served: Platform, terminal: Terminal) -> None:
+    for number in range(105):
+        served.services.access.create_api_key(
+            served.deployment.owner, served.organization_id, served.project_id, name=f"k{number}"
+        )
+    assert len(terminal.json("keys", "list")["data"]) == 106

@@ -353,4 +353,8 @@ def _spawn(control: int) -> int:
             (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
             (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0),
         ],
+        # Its own group: a Ctrl-C at the terminal ends the server, which lets running answers finish first.
+        setpgroup=0,
+        setsigmask=(),
+        setsigdef=(signal.SIGTERM,),
     )

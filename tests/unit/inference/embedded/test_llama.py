@@ -98,6 +98,7 @@ def test_stop_ends_it_and_removes_the_socket(tmp_path: Path) -> None:
         pid = process.pid
         assert pid is not None
         assert process.socket.exists()
+        assert os.getpgid(pid) == pid  # a Ctrl-C at the terminal does not reach it
         process.stop()
         process.stop()
         assert not process.socket.exists()

@@ -102,7 +102,7 @@ class Passage:
 
     __slots__ = (
         "_answered", "_ask", "_could_keep", "_exchange", "_first", "_generation", "_over", "_parts", "_policy",
-        "_speaker", "_status", "_streaming", "_told", "_too_large", "_upstream", "_watched", "_way",
+        "_room", "_speaker", "_status", "_streaming", "_told", "_too_large", "_upstream", "_watched", "_way",
     )  # fmt: skip
 
     def __init__(self, way: Way, ask: Ask, speaker: Speaker) -> None:
@@ -116,6 +116,7 @@ class Passage:
         self._watched = self._could_keep and way.afterwards.watches(ask.principal.key_id)
         self._upstream = _ASKED_UPSTREAM[ask.route.model.retention]
         self._parts: list[bytes] = []  # of the answer: a whole one until it is sent, a stream only if it could be kept
+        self._room = way.capture_bytes - ask.received.size  # for what is answered, bytes
         self._answered = 0  # bytes
         self._status = 0  # the engine's
         self._first = 0  # when its first byte came
@@ -193,7 +194,10 @@ class Passage:
             if self._streaming:
                 if self._could_keep:
                     self._remember(data)
-                self._told = self._speaker.stream(data, self._promise)
+                if self._told:
+                    self._speaker.stream(data, _NOTHING)
+                else:
+                    self._told = self._speaker.stream(data, self._promise)
             elif self._answered <= _LONGEST_ANSWER:
                 self._parts.append(data)
             else:
@@ -295,7 +299,7 @@ class Passage:
             conclude(None)
 
     def _remember(self, data: bytes) -> None:
-        if self._ask.received.size + self._answered <= self._way.capture_bytes:
+        if self._answered <= self._room:
             self._parts.append(data)
         else:
             self._too_large = True

@@ -79,7 +79,7 @@ def tokens_of(usage: UsageOnly) -> Tokens:
 
 
 def _clamped(count: int) -> int:
-    return min(max(count, 0), _MOST)
+    return count if 0 <= count <= _MOST else max(0, min(count, _MOST))
 
 
 def _readable(decode: Any, body: bytes) -> bool:

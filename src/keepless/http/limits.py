@@ -70,7 +70,7 @@ class Grant:
     """An admitted request. `headers` are encoded lines."""
 
     charged: int
-    slots: tuple[tuple[int, Limits], ...]
+    counted: list[_Slot]  # whose tokens are limited
     headers: bytes
 
 
@@ -88,10 +88,11 @@ class RateLimits:
     def seed(self, today: Mapping[Id, int]) -> None:
         """Set how many requests organizations and projects made today (from the ledger). Before anything is served."""
         with self:
+            now, day = self._clock.monotonic(), self._clock.now_ms() // DAY_MS
             for owner, count in today.items():
-                slot = self._read(owner, Limits())
+                slot = self._read(owner, Limits(), now, day)
                 slot.today = count
-                self._write(slot, self._clock.monotonic())
+                self._write(slot, now)
 
     def admit(self, principal: Principal, model: str, tokens: int) -> Grant | None:
         """Count a request of an estimated number of tokens. None = nothing is limited. Raises `Problem` 429, 413."""
@@ -100,8 +101,8 @@ class RateLimits:
             return None
         owners = [(organization.id, organization.limits), (project.id, project.limits)]
         with self:
-            now = self._clock.monotonic()
-            slots = [self._read(owner, limits) for owner, limits in owners if not limits.none_set]
+            now, day = self._clock.monotonic(), self._clock.now_ms() // DAY_MS
+            slots = [self._read(owner, limits, now, day) for owner, limits in owners if not limits.none_set]
             refusals = [refusal for slot in slots for refusal in self._refusals(slot, tokens)]
             if not refusals:
                 for slot in slots:
@@ -112,21 +113,20 @@ class RateLimits:
         headers = self._headers(slots)
         if refusals:
             raise _problem(max(refusals, key=lambda refusal: refusal.wait_s), model, organization.id, headers)
-        lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items()).encode("ascii")
-        return Grant(tokens, tuple((slot.offset, slot.limits) for slot in slots), lines)
+        lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()]).encode("ascii")
+        return Grant(tokens, [slot for slot in slots if slot.limits.tokens_per_minute is not None], lines)
 
     def settle(self, grant: Grant, tokens: int) -> None:
         """Replace the estimate by what a request really used."""
         difference = tokens - grant.charged
-        if difference == 0:
+        if difference == 0 or not grant.counted:
             return
         with self:
-            now = self._clock.monotonic()
-            for offset, limits in grant.slots:
-                if limits.tokens_per_minute is not None:
-                    slot = self._at(offset, limits)
-                    slot.tokens = max(0.0, slot.tokens + difference)
-                    self._write(slot, now)
+            now, day = self._clock.monotonic(), self._clock.now_ms() // DAY_MS
+            for counted in grant.counted:
+                slot = self._at(counted.offset, counted.limits, now, day)
+                slot.tokens = max(0.0, slot.tokens + difference)
+                self._write(slot, now)
 
     def __enter__(self) -> None:
         fcntl.lockf(self.fd, fcntl.LOCK_EX, 1)
@@ -136,11 +136,11 @@ class RateLimits:
 
     # -- counters ------------------------------------------------------------------------------------------------
 
-    def _read(self, owner: Id, limits: Limits) -> _Slot:
+    def _read(self, owner: Id, limits: Limits, now: float, day: int) -> _Slot:
         offset = self._offsets.get(owner)
         if offset is None:
             offset = self._offsets[owner] = self._place(owner)
-        return self._at(offset, limits)
+        return self._at(offset, limits, now, day)
 
     def _place(self, owner: Id) -> int:
         """The slot of an owner: where it is, or the first free one after its place (linear probing)."""
@@ -155,17 +155,16 @@ class RateLimits:
                 return offset
         raise LimitsFullError("no room to count the limits of another organization or project")
 
-    def _at(self, offset: int, limits: Limits) -> _Slot:
-        key, requests, requests_at, tokens, tokens_at, day, today = _SLOT.unpack_from(self._memory, offset)
-        now, present = self._clock.monotonic(), self._clock.now_ms() // DAY_MS
+    def _at(self, offset: int, limits: Limits, now: float, day: int) -> _Slot:
+        key, requests, requests_at, tokens, tokens_at, counted, today = _SLOT.unpack_from(self._memory, offset)
         return _Slot(
             offset,
             key,
             limits,
             _left(requests, now - requests_at, limits.requests_per_minute),
             _left(tokens, now - tokens_at, limits.tokens_per_minute),
-            present,
-            today if day == present else 0,
+            day,
+            today if counted == day else 0,
         )
 
     def _write(self, slot: _Slot, now: float) -> None:
@@ -180,14 +179,10 @@ class RateLimits:
         if (day := limits.requests_per_day) is not None and slot.today + 1 > day:
             wait = self._until_midnight()
             found.append(_Refusal("requests per day (RPD)", ErrorType.REQUESTS, day, slot.today, 1, wait))
-        for what, kind, limit, used, asked in (
-            ("requests per minute (RPM)", ErrorType.REQUESTS, limits.requests_per_minute, slot.requests, 1),
-            ("tokens per minute (TPM)", ErrorType.TOKENS, limits.tokens_per_minute, slot.tokens, tokens),
-        ):
-            if limit is not None and used + asked > limit + _ROUNDING:
-                never = asked > limit
-                wait = float("inf") if never else (used + asked - limit) * _MINUTE_S / limit
-                found.append(_Refusal(what, kind, limit, ceil(used - _ROUNDING), asked, wait))
+        if (minute := limits.requests_per_minute) is not None and slot.requests + 1 > minute + _ROUNDING:
+            found.append(_over("requests per minute (RPM)", ErrorType.REQUESTS, minute, slot.requests, 1))
+        if (minute := limits.tokens_per_minute) is not None and slot.tokens + tokens > minute + _ROUNDING:
+            found.append(_over("tokens per minute (TPM)", ErrorType.TOKENS, minute, slot.tokens, tokens))
         return found
 
     def _headers(self, slots: list[_Slot]) -> dict[str, str]:
@@ -231,6 +226,11 @@ def go_duration(seconds: float) -> str:
 def _left(used: float, elapsed_s: float, limit: int | None) -> float:
     """What is still in a bucket that empties evenly within a minute."""
     return max(0.0, used - max(0.0, elapsed_s) * limit / _MINUTE_S) if limit is not None else 0.0
+
+
+def _over(what: str, kind: ErrorType, limit: int, used: float, asked: int) -> _Refusal:
+    wait = float("inf") if asked > limit else (used + asked - limit) * _MINUTE_S / limit
+    return _Refusal(what, kind, limit, ceil(used - _ROUNDING), asked, wait)
 
 
 def _bucket(limit: int, used: float) -> tuple[int, int, float]:

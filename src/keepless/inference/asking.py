@@ -66,7 +66,10 @@ class Speaker(Protocol):
     tokens: Tokens
 
     def stream(self, data: bytes, retention: bytes) -> bool:
-        """Send what is whole of a stream; True once the answer has begun. Raises `MalformedError`."""
+        """Send what is whole of a stream; True once the answer has begun (with `retention`, which then stays).
+
+        Raises `MalformedError`.
+        """
 
     def stream_ended(self) -> Ending:
         """Judge the end of a stream; sets `tokens`."""

@@ -273,6 +273,20 @@ def test_what_is_held_and_ended_opens_for_break_glass_alone(rig: Rig, owner: tup
         rig.vault.read(one.id, owner[0], Purpose.CUSTOMER)
 
 
+def test_what_a_deleted_organization_left_is_served_to_nobody(
+    rig: Rig, owner: tuple[Id, Id], database: Database
+) -> None:
+    one = rig.put(*owner)
+    with database.write() as tx:
+        tx.execute(accounts.organization.update().values(deleted_at=1))
+    with pytest.raises(NotKeptError):
+        rig.vault.read(one.id, owner[0], Purpose.CUSTOMER)
+    with pytest.raises(NotKeptError):
+        rig.vault.read(one.id, owner[0], Purpose.BREAK_GLASS)
+    hold(database, owner[0])
+    assert read(rig, one.id, owner[0], Purpose.BREAK_GLASS) == b"marker"
+
+
 def test_a_row_that_was_changed_by_hand_does_not_open(rig: Rig, owner: tuple[Id, Id], database: Database) -> None:
     one, two = rig.put(*owner, b"one"), rig.put(*owner, b"two")
     changes = [

@@ -15,7 +15,7 @@ from keepless.config import load
 from keepless.ids import Prefix, parse
 from keepless.receipts.bundle import issue_all
 from keepless.receipts.checkpoint import NoteError, VerifierKey
-from keepless.receipts.verify import KEY_FILE, SUFFIX, FileResult, verify_paths
+from keepless.receipts.verify import KEY_FILE, SUFFIX, FileResult, Report, verify_paths
 
 __all__ = ["explain", "receipts", "verify"]
 
@@ -103,7 +103,7 @@ def verify(screen: Screen, /, paths: tuple[Path, ...], log_key: Path | None) -> 
         "files": [_file(file) for file in report.files],
     }
     if screen.json and not report.ok:
-        raise FindingError("not every receipt is valid", answer)
+        raise FindingError(_verdict(report), answer)
     rows = [
         (file.path.name, file.finding.value if file.finding else "valid", *_instants(file)) for file in report.files
     ]
@@ -111,7 +111,11 @@ def verify(screen: Screen, /, paths: tuple[Path, ...], log_key: Path | None) -> 
     if not report.key_trusted:
         click.echo("key not authenticated: it was found beside the files; compare it with the log's operator", err=True)
     if not report.ok:
-        raise FindingError("not every receipt is valid")
+        raise FindingError(_verdict(report))
+
+
+def _verdict(report: Report) -> str:
+    return "not every receipt is valid" if report.files else "there is no receipt here: nothing has been verified"
 
 
 def _key(path: Path) -> VerifierKey:

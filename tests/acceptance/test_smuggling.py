@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 
 import pytest
+
 from tests.support.http import CHAT, Calls, Echo, Running, answers, exchange, running
 
 HIDDEN = b"POST /v1/chat/completions HTTP/1.1\r\nHost: h\r\nX-Marker: smuggled\r\nContent-Length: 6\r\n\r\nhidden"

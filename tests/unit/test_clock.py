@@ -1,8 +1,7 @@
 """Time does not go back."""
 
-from tests.support.clock import FakeClock
-
 from keepless.clock import DAY_MS, GuardedClock, SystemClock, day_end_ms, day_of, rfc3339
+from tests.support.clock import FakeClock
 
 
 def test_a_clock_set_back_does_not_move_the_guarded_one() -> None:

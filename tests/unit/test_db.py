@@ -32,9 +32,13 @@ def test_write_commits_and_reads_back_typed(database: Database) -> None:
 
 
 def test_a_raising_block_writes_nothing(database: Database) -> None:
-    with pytest.raises(RuntimeError), database.write() as tx:
-        tx.execute(probe.insert().values(id=mint(Prefix.OBJECT)))
-        raise RuntimeError
+    def write_and_fail() -> None:
+        with database.write() as tx:
+            tx.execute(probe.insert().values(id=mint(Prefix.OBJECT)))
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        write_and_fail()
     with database.read() as tx:
         assert tx.scalar(sa.select(sa.func.count()).select_from(probe)) == 0
 

@@ -1,6 +1,7 @@
 """Documents that are generated from code are what the code says; links and named files exist."""
 
 import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pytest
@@ -10,48 +11,71 @@ from tests.support.golden import ROOT, assert_golden
 
 PROMISES = """# Promises
 
-Generated from `src/keepless/policy/schedule.py`, the table that the running code decides by (`make docs`). The same rows are
-in `GET /v1/organization/data_controls`.
+Generated from `src/keepless/policy/schedule.py`, the table that the running code decides by (`make docs`). The same rows
+are in `GET /v1/organization/data_controls`.
 
-**Usage metadata** is always recorded: who, when, endpoint, model, counts, latency, status, error code. It never holds inputs or
-outputs; every column is a number, an instant, a closed list or an id that Keepless minted.
+**Usage metadata** is always recorded: who, when, endpoint, model, counts, latency, status, error code. It never holds
+inputs or outputs; every column is a number, an instant, a closed list or an id that Keepless minted.
 
 **Customer data** is kept only in these cases, encrypted, with an end:
 
-{table}
+{schedule}
 
-"At most" is a ceiling: an owner may shorten each period, nobody can lengthen it. A legal hold stops purging what already exists,
-never starts collection, and is always visible to the owner. Expired means not served from that instant; purged means destroyed
-by the next sweep, with a receipt.
+"At most" is a ceiling: an owner may shorten each period, nobody can lengthen it. A legal hold stops purging what already
+exists, never starts collection, and is always visible to the owner. Expired means not served from that instant; purged
+means destroyed by the next sweep, with a receipt.
 
 ## How far each claim goes
 L0 promised · L1 enforced and tested · L2 tamper-evident to outsiders · L3 attested build
 
-| claim | level | evidence |
-|---|---|---|
-| inference is not kept by default | L1 | `decide()` over its full product, the canary tests, `keepless prove` |
-| after a control is turned off nothing older is kept, routed or accepted | L1 | the fence tests (threads, processes, kills; SQLite and PostgreSQL) |
-| an expired object is not served and is destroyed by the next sweep | L1 | lifecycle property test with crashes between any two steps |
-| a deletion happened, and when its key was destroyed | L2 | receipts in the Merkle log, verified offline by `keepless verify` |
-| the operator runs this very code | L0 | no attestation yet |
+{claims}
 """
 
+CLAIMS = (
+    (
+        "inference is not kept by default",
+        "L1",
+        "`decide()` over its full product, the canary tests, `keepless prove`",
+    ),
+    (
+        "after a control is turned off nothing older is kept, routed or accepted",
+        "L1",
+        "the fence tests: threads, processes and kills, on SQLite and PostgreSQL",
+    ),
+    (
+        "an expired object is not served and is destroyed by the next sweep",
+        "L1",
+        "the lifecycle property test, with crashes between any two steps",
+    ),
+    (
+        "a deletion was recorded, and when its key was destroyed",
+        "L2",
+        "receipts in the Merkle log, verified offline by `keepless verify`",
+    ),
+    ("the operator runs this very code", "L0", "no attestation yet"),
+)
 
-def schedule_table() -> str:
-    """The schedule as a Markdown table."""
-    lines = [
-        "| product | endpoints | data class | why it is kept | kept for | under ZDR |",
-        "|---|---|---|---|---|---|",
-    ]
-    for row in SCHEDULE:
-        endpoints = ", ".join(f"`{endpoint}`" for endpoint in row.endpoints)
-        classes = ", ".join(f"`{data_class}`" for data_class in row.classes)
-        lines.append(f"| {row.product} | {endpoints} | {classes} | {row.why} | {row.kept_for} | {row.under_zdr} |")
-    return "\n".join(lines)
+
+def table(*rows: Sequence[str]) -> str:
+    """A Markdown table; the first row is its head."""
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])
+
+
+def quoted(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
 
 
 def test_promises_are_the_schedule() -> None:
-    assert_golden("docs/promises.md", PROMISES.format(table=schedule_table()))
+    schedule = table(
+        ("product", "endpoints", "data class", "why it is kept", "kept for", "under ZDR"),
+        *(
+            (row.product, quoted(row.endpoints), quoted(row.classes), row.why, row.kept_for, row.under_zdr)
+            for row in SCHEDULE
+        ),
+    )
+    claims = table(("claim", "level", "evidence"), *CLAIMS)
+    assert_golden("docs/promises.md", PROMISES.format(schedule=schedule, claims=claims))
 
 
 def documents() -> list[Path]:

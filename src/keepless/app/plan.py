@@ -25,7 +25,7 @@ class Plan(msgspec.Struct, frozen=True):
     listening: int
     engines: list[EngineAt]
     counters: int = -1  # shared memory of the rate limits
-    ready: int = -1  # a byte is written here when the process serves
+    ready: int = -1  # a socket: one byte says that the process serves
     sweeps: bool = True
 
 

@@ -11,7 +11,6 @@ Leaves out: what a worker does (worker), jobs (they come with files and batches;
 """
 
 import contextlib
-import os
 import signal
 import socket
 import subprocess
@@ -117,23 +116,23 @@ class _Worker:
         self.delay = 0.1
         self.due = 0.0
 
-    def start(self) -> int:
-        """Start it; the descriptor on which it says that it serves."""
-        said, says = os.pipe()
+    def start(self) -> socket.socket:
+        """Start it; the socket on which it says that it serves."""
+        said, says = socket.socketpair()
         plan = Plan(
             settings=self._plan.settings,
             listening=self._plan.listening,
             engines=self._plan.engines,
             counters=self._plan.counters,
-            ready=says,
+            ready=says.fileno(),
             sweeps=self._plan.sweeps,
         )
         self.process = subprocess.Popen(
             [sys.executable, "-m", "keepless.app.worker"],
             stdin=subprocess.PIPE,
-            pass_fds=(plan.listening, plan.counters, says),
+            pass_fds=(plan.listening, plan.counters, plan.ready),
         )
-        os.close(says)
+        says.close()
         if self.process.stdin is not None:
             with contextlib.suppress(BrokenPipeError):
                 self.process.stdin.write(encode(plan))
@@ -154,9 +153,9 @@ class _Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._stopping.set())
         said = [worker.start() for worker in self._workers]
-        served = [os.read(descriptor, 1) == b"1" for descriptor in said]
-        for descriptor in said:
-            os.close(descriptor)
+        served = [one.recv(1) == b"1" for one in said]
+        for one in said:
+            one.close()
         if not all(served):
             self._end()
             raise ConfigError("a serving process did not start; its line in the log says why")
@@ -177,7 +176,7 @@ class _Supervisor:
             one.delay = 0.1 if now - one.began > _STEADY_S else min(2 * one.delay, _SLOWEST_S)
             one.process, one.due = None, now + one.delay
         if one.process is None and now >= one.due:
-            os.close(one.start())
+            one.start().close()
 
     def _end(self) -> int:
         running = [one.process for one in self._workers if one.process is not None]

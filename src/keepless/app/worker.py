@@ -233,9 +233,8 @@ def _main() -> int:
     plan = decode(sys.stdin.buffer.read())
 
     def ready() -> None:
-        with contextlib.suppress(OSError):  # a supervisor that does not listen any more
-            os.write(plan.ready, b"1")
-        os.close(plan.ready)
+        with socket.socket(fileno=plan.ready) as supervisor, contextlib.suppress(OSError):
+            supervisor.send(b"1")  # it may not listen any more
 
     try:
         return run(plan, on_ready=ready)

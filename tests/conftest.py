@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from keepless.db import Database
+from keepless.db import Database, metadata
 from tests.support.moto import Moto
 from tests.support.postgres import Cluster
 
@@ -37,13 +37,30 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
             yield url
 
 
-@pytest.fixture
-def database(database_url: str) -> Iterator[Database]:
-    """An empty database with every table that has been imported."""
-    db = Database(database_url.replace("postgresql://", "postgresql+psycopg://", 1))
+def opened(url: str) -> Database:
+    return Database(url.replace("postgresql://", "postgresql+psycopg://", 1))
+
+
+def make_tables(url: str) -> None:
+    db = opened(url)
     db.create_all()
-    yield db
     db.close()
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    """A database with every table that has been imported, and nothing in them."""
+    if request.param == "sqlite":
+        db = opened(f"sqlite:///{tmp_path}/keepless.sqlite")
+        db.create_all()
+        yield db
+        db.close()
+        return
+    cluster: Cluster = request.getfixturevalue("postgres")
+    with cluster.database(cluster.template(len(metadata.tables), make_tables)) as url:
+        db = opened(url)
+        yield db
+        db.close()
 
 
 @pytest.fixture(autouse=True)

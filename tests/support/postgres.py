@@ -11,7 +11,7 @@ import pwd
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
 from uuid import uuid4
@@ -32,6 +32,7 @@ class Cluster:
     """One running PostgreSQL server. `url` is its SQLAlchemy address for a database."""
 
     def __init__(self) -> None:
+        self._templates: set[str] = set()
         self.folder = Path(tempfile.mkdtemp(prefix="keepless-pg-"))
         self.user = "postgres" if os.geteuid() == 0 else getpass.getuser()
         if os.geteuid() == 0:
@@ -54,15 +55,28 @@ class Cluster:
     def _admin(self) -> psycopg.Connection:
         return psycopg.connect(host=str(self.folder), user=self.user, dbname="postgres", autocommit=True)
 
+    def url(self, name: str) -> str:
+        """The address of a database."""
+        return f"postgresql://{self.user}@/{name}?host={self.folder}"
+
     @contextlib.contextmanager
-    def database(self) -> Iterator[str]:
-        """The address of a new, empty database; dropped afterwards."""
+    def database(self, template: str = "template0") -> Iterator[str]:
+        """The address of a new database, a copy of a template; dropped afterwards."""
         name = f"t{uuid4().hex[:16]}"
-        self._admin.execute(f"CREATE DATABASE {name}")
+        self._admin.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
         try:
-            yield f"postgresql://{self.user}@/{name}?host={self.folder}"
+            yield self.url(name)
         finally:
             self._admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+    def template(self, tables: int, make: Callable[[str], None]) -> str:
+        """A template with that many tables, made once by `make(address)`: a copy is what a test can afford."""
+        name = f"with{tables}"
+        if name not in self._templates:
+            self._admin.execute(f"CREATE DATABASE {name} TEMPLATE template0")
+            make(self.url(name))
+            self._templates.add(name)
+        return name
 
     def stop(self) -> None:
         """Stop the server and remove its folder."""

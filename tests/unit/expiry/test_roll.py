@@ -166,7 +166,7 @@ def take_copy(stage: Stage, copies: Path) -> None:
     shutil.copytree(stage.rig.folder / "blobs", copies / "blobs")
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 @pytest.mark.parametrize("end", ["expired", "deleted"])
 def test_a_full_older_copy_of_database_and_blobs_does_not_open_what_is_shredded(
     stage: Stage, owner: Owner, tmp_path: Path, end: str

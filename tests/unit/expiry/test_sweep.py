@@ -137,7 +137,7 @@ def test_a_report_says_everything_in_plain_values(stage: Stage) -> None:
     assert {type(value) for value in numbers.values()} <= {bool, int, list}
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_no_deleted_key_is_left_on_disk_after_a_sweep(stage: Stage, owner: Owner, tmp_path: Path) -> None:
     one = stage.rig.put(*owner)
     files = [tmp_path / "keepless.sqlite", tmp_path / "keepless.sqlite-wal"]

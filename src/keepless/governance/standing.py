@@ -4,7 +4,7 @@ Holds: `Standing`, `standing_of`, and the look at what exists: `kept_by_class`, 
 (controls).
 
 Everything here costs by the number of projects, never by the number of kept objects: counts come from `kept_total`, the
-newest and oldest object of a class from the ends of an index.
+newest and oldest object of a class from the ends of an index. What is held is counted one by one.
 """
 
 from collections.abc import Iterable
@@ -107,51 +107,54 @@ def kept_by_class(tx: Connection, standing: Standing) -> list[KeptCount]:
 
 def oldest_of(tx: Connection, standing: Standing, counts: Iterable[KeptCount]) -> int | None:
     """When the oldest of these was created, Unix ms; None when there is none."""
-    return min((_end(tx, standing, count, sa.func.min(kept.c.created_at)) for count in counts), default=None)
+    oldest = sa.func.min(kept.c.created_at)
+    found = (tx.scalar(look(standing, count, oldest)) for count in counts for look in (_not_moved, _moved))
+    return min((instant for instant in found if instant is not None), default=None)
 
 
 def held_of(tx: Connection, standing: Standing, counts: Iterable[KeptCount]) -> int:
     """How many of these a legal hold keeps."""
-    of_each = (
-        tx.scalar(
-            sa.select(sa.func.count()).where(
-                kept.c.hold_id.is_not(None),
-                kept.c.organization_id == standing.organization_id,
-                kept.c.project_id == count.project_id,
-                kept.c.data_class == count.data_class,
-            )
-        )
-        for count in counts
-    )
-    return sum(number or 0 for number in of_each)
+    return sum(tx.scalar(_moved(standing, count, sa.func.count())) or 0 for count in counts)
 
 
 def residual(tx: Connection, standing: Standing) -> Residual:
     """What is kept of classes whose feature is off, and by when it has ended at the latest."""
     counts = [c for c in kept_by_class(tx, standing) if not standing.for_project(c.project_id).allows(c.data_class)]
-    ends: list[int | None] = []
-    for count in counts:
-        days = standing.for_project(count.project_id).days[count.data_class]
-        newest = _end(tx, standing, count, sa.func.max(kept.c.created_at))
-        ends.append(None if days is None else newest + days * DAY_MS)
-    if counts and _has_holds(tx, standing.organization_id):
-        ends.append(None)
+    ends = [_end(tx, standing, count) for count in counts]
     known = [end for end in ends if end is not None]
-    until = max(known) if known and len(known) == len(ends) else None
+    until = max(known) if known and len(known) == len(ends) and not _held(tx, standing.organization_id) else None
     return Residual(sum(c.objects for c in counts), sum(c.bytes for c in counts), until)
 
 
-def _end(tx: Connection, standing: Standing, count: KeptCount, wanted: sa.Function[Any]) -> int:
-    query = sa.select(wanted).where(
-        kept.c.organization_id == standing.organization_id,
-        kept.c.project_id == count.project_id,
-        kept.c.data_class == count.data_class,
-    )
-    return int(tx.scalar(query) or 0)
+def _end(tx: Connection, standing: Standing, count: KeptCount) -> int | None:
+    """When the newest of a class ends, Unix ms; None = until deleted, or kept by a hold."""
+    days = standing.for_project(count.project_id).days[count.data_class]
+    newest = tx.scalar(_not_moved(standing, count, sa.func.max(kept.c.created_at)))
+    return None if days is None or newest is None else int(newest) + days * DAY_MS
 
 
-def _has_holds(tx: Connection, organization_id: Id) -> bool:
-    query = sa.select(legal_hold.c.id).where(
-        legal_hold.c.organization_id == organization_id, legal_hold.c.released_at.is_(None)
-    )
-    return tx.execute(query.limit(1)).first() is not None
+def _not_moved(standing: Standing, count: KeptCount, wanted: sa.Function[Any]) -> sa.Select[Any]:
+    """Asked of one end of the index `kept_by_age`, which objects under a hold's KEK have left."""
+    own = kept.c.organization_id == standing.organization_id
+    return sa.select(wanted).where(own, *_of(count), kept.c.hold_id.is_(None))
+
+
+def _moved(standing: Standing, count: KeptCount, wanted: sa.Function[Any]) -> sa.Select[Any]:
+    """Asked of the index of held objects, so it costs what is held; whose they are follows from their hold."""
+    own = kept.c.hold_id.in_(_holds(standing.organization_id))
+    return sa.select(wanted).where(kept.c.hold_id.is_not(None), own, *_of(count))
+
+
+def _of(count: KeptCount) -> tuple[sa.ColumnElement[bool], sa.ColumnElement[bool]]:
+    return kept.c.project_id == count.project_id, kept.c.data_class == count.data_class
+
+
+def _holds(organization_id: Id) -> sa.Select[Any]:
+    return sa.select(legal_hold.c.id).where(legal_hold.c.organization_id == organization_id)
+
+
+def _held(tx: Connection, organization_id: Id) -> bool:
+    """Whether a hold is in place, or was and has not let go of everything yet."""
+    placed = _holds(organization_id).where(legal_hold.c.released_at.is_(None))
+    moved = sa.select(kept.c.id).where(kept.c.hold_id.is_not(None), kept.c.hold_id.in_(_holds(organization_id)))
+    return any(tx.execute(query.limit(1)).first() is not None for query in (placed, moved))

@@ -49,6 +49,18 @@ def refused(
     return caught.value
 
 
+def place_hold(here: Deployment) -> Id:
+    hold_id = mint(Prefix.HOLD)
+    values = {"reason": "litigation", "authority": "counsel", "reference": "x", "placed_by": Id("okey_x")}
+    with here.database.write() as tx:
+        tx.execute(
+            legal_hold.insert().values(
+                id=hold_id, organization_id=here.organization_id, placed_at=0, review_at=1, **values
+            )
+        )
+    return hold_id
+
+
 def purges(here: Deployment) -> list[sa.Row[Any]]:
     with here.database.read() as tx:
         return list(tx.execute(sa.select(purge)))
@@ -164,13 +176,7 @@ def test_nobody_can_say_when_models_or_held_objects_end(here: Deployment) -> Non
     here.controls.change(here.organization_id, Patch(off={TUNING: False}), here.owner)
     state = here.controls.change(here.organization_id, Patch(off={BATCH: True}, purge=False), here.owner)
     assert state["residual"]["until"] is not None
-    with here.database.write() as tx:
-        tx.execute(
-            legal_hold.insert().values(
-                id=mint(Prefix.HOLD), organization_id=here.organization_id, reason="litigation",
-                authority="counsel", reference="x", placed_by=Id("okey_x"), placed_at=0, review_at=1,
-            )
-        )  # fmt: skip
+    place_hold(here)
     assert here.controls.state(here.organization_id)["residual"]["until"] is None
 
 
@@ -285,7 +291,7 @@ def test_opting_out_again_is_not_acknowledged_twice(here: Deployment) -> None:
 def test_a_preview_counts_and_changes_nothing(here: Deployment) -> None:
     now = here.clock.now_ms()
     keep(here, DataClass.BATCH_INPUT, 2, created_at=now - 5000)
-    keep(here, DataClass.BATCH_INPUT, 1, created_at=now, hold_id="hold_x")
+    keep(here, DataClass.BATCH_INPUT, 1, created_at=now, hold_id=place_hold(here))
     keep(here, DataClass.MODEL_WEIGHTS, 1)
     entries = len(here.kinds())
     seen = here.controls.preview(here.organization_id, Patch(off={BATCH: True}))

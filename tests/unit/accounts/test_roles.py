@@ -1,0 +1,31 @@
+"""Who may do what, written out a second time: a right that is given by accident shows here."""
+
+import pytest
+
+from keepless.accounts.roles import ROLES, Permission, Role
+
+MAY = {
+    "policy:controls:read": "owner developer reader",
+    "policy:controls:change": "owner",
+    "vault:objects:list": "owner developer reader",
+    "vault:objects:delete": "owner",
+    "receipts:receipt:read": "owner developer reader",
+    "usage:totals:read": "owner developer reader",
+    "accounts:projects:read": "owner developer reader",
+    "accounts:projects:manage": "owner",
+    "accounts:keys:read": "owner developer reader",
+    "accounts:keys:manage": "owner developer",
+    "accounts:admin_keys:manage": "owner",
+    "accounts:members:manage": "owner",
+    "policy:holds:read": "owner developer reader operator",
+    "policy:holds:place": "operator",
+    "incident:cases:read": "owner developer reader operator",
+    "incident:cases:decide": "operator",
+    "accounts:organizations:manage": "operator",
+    "server:metrics:read": "operator",
+}
+
+
+@pytest.mark.parametrize("permission", list(Permission))
+def test_who_may(permission: Permission) -> None:
+    assert {role.value for role in Role if permission in ROLES[role]} == set(MAY[permission.value].split())

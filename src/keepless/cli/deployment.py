@@ -10,6 +10,7 @@ import click
 from keepless.app.compose import open_deployment
 from keepless.app.initialise import initialise
 from keepless.app.serve import serve as run_server
+from keepless.cli.first_request import first_request
 from keepless.cli.options import store_command
 from keepless.cli.output import FindingError, Screen
 from keepless.config import Settings, load
@@ -46,10 +47,14 @@ def init(screen: Screen, settings: Settings, /) -> None:
 def serve(context: click.Context, /, config: Path | None, no_worker: bool, as_json: bool, **overrides: Any) -> None:
     """Serve in the foreground. On an empty data folder: make the first organization and print its keys, this once."""
 
+    settings = load(config, **overrides)
+
     def announce(told: Mapping[str, str]) -> None:
         click.echo(json.dumps(told) if as_json else _announcement(told))
+        if "api_key" in told and not as_json:
+            click.echo(first_request(f"{told['url']}/v1", told["api_key"], settings.models[0].id))
 
-    context.exit(run_server(load(config, **overrides), announce=announce, sweeps=not no_worker))
+    context.exit(run_server(settings, announce=announce, sweeps=not no_worker))
 
 
 def _announcement(told: Mapping[str, str]) -> str:

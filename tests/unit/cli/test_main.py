@@ -1,0 +1,69 @@
+"""Exit codes, help, and the one JSON object of every refusal."""
+
+import json
+import os
+import subprocess
+import sys
+
+import click
+import pytest
+
+from keepless.cli.main import cli
+from tests.unit.cli.conftest import Terminal
+
+
+def leaves(group: click.Group, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    """Every command below a group."""
+    found: list[tuple[str, ...]] = []
+    for name, command in group.commands.items():
+        found += leaves(command, (*path, name)) if isinstance(command, click.Group) else [(*path, name)]
+    return found
+
+
+COMMANDS = leaves(cli)
+
+
+def test_the_commands_of_the_contract_are_there() -> None:
+    expected = {("init",), ("serve",), ("sweep",), ("doctor",), ("verify",), ("explain",), ("receipts", "export")}
+    expected |= {("controls", verb) for verb in ("show", "set", "preview")}
+    expected |= {(noun, verb) for noun in ("organizations", "projects", "keys", "members") for verb in ("create",)}
+    expected |= {(noun, verb) for noun in ("organizations", "projects", "keys", "members") for verb in ("list",)}
+    expected |= {(noun, verb) for noun in ("organizations", "projects", "keys", "members") for verb in ("revoke",)}
+    expected |= {("holds", verb) for verb in ("place", "list", "release")}
+    expected |= {("cases", verb) for verb in ("list", "confirm", "extend", "close")}
+    assert expected <= set(COMMANDS)
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+def test_every_command_has_help_json_and_says_what_it_does(terminal: Terminal, path: tuple[str, ...]) -> None:
+    code, out, _ = terminal.run(*path, "--help")
+    assert code == 0
+    assert "--json" in out
+    assert "." in out.partition("Options:")[0]
+
+
+@pytest.mark.parametrize("arguments", [["nonsense"], ["--nonsense"], ["controls", "set", "--nonsense"], ["verify"]])
+def test_wrong_usage_is_2(terminal: Terminal, arguments: list[str]) -> None:
+    code, out, err = terminal.run(*arguments)
+    assert (code, out) == (2, "")
+    assert "Usage:" in err
+
+
+def test_no_admin_key_is_wrong_usage(terminal: Terminal) -> None:
+    answer = terminal.json("controls", "show", "--base-url", "http://127.0.0.1:1", code=2)
+    assert "KEEPLESS_ADMIN_KEY" in answer["error"]["message"]
+
+
+def test_an_unreachable_server_is_1(terminal: Terminal) -> None:
+    where = ("--base-url", "http://127.0.0.1:1", "--admin-key", "ak-keepless-x")
+    answer = terminal.json("controls", "show", *where, code=1)
+    assert "cannot be reached" in answer["error"]["message"]
+    assert "ak-keepless-x" not in json.dumps(answer)
+
+
+def test_as_a_module() -> None:
+    environment = {**os.environ, "PYTHONPATH": "src"}
+    done = subprocess.run(
+        [sys.executable, "-m", "keepless", "--version"], capture_output=True, text=True, check=False, env=environment
+    )
+    assert (done.returncode, done.stdout.startswith("keepless")) == (0, True), done.stderr

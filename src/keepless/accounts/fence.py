@@ -28,7 +28,7 @@ from keepless.accounts.tables import process
 from keepless.clock import Clock
 from keepless.db import Database
 
-__all__ = ["MARGIN_S", "Fence", "Reach"]
+__all__ = ["MARGIN_S", "Fence", "Reach", "forget_dead"]
 
 T = TypeVar("T")
 
@@ -93,3 +93,14 @@ class Fence:
             return len(behind) == len(dead)
         except (sa.exc.SQLAlchemyError, sqlite3.Error):
             return False
+
+
+def forget_dead(db: Database) -> int:
+    """Remove the rows of processes of this machine that are certainly dead (a supervisor, after one died); how many."""
+    with db.read() as tx:
+        rows = tx.execute(sa.select(process)).all()
+    dead = [row.id for row in rows if certainly_dead(Place(row.host, row.pid, row.born))]
+    if dead:
+        with db.write() as tx:
+            tx.execute(process.delete().where(process.c.id.in_(dead)))
+    return len(dead)

@@ -6,7 +6,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from keepless.accounts.fence import MARGIN_S, Fence, Reach
+from keepless.accounts.fence import MARGIN_S, Fence, Reach, forget_dead
 from keepless.accounts.lease import KEY_GRACE_S, LEASE_S
 from keepless.accounts.liveness import here
 from keepless.accounts.store import generation_of, prepare, touch
@@ -113,6 +113,14 @@ def test_a_process_that_died_here_is_not_waited_for_and_its_row_goes(ready: Data
     register(ready, acknowledged=0, host=here().host)  # pid 1 was not born at tick 1
     assert waited(ready, SteppingClock()) < LEASE_S / 2
     assert remaining(ready) == {}
+
+
+def test_the_dead_of_this_machine_can_be_forgotten_at_once(ready: Database) -> None:
+    register(ready, acknowledged=0, host=here().host)
+    other = register(ready, acknowledged=0)
+    assert forget_dead(ready) == 1
+    assert list(remaining(ready)) == [other]
+    assert forget_dead(ready) == 0
 
 
 def test_who_has_been_silent_for_minutes_is_condemned_first_and_removed_much_later(ready: Database) -> None:

@@ -56,7 +56,9 @@ class Event(StrEnum):
     LOCATION_CHECKED = "vault:location:checked"
     LOCATION_RED = "vault:location:red"
     LOG_FORK_REFUSED = "receipts:log:fork_refused"
+    FORGET_FAILED = "expiry:counts:failed"
     CLOCK_JUMPED = "clock:wall:jumped"
+    CLOCK_FAILED = "clock:floor:failed"
     COMMAND_FAILED = "command:run:failed"
 
 

@@ -41,6 +41,7 @@ class Deployment:
     settings: Settings
     db: Database
     clock: GuardedClock
+    wall: SystemClock
     keyring: FileKeyring
     log: Log
     location: LocationGuard
@@ -85,7 +86,7 @@ def open_deployment(settings: Settings, *, create: bool = False) -> Deployment:
     location = LocationGuard(blobs.name, lambda: _ask(blobs, settings.location_region), clock)
     vault = Vault(db, keyring, [Place(blobs, location)], log, clock)
     sweeper = Sweeper(db, clock, system, vault, log)
-    return Deployment(settings, db, clock, keyring, log, location, vault, sweeper)
+    return Deployment(settings, db, clock, system, keyring, log, location, vault, sweeper)
 
 
 def limited_organizations(db: Database) -> list[Id]:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from keepless.accounts.lease import Lease
 from keepless.admin.health import Check, Metric, MetricKind
 from keepless.app.compose import Deployment
+from keepless.app.guard import is_behind
 from keepless.gateway.server import Server
 from keepless.inference.router import Router
 from keepless.pipeline import Way
@@ -24,6 +25,7 @@ def checks_of(deployment: Deployment, ledger: Ledger, router: Router) -> Callabl
                 not deployment.sweeper.paused,
                 "the clock jumped; confirm with `keepless sweep --once`" if deployment.sweeper.paused else "",
             ),
+            _time(deployment),
             Check("ledger", ledger.healthy, "" if ledger.healthy else "usage rows cannot be written"),
             _log(deployment),
         ]
@@ -34,6 +36,11 @@ def checks_of(deployment: Deployment, ledger: Ledger, router: Router) -> Callabl
         return found
 
     return checks
+
+
+def _time(deployment: Deployment) -> Check:
+    behind = is_behind(deployment.wall, deployment.clock)
+    return Check("clock", not behind, "this machine's clock is behind the latest time seen" if behind else "")
 
 
 def _log(deployment: Deployment) -> Check:

@@ -1,20 +1,47 @@
-"""What a serving process does beside answering: sweeps and questions to the location, on one thread of its own.
+"""What a serving process does beside answering, on one thread of its own, each thing in its own rhythm.
 
 Holds: `Housekeeping`. Leaves out: what a sweep does (expiry; only one process at a time gets the turn), the processes.
+
+- every 30 s, and at the end: the latest instant seen is kept (guard), also in the middle of a long sweep;
+- every hour, sooner while it is red or unknown: the location is asked;
+- every `sweep_seconds`, and when a purge was asked for: a sweep; as often, abuse cases whose time is over are closed;
+- every hour: what is only needed for a while is forgotten (counts of captures, usage rows older than `usage_days`).
+
+Several processes may do the same work at the same time: each act is a transaction that finds it undone or done.
 """
 
 import threading
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 from keepless import log
 from keepless.app.compose import Deployment
+from keepless.app.guard import TimeKeeper
+from keepless.clock import DAY_MS
+from keepless.governance.cases import CaseDecisions
+from keepless.incidents.reliability import forget_counts
 from keepless.log import Event
+from keepless.usage.totals import delete_before
 
 __all__ = ["LOCATION_CHECK_S", "Housekeeping"]
 
 LOCATION_CHECK_S: Final = 3600.0
 _RETRY_S: Final = 60.0  # a location that is red or unknown is asked again sooner
 _FIRST_SWEEP_S: Final = 1.0
+_KEEP_TIME_S: Final = 30.0
+_FORGET_S: Final = 3600.0
+_COUNTS_MS: Final = 7 * DAY_MS  # who comes back on Monday still sees what was not captured
+
+
+@dataclass(slots=True)
+class _Chore:
+    """Something done again and again; `due` in monotonic seconds, `pause` from one time to the next."""
+
+    act: Callable[[], object]
+    pause: Callable[[], float]
+    failed: Event
+    due: float
 
 
 class Housekeeping:
@@ -22,9 +49,21 @@ class Housekeeping:
 
     def __init__(self, deployment: Deployment, *, sweeps: bool = True) -> None:
         self._deployment: Final = deployment
-        self._sweeps: Final = sweeps
+        self._cases: Final = CaseDecisions(deployment.db, deployment.clock, deployment.log)
+        self._time: Final = TimeKeeper(deployment.db, deployment.wall, lambda: not deployment.sweeper.paused)
+        self._keep_time: Final = self._chore(self._time.keep, _KEEP_TIME_S, Event.CLOCK_FAILED, first=0.0)
+        every = deployment.settings.sweep_seconds
+        self._sweep: Final = self._chore(self._sweep_once, every, Event.SWEEP_FAILED, first=_FIRST_SWEEP_S)
+        self._chores: Final = (
+            self._keep_time,
+            *((self._sweep,) if sweeps else ()),
+            self._chore(self._cases.close_lapsed, every, Event.CASE_FAILED),
+            self._chore(deployment.location.check, self._until_asked, Event.LOCATION_RED, first=_RETRY_S),
+            self._chore(self._forget, _FORGET_S, Event.FORGET_FAILED),
+        )
         self._stopping: Final = threading.Event()
         self._wake: Final = threading.Event()
+        self._nudged: Final = threading.Event()
         self._thread: Final = threading.Thread(target=self._run, name="housekeeping", daemon=True)
 
     def start(self) -> None:
@@ -34,29 +73,60 @@ class Housekeeping:
 
     def nudge(self) -> None:
         """Sweep soon."""
+        self._nudged.set()
         self._wake.set()
 
     def stop(self) -> None:
-        """End after the step that is being done."""
+        """End after the step that is being done, and keep the time."""
         self._stopping.set()
+        self._deployment.sweeper.stop()
         self._wake.set()
         self._thread.join(10)
+        self._do(self._keep_time)
 
     def _run(self) -> None:
-        clock, location = self._deployment.clock, self._deployment.location
-        asked = clock.monotonic()
-        pause = _FIRST_SWEEP_S
+        monotonic = self._deployment.clock.monotonic
         while not self._stopping.is_set():
-            self._wake.wait(pause)
+            self._wake.wait(max(0.0, min(chore.due for chore in self._chores) - monotonic()))
             self._wake.clear()
-            if self._stopping.is_set():
-                return
-            pause = self._deployment.settings.sweep_seconds
-            if clock.monotonic() - asked >= (LOCATION_CHECK_S if location.writable() else _RETRY_S):
-                asked = clock.monotonic()
-                location.check()
-            if self._sweeps:
-                try:
-                    self._deployment.sweeper.sweep_once()
-                except Exception as error:  # the next sweep finishes what this one could not
-                    log.failure(Event.SWEEP_FAILED, error)
+            if self._nudged.is_set():
+                self._nudged.clear()
+                self._sweep.due = monotonic()
+            for chore in self._chores:
+                if chore.due <= monotonic() and not self._stopping.is_set():
+                    self._do(chore)
+
+    def _do(self, chore: _Chore) -> None:
+        try:
+            chore.act()
+        except Exception as error:  # it is done again, and nothing here may end the thread
+            log.failure(chore.failed, error)
+        chore.due = self._deployment.clock.monotonic() + chore.pause()
+
+    def _sweep_once(self) -> None:
+        self._deployment.sweeper.sweep_once(progress=lambda _done, _total: self._meanwhile())
+
+    def _meanwhile(self) -> None:
+        if self._keep_time.due <= self._deployment.clock.monotonic():
+            self._do(self._keep_time)
+
+    def _until_asked(self) -> float:
+        return LOCATION_CHECK_S if self._deployment.location.writable() else _RETRY_S
+
+    def _forget(self) -> None:
+        db, now_ms = self._deployment.db, self._deployment.clock.now_ms()
+        forget_counts(db, now_ms - _COUNTS_MS)
+        days = self._deployment.settings.usage_days
+        if days is not None:
+            delete_before(db, now_ms - days * DAY_MS)
+
+    def _chore(
+        self,
+        act: Callable[[], object],
+        pause: float | Callable[[], float],
+        failed: Event,
+        *,
+        first: float | None = None,
+    ) -> _Chore:
+        asked = pause if callable(pause) else lambda: pause
+        return _Chore(act, asked, failed, self._deployment.clock.monotonic() + (asked() if first is None else first))

@@ -1,7 +1,8 @@
 """Reliability incidents: a request that failed in a way that degrades the service (DECISIONS 3).
 
 Holds: `Reliability`, which captures that one request and what was answered so far, and the cap of five an hour for
-each (project, model, reason), held across processes by the database; what is over it is counted. Leaves out: which
+each (project, model, reason), held across processes by the database; what is over it is counted (`forget_counts` ends
+that). Leaves out: which
 failures have a reason at all (`inference.backend.FailureKind.reason`), the decision (policy), the steps (capture).
 """
 
@@ -16,7 +17,7 @@ from keepless.policy.data_class import DataClass
 from keepless.policy.decision import Discard, Reason, Trigger
 from keepless.vault.rows import Kept
 
-__all__ = ["CAPTURES_AN_HOUR", "Incident", "Kept", "Reliability"]
+__all__ = ["CAPTURES_AN_HOUR", "Incident", "Kept", "Reliability", "forget_counts"]
 
 CAPTURES_AN_HOUR: Final = 5
 _HOUR_MS: Final = 3_600_000
@@ -48,12 +49,6 @@ class Reliability:
             cap=_HourlyCap(self._db, incident, reason, self._an_hour),
         )
 
-    def forget_counts(self, before_ms: int) -> int:
-        """Delete the counts of hours that ended before an instant (Unix ms); returns how many."""
-        with self._db.write() as tx:
-            gone = tx.execute(capture_count.delete().where(capture_count.c.hour < before_ms // _HOUR_MS))
-        return gone.rowcount
-
 
 class _HourlyCap:
     """The row of one (project, model, reason, hour)."""
@@ -84,3 +79,9 @@ class _HourlyCap:
         """See `capture.Cap`."""
         with self._db.write() as tx:
             tx.execute(capture_count.update().where(self._where).values(captured=capture_count.c.captured - 1))
+
+
+def forget_counts(db: Database, before_ms: int) -> int:
+    """Delete the counts of hours that ended before an instant (Unix ms); returns how many."""
+    with db.write() as tx:
+        return tx.execute(capture_count.delete().where(capture_count.c.hour < before_ms // _HOUR_MS)).rowcount

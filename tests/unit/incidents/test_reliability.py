@@ -12,7 +12,7 @@ from keepless.db import Database
 from keepless.ids import Id, Prefix, mint
 from keepless.incidents.capture import ATTEMPTS, Incident
 from keepless.incidents.container import unpack
-from keepless.incidents.reliability import CAPTURES_AN_HOUR, Reliability
+from keepless.incidents.reliability import CAPTURES_AN_HOUR, Reliability, forget_counts
 from keepless.incidents.tables import capture_count
 from keepless.policy.controls import Controls, RequestControls, Source, effective
 from keepless.policy.data_class import DataClass, Feature
@@ -199,7 +199,7 @@ def test_five_an_hour_for_each_project_model_and_reason(database: Database) -> N
     assert isinstance(reliability.consider(incident(at_ms=HOUR), Reason.UPSTREAM_CUT), Kept)
     assert isinstance(reliability.consider(incident(at_ms=HOUR - 1), Reason.UPSTREAM_5XX), Kept)
     assert isinstance(reliability.consider(incident(at_ms=HOUR - 1, model="other"), Reason.UPSTREAM_CUT), Kept)
-    assert reliability.forget_counts(2 * HOUR) == 4
+    assert forget_counts(database, 2 * HOUR) == 4
     assert counts(database) == (0, 0)
 
 

@@ -1,0 +1,217 @@
+"""Everything on a machine that can hold a byte of a deployment, and the search of each.
+
+Holds: `Searched` (what one search of one place came to), `Finding`, and one function a kind of place: folders (names,
+contents, links, extended attributes), databases (every value of every row), processes (command line, environment, open
+and mapped files), temporary folders, captured output. Leaves out: what a marker looks like (markers, search).
+
+A report never says a name or a path in which a marker stands: it says that there is one. What could not be read is
+counted, never passed over in silence.
+"""
+
+import mmap
+import os
+import stat
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import sqlalchemy as sa
+
+from keepless.db import Database
+from keepless.prover.search import Data, Hit, Search
+
+__all__ = ["Finding", "Searched", "database", "descendants", "folder", "output", "processes", "temporary"]
+
+_PROC: Final = Path("/proc")
+_LARGEST: Final = 4 * 1024**3  # of one file outside of the deployment: what is larger is counted as not read
+_ROWS: Final = 1000
+_NAMELESS: Final = "(a name that holds a marker)"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Finding:
+    """One marker where none may be. `what`: the file, table or process in that place."""
+
+    place: str
+    what: str
+    form: str
+    marker: int
+
+
+@dataclass(slots=True)
+class Searched:
+    """What was read in one place, and what was found. `unreadable`: things that could not be read."""
+
+    place: str
+    items: int = 0
+    size: int = 0  # bytes
+    unreadable: int = 0
+    findings: set[Finding] = field(default_factory=set)
+
+    def data(self, search: Search, what: str, data: Data) -> None:
+        """Search some bytes."""
+        self.items += 1
+        self.size += len(data)
+        self.found(search.within(data), what)
+
+    def found(self, hits: Iterable[Hit], what: str) -> None:
+        """Note what was found."""
+        self.findings |= {Finding(self.place, what, hit.form, hit.marker) for hit in hits}
+
+    def file(self, search: Search, path: Path, what: str, *, largest: int | None = None) -> None:
+        """Search the contents of a file. What vanishes meanwhile holds nothing any more."""
+        try:
+            with path.open("rb") as opened:
+                status = os.fstat(opened.fileno())
+                if not stat.S_ISREG(status.st_mode) or (largest is not None and status.st_size > largest):
+                    self.unreadable += 1
+                elif status.st_size == 0:
+                    self.data(search, what, opened.read() if str(path).startswith("/proc/") else b"")
+                else:
+                    with mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+                        self.data(search, what, mapped)
+        except (FileNotFoundError, ProcessLookupError):
+            return
+        except (OSError, ValueError):
+            self.unreadable += 1
+
+
+def folder(search: Search, root: Path, place: str, *, without: Sequence[Path] = ()) -> Searched:
+    """Every name, file, link and extended attribute below a folder."""
+    searched = Searched(place)
+    _walk(search, searched, root, root, set(without), changed_after=None)
+    return searched
+
+
+def temporary(search: Search, roots: Iterable[Path], *, since: float, without: Sequence[Path] = ()) -> Searched:
+    """What this user has written in the machine's temporary folders since an instant (Unix seconds)."""
+    searched = Searched("temporary folders")
+    for root in dict.fromkeys(root.resolve() for root in roots if root.is_dir()):
+        _walk(search, searched, root, root, set(without), changed_after=since)
+    return searched
+
+
+def _walk(
+    search: Search, searched: Searched, root: Path, at: Path, without: set[Path], *, changed_after: float | None
+) -> None:
+    try:
+        entries = sorted(os.scandir(at), key=lambda entry: entry.name)
+    except OSError:
+        searched.unreadable += changed_after is None
+        return
+    for entry in entries:
+        path = Path(entry.path)
+        try:
+            status = entry.stat(follow_symlinks=False)
+        except OSError:
+            continue
+        foreign = changed_after is not None and (
+            status.st_uid != os.geteuid() or (stat.S_ISREG(status.st_mode) and status.st_ctime < changed_after)
+        )
+        if path in without or foreign:
+            continue
+        hits = search.within(os.fsencode(entry.name))
+        what = _NAMELESS if hits else str(path.relative_to(root))
+        searched.found(hits, what)
+        for value in _attributes(path):
+            searched.data(search, what, value)
+        if stat.S_ISDIR(status.st_mode):
+            _walk(search, searched, root, path, without, changed_after=changed_after)
+        elif stat.S_ISLNK(status.st_mode):
+            searched.data(search, what, os.fsencode(path.readlink()))
+        elif stat.S_ISREG(status.st_mode):
+            searched.file(search, path, what, largest=None if changed_after is None else _LARGEST)
+
+
+def _attributes(path: Path) -> Iterator[bytes]:
+    try:
+        for name in os.listxattr(path, follow_symlinks=False):
+            yield name.encode()
+            yield os.getxattr(path, name, follow_symlinks=False)
+    except OSError:
+        return  # this file system has none
+
+
+def output(search: Search, streams: dict[str, bytes]) -> Searched:
+    """What the processes wrote on standard output and standard error."""
+    searched = Searched("log and standard output")
+    for name, data in streams.items():
+        searched.data(search, name, data)
+    return searched
+
+
+def database(search: Search, db: Database) -> Searched:
+    """Every value of every row of every table, whoever made the table."""
+    searched = Searched("database rows")
+    try:
+        with db.read() as tx:
+            for name in sorted(sa.inspect(tx).get_table_names()):
+                _table(search, searched, tx, name)
+    except sa.exc.SQLAlchemyError:
+        searched.unreadable += 1
+    return searched
+
+
+def _table(search: Search, searched: Searched, tx: sa.Connection, name: str) -> None:
+    rows = tx.execution_options(yield_per=_ROWS).execute(sa.select(sa.text("*")).select_from(sa.table(name)))
+    for part in rows.partitions():
+        values = b"\n".join(_bytes(value) for row in part for value in row)
+        searched.data(search, name, values)
+        searched.items += len(part) - 1  # items are rows here
+
+
+def _bytes(value: object) -> bytes:
+    if isinstance(value, bytes | bytearray | memoryview):
+        return bytes(value)
+    return value.encode("utf-8", "surrogatepass") if isinstance(value, str) else b"%a" % (value,)
+
+
+def descendants(root: int) -> list[int]:
+    """A process and all that it started, directly or not, and that live."""
+    parents: dict[int, int] = {}
+    for entry in _PROC.iterdir():
+        if entry.name.isdigit():
+            try:
+                text = (entry / "stat").read_bytes()
+            except OSError:
+                continue
+            parents[int(entry.name)] = int(text.rpartition(b")")[2].split()[1])
+    found = [root] if root in parents else []
+    for pid in found:
+        found += [child for child, parent in parents.items() if parent == pid]
+    return found
+
+
+def processes(search: Search, pids: Iterable[int], *, since: float) -> Searched:
+    """Command line, environment, and every file that a process has open or mapped and that changed since then."""
+    searched = Searched("processes")
+    for number, pid in enumerate(pids):
+        what = "server" if number == 0 else f"its process {number}"
+        for name in ("cmdline", "environ"):
+            searched.file(search, _PROC / str(pid) / name, f"{what}, {name}")
+        try:
+            opened = list((_PROC / str(pid) / "fd").iterdir())
+            mapped = (_PROC / str(pid) / "maps").read_text("utf-8", "replace").splitlines()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        except OSError:
+            searched.unreadable += 1
+            continue
+        for path in opened:
+            _open_file(search, searched, path, f"{what}, open file", since)
+        names = {line.split(maxsplit=5)[5] for line in mapped if line.count("/") and len(line.split(maxsplit=5)) == 6}
+        for name in sorted(names):
+            searched.found(search.within(os.fsencode(name)), f"{what}, name of a mapped file")
+            _open_file(search, searched, Path(name), f"{what}, mapped file", since)
+    return searched
+
+
+def _open_file(search: Search, searched: Searched, path: Path, what: str, since: float) -> None:
+    """A file changed since then, or one without a name any more (a deleted file, memory with a descriptor)."""
+    try:
+        status = path.stat()
+    except OSError:
+        return
+    if stat.S_ISREG(status.st_mode) and (status.st_ctime >= since or status.st_nlink == 0):
+        searched.file(search, path, what)

@@ -1,0 +1,179 @@
+"""An upstream that fails on purpose: an OpenAI-compatible server on loopback, started by the prover itself.
+
+Holds: `Temper` (every way to behave, also the name of the model that behaves so) and `FaultUpstream`. What it says
+(`say`) it says in answers and in the texts of its errors alike. It keeps nothing: bodies are read and dropped.
+"""
+
+import asyncio
+import contextlib
+import json
+import threading
+from enum import StrEnum
+from typing import Any, Final, Self
+
+__all__ = ["FaultUpstream", "Temper"]
+
+_FOREVER_S: Final = 3600.0
+_PACE_S: Final = 0.05
+_HEAD_BYTES: Final = 1 << 20
+
+
+class Temper(StrEnum):
+    """How the upstream answers. The model of that name makes it do so."""
+
+    WELL = "well"
+    BAD_REQUEST = "bad-request"  # 400
+    NO_CREDENTIAL = "no-credential"  # 401
+    BUSY = "busy"  # 429
+    BROKEN = "broken"  # 500
+    CUT = "cut"  # a beginning, then the connection ends
+    LATE = "late"  # no first byte
+    STUCK = "stuck"  # a beginning, then silence
+    GARBAGE = "garbage"  # not HTTP
+    NOT_JSON = "not-json"  # 200, half a JSON object
+    WRONG_TYPE = "wrong-type"  # 200, a web page
+    ERROR_EVENT = "error-event"  # a stream that turns into an error
+    ENDLESS = "endless"  # a stream, an event every 50 ms
+
+
+class FaultUpstream:
+    """A thread with its own event loop; `with` or start and stop. `base_url` ends in `/v1`."""
+
+    def __init__(self, say: str = "Keepless answers.") -> None:
+        self.say = say
+        self.requests = 0
+        self.base_url = ""
+        self._ready: Final = threading.Event()
+        self._thread: Final = threading.Thread(target=lambda: asyncio.run(self._main()), daemon=True)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._end: asyncio.Event | None = None
+
+    def start(self) -> str:
+        """Serve; returns the base URL."""
+        self._thread.start()
+        self._ready.wait()
+        return self.base_url
+
+    def stop(self) -> None:
+        """End every connection and the thread."""
+        if self._loop is not None and self._end is not None and self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._end.set)
+            self._thread.join()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    async def _main(self) -> None:
+        self._loop, self._end = asyncio.get_running_loop(), asyncio.Event()
+        server = await asyncio.start_server(self._serve, "127.0.0.1", 0, limit=_HEAD_BYTES)
+        self.base_url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+        self._ready.set()
+        await self._end.wait()
+        server.close()
+        others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError, ValueError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            await self._one(reader, writer)
+            await writer.drain()
+        writer.close()
+
+    async def _one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        fields = dict(line.lower().split(": ", 1) for line in head.decode("latin-1").split("\r\n")[1:-2])
+        asked = json.loads(await reader.readexactly(int(fields.get("content-length", "0"))))
+        self.requests += 1
+        temper, answer = Temper(asked["model"]), _Answer(writer, self.say, stream=asked.get("stream") is True)
+        work = asyncio.ensure_future(answer.give(temper))
+        leaves = asyncio.ensure_future(reader.read(1))
+        try:
+            await asyncio.wait((work, leaves), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            work.cancel()
+            leaves.cancel()
+            await asyncio.gather(work, leaves, return_exceptions=True)
+
+
+class _Answer:
+    """One answer; the connection ends with it."""
+
+    def __init__(self, writer: asyncio.StreamWriter, say: str, *, stream: bool) -> None:
+        self._writer: Final = writer
+        self._say: Final = say
+        self._stream: Final = stream
+
+    async def give(self, temper: Temper) -> None:
+        """Behave."""
+        if temper in _ERRORS:
+            self._whole(_ERRORS[temper], _json({"error": {"message": self._say, "type": self._say}}))
+        elif temper is Temper.NOT_JSON:
+            self._whole(200, _json(self._completion())[:-20])
+        elif temper is Temper.WRONG_TYPE:
+            self._whole(200, b"<html>" + self._say.encode() + b"</html>", "text/html")
+        elif temper is Temper.GARBAGE:
+            self._writer.write(b"\x00\x01" + self._say.encode() + b" is no HTTP\r\n\r\n")
+        elif temper is Temper.LATE:
+            await asyncio.sleep(_FOREVER_S)
+        elif temper is Temper.WELL and not self._stream:
+            self._whole(200, _json(self._completion()))
+        else:
+            self._begin()
+            await self._go_on(temper)
+
+    async def _go_on(self, temper: Temper) -> None:
+        """After the first event."""
+        if temper is Temper.STUCK:
+            await asyncio.sleep(_FOREVER_S)
+        while temper is Temper.ENDLESS:
+            self._event({"content": self._say})
+            await self._writer.drain()
+            await asyncio.sleep(_PACE_S)
+        if temper is Temper.ERROR_EVENT:
+            self._chunk(b"data: " + _json({"error": {"message": self._say, "type": "server_error"}}) + b"\n\n")
+        elif temper is Temper.WELL:
+            self._event({}, finish="stop", usage=_USAGE)
+            self._chunk(b"data: [DONE]\n\n")
+        if temper is not Temper.CUT:
+            self._writer.write(b"0\r\n\r\n")
+
+    def _whole(self, status: int, body: bytes, kind: str = "application/json") -> None:
+        self._writer.write(_HEAD % (status, kind.encode()) + b"content-length: %d\r\n\r\n" % len(body) + body)
+
+    def _completion(self) -> dict[str, Any]:
+        message = {"role": "assistant", "content": self._say}
+        choice = {"index": 0, "message": message, "finish_reason": "stop", "logprobs": None}
+        return {"id": "chatcmpl-1", "object": "chat.completion", "created": 1, "choices": [choice], "usage": _USAGE}
+
+    def _begin(self) -> None:
+        """The head and the first event: of a stream, or the first half of a whole answer."""
+        if self._stream:
+            self._writer.write(_HEAD % (200, b"text/event-stream") + b"transfer-encoding: chunked\r\n\r\n")
+            self._event({"role": "assistant", "content": self._say})
+        else:
+            body = _json(self._completion())
+            length = b"content-length: %d\r\n\r\n" % (len(body) + 1)
+            self._writer.write(_HEAD % (200, b"application/json") + length + body)
+
+    def _event(self, delta: dict[str, str], finish: str | None = None, **more: object) -> None:
+        choice = {"index": 0, "delta": delta, "finish_reason": finish}
+        event = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "choices": [choice], **more}
+        self._chunk(b"data: " + _json(event) + b"\n\n")
+
+    def _chunk(self, data: bytes) -> None:
+        self._writer.write(b"%x\r\n%b\r\n" % (len(data), data))
+
+
+_ERRORS: Final = {Temper.BAD_REQUEST: 400, Temper.NO_CREDENTIAL: 401, Temper.BUSY: 429, Temper.BROKEN: 500}
+_HEAD: Final = b"HTTP/1.1 %d Status\r\ncontent-type: %b\r\nconnection: close\r\n"
+_USAGE: Final = {"prompt_tokens": 9, "completion_tokens": 3, "total_tokens": 12}
+
+
+def _json(value: object) -> bytes:
+    return json.dumps(value).encode()

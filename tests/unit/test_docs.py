@@ -11,8 +11,8 @@ from tests.support.golden import ROOT, assert_golden
 
 PROMISES = """# Promises
 
-Generated from `src/keepless/policy/schedule.py`, the table that the running code decides by (`make docs`). The same rows
-are in `GET /v1/organization/data_controls`.
+Generated from `src/keepless/policy/schedule.py`, the table that the running code decides by (`make docs`). The same
+rows are in `GET /v1/organization/data_controls`.
 
 **Usage metadata** is always recorded: who, when, endpoint, model, counts, latency, status, error code. It never holds
 inputs or outputs; every column is a number, an instant, a closed list or an id that Keepless minted.
@@ -21,8 +21,8 @@ inputs or outputs; every column is a number, an instant, a closed list or an id 
 
 {schedule}
 
-"At most" is a ceiling: an owner may shorten each period, nobody can lengthen it. A legal hold stops purging what already
-exists, never starts collection, and is always visible to the owner. Expired means not served from that instant; purged
+"At most" is a ceiling: an owner may shorten each period, nobody can lengthen it. A legal hold stops purging what
+already exists, never starts collection, and is always visible to the owner. Expired means not served from that instant; purged
 means destroyed by the next sweep, with a receipt.
 
 ## How far each claim goes

@@ -46,13 +46,12 @@ def init(screen: Screen, settings: Settings, /) -> None:
 @click.pass_context
 def serve(context: click.Context, /, config: Path | None, no_worker: bool, as_json: bool, **overrides: Any) -> None:
     """Serve in the foreground. On an empty data folder: make the first organization and print its keys, this once."""
-
     settings = load(config, **overrides)
 
     def announce(told: Mapping[str, str]) -> None:
         click.echo(json.dumps(told) if as_json else _announcement(told))
         if "api_key" in told and not as_json:
-            click.echo(first_request(f"{told['url']}/v1", told["api_key"], settings.models[0].id))
+            click.echo(first_request(told["url"], told["api_key"], settings.models[0].id))
 
     context.exit(run_server(settings, announce=announce, sweeps=not no_worker))
 

@@ -7,6 +7,21 @@ an API key of a project.
 from keepless.accounts.directory import AdminKeyRecord, ApiKeyRecord, MemberRecord, OrganizationRecord, ProjectRecord
 from keepless.accounts.principal import Limits as LimitValues
 from keepless.accounts.roles import Role
+from keepless.admin.account_shapes import (
+    AdminKey,
+    AdminKeyCreated,
+    AdminKeyOwner,
+    ApiKey,
+    ApiKeyCreated,
+    Limits,
+    Member,
+    Organization,
+    OrganizationCreated,
+    OrganizationDeleted,
+    Project,
+    ServiceAccountCreated,
+    ServiceAccountKey,
+)
 from keepless.admin.asks import (
     AdminKeyCreate,
     KeyCreate,
@@ -25,23 +40,7 @@ from keepless.admin.asks import (
 from keepless.admin.endpoint import Ask
 from keepless.admin.pages import cut, seconds
 from keepless.admin.services import Services
-from keepless.admin.shapes import (
-    AdminKey,
-    AdminKeyCreated,
-    AdminKeyOwner,
-    ApiKey,
-    ApiKeyCreated,
-    Deleted,
-    Limits,
-    Member,
-    Organization,
-    OrganizationCreated,
-    OrganizationDeleted,
-    Page,
-    Project,
-    ServiceAccountCreated,
-    ServiceAccountKey,
-)
+from keepless.admin.shapes import Deleted, Page
 from keepless.governance.change import not_found
 from keepless.ids import Id, Prefix
 

@@ -7,7 +7,6 @@ from typing import Generic, Literal, TypeVar
 
 import msgspec
 
-from keepless.accounts.roles import Role
 from keepless.config import UpstreamRetention
 from keepless.errors import Code
 from keepless.incidents.states import CaseState, CloseReason, Signal
@@ -22,34 +21,20 @@ from keepless.vault.states import PurgeState
 
 __all__ = [
     "AbuseCase",
-    "AdminKey",
-    "AdminKeyCreated",
-    "AdminKeyOwner",
-    "ApiKey",
-    "ApiKeyCreated",
-    "ApiKeyOwner",
     "Controls",
     "Deleted",
     "Error",
     "Explanation",
     "Features",
     "LegalHold",
-    "Limits",
-    "Member",
-    "Organization",
-    "OrganizationCreated",
-    "OrganizationDeleted",
     "Page",
     "Preview",
-    "Project",
     "Purge",
     "ReceiptSummary",
     "Residual",
     "RetainedObject",
     "Retention",
     "ScheduleRow",
-    "ServiceAccountCreated",
-    "ServiceAccountKey",
     "Settings",
     "Sketch",
 ]
@@ -260,140 +245,6 @@ class AbuseCase(msgspec.Struct, kw_only=True):
     closed_by: str | None
     closed_for: CloseReason | None
     object: Literal["organization.abuse_case"] = "organization.abuse_case"
-
-
-class Limits(msgspec.Struct, kw_only=True):
-    """Rate limits as set; null = none."""
-
-    object: str
-    requests_per_minute: int | None
-    requests_per_day: int | None
-    tokens_per_minute: int | None
-
-
-class Project(msgspec.Struct, kw_only=True):
-    """OpenAI's project."""
-
-    id: str
-    name: str
-    created_at: int
-    archived_at: int | None
-    status: Literal["active", "archived"]
-    object: Literal["organization.project"] = "organization.project"
-
-
-class ApiKeyOwner(msgspec.Struct, kw_only=True):
-    """Keys here belong to their project; OpenAI's SDK wants an owner."""
-
-    type: Literal["service_account"] = "service_account"
-    user: None = None
-
-
-class ApiKey(msgspec.Struct, kw_only=True):
-    """OpenAI's project API key."""
-
-    id: str
-    name: str
-    redacted_value: str
-    created_at: int
-    owner_project_access: Literal["active", "inactive"] = "active"
-    owner: ApiKeyOwner = msgspec.field(default_factory=ApiKeyOwner)
-    last_used_at: None = None
-    expires_at: None = None
-    object: Literal["organization.project.api_key"] = "organization.project.api_key"
-
-
-class ApiKeyCreated(ApiKey, kw_only=True):
-    """With the secret, this once."""
-
-    value: str
-
-
-class ServiceAccountKey(msgspec.Struct, kw_only=True):
-    """The key of a service account, with the secret, this once."""
-
-    id: str
-    name: str
-    created_at: int
-    value: str
-    object: Literal["organization.project.service_account.api_key"] = "organization.project.service_account.api_key"
-
-
-class ServiceAccountCreated(msgspec.Struct, kw_only=True):
-    """OpenAI's answer to `service_accounts.create`. Here a service account is its key; both have one id."""
-
-    id: str
-    name: str
-    created_at: int
-    api_key: ServiceAccountKey
-    role: Literal["member"] = "member"
-    object: Literal["organization.project.service_account"] = "organization.project.service_account"
-
-
-class AdminKeyOwner(msgspec.Struct, kw_only=True):
-    """What the key may do."""
-
-    role: Role
-    type: Literal["service_account"] = "service_account"
-    object: Literal["organization.service_account"] = "organization.service_account"
-
-
-class AdminKey(msgspec.Struct, kw_only=True):
-    """OpenAI's admin API key. `can_loosen_until`: the end of its scope `controls:loosen`."""
-
-    id: str
-    name: str
-    redacted_value: str
-    created_at: int
-    owner: AdminKeyOwner
-    can_loosen_until: int | None = None
-    last_used_at: None = None
-    expires_at: None = None
-    object: Literal["organization.admin_api_key"] = "organization.admin_api_key"
-
-
-class AdminKeyCreated(AdminKey, kw_only=True):
-    """With the secret, this once."""
-
-    value: str
-
-
-class Member(msgspec.Struct, kw_only=True):
-    """A person."""
-
-    id: str
-    email: str
-    role: Role
-    added_at: int
-    name: str | None = None
-    object: Literal["organization.user"] = "organization.user"
-
-
-class Organization(msgspec.Struct, kw_only=True):
-    """An organization, for operators: no policy, no content, no usage."""
-
-    id: str
-    name: str
-    created_at: int
-    region: str | None
-    object: Literal["organization"] = "organization"
-
-
-class OrganizationDeleted(msgspec.Struct, kw_only=True):
-    """Deleted. `purge_id`: what destroys the rest; null when it kept nothing."""
-
-    id: str
-    purge_id: str | None
-    deleted: bool = True
-    object: Literal["organization.deleted"] = "organization.deleted"
-
-
-class OrganizationCreated(Organization, kw_only=True):
-    """With its first project and keys, this once."""
-
-    project_id: str
-    api_key: str
-    admin_key: str
 
 
 class Sketch(msgspec.Struct, kw_only=True):

@@ -6,10 +6,11 @@ import pytest
 
 from keepless.accounts.principal import AdminPrincipal
 from keepless.accounts.roles import Permission, Role
+from keepless.admin.account_shapes import Project
 from keepless.admin.asks import NoBody, NoQuery, PageQuery, ProjectCreate
 from keepless.admin.endpoint import Ask, Endpoint, Scope
 from keepless.admin.services import Services
-from keepless.admin.shapes import Deleted, Page, Project
+from keepless.admin.shapes import Deleted, Page
 from keepless.errors import Problem
 from keepless.ids import Id, Prefix, mint
 

@@ -176,9 +176,9 @@ class World:
         self.flaky.down = False
 
 
-def test_nothing_older_after_a_toggle_has_answered(database: Database, database_url: str, tmp_path: Path) -> None:
+def test_nothing_older_after_a_toggle_has_answered(database: Database, tmp_path: Path) -> None:
     here = deploy(database)
-    flaky = FlakyDatabase(database_url.replace("postgresql://", "postgresql+psycopg://", 1))
+    flaky = FlakyDatabase(database.engine.url.render_as_string(hide_password=False))
     leases = [Lease(database, SystemClock()) for _ in range(3)] + [Lease(flaky, SystemClock())]
     for lease in leases:
         lease.start()

@@ -1,0 +1,52 @@
+"""The proof of a deployment that somebody runs: nothing of it is killed, and nothing of ours stays.
+
+Holds: `prove_existing`. An organization of the prover's own for each setting is made with an operator key and deleted
+again, whatever happens. Leaves out: places that only the machine's owner can search.
+"""
+
+from pathlib import Path
+
+from keepless.prover import cases as table
+from keepless.prover import places
+from keepless.prover.cases import SETTINGS
+from keepless.prover.report import Report
+from keepless.prover.run import Account, Progress, Run, temporary_folders
+from keepless.prover.wire import ask
+
+__all__ = ["prove_existing"]
+
+
+def prove_existing(
+    base_url: str,
+    operator_key: str,
+    *,
+    data_dir: Path | None = None,
+    model: str | None = None,
+    progress: Progress = lambda _done, _total: None,
+) -> Report:
+    """Prove a deployment that somebody runs, with organizations of our own, which are deleted again.
+
+    `data_dir`: its data folder, if it is on this machine; without it nothing can be searched but the answers. Raises
+    `ProverError` when the server cannot be reached or refuses the key.
+    """
+    url = base_url.rstrip("/").removesuffix("/v1").removesuffix("/openai")
+    run = Run(progress, 0)
+    accounts: list[Account] = []
+    try:
+        accounts.extend(run.account(url, operator_key, setting) for setting in SETTINGS)
+        for account in accounts:
+            name = model or ask(url, account.api_key, "GET", "/v1/models")["data"][0]["id"]
+            for case in table.plain_cases(name):
+                run.one(url, account, case, lambda _: None)
+        if data_dir is None:
+            run.report.limits.append("no data folder was given: only answers and lists were checked")
+        else:
+            run.report.searched.append(("while serving", places.folder(run.search, data_dir.absolute(), "data folder")))
+            run.report.searched.append(
+                ("while serving", places.temporary(run.search, temporary_folders(), since=run.since))
+            )
+    finally:
+        for account in accounts:
+            ask(url, operator_key, "DELETE", f"/v1/organizations/{account.organization_id}")
+    run.report.limits.append("the server's log, processes and backups were not searched")
+    return run.done()

@@ -1,0 +1,1 @@
+"""Speed and cost, measured side by side with peers in one run. `python -m benchmarks --help`; see README.md."""

@@ -1,0 +1,48 @@
+"""`python -m benchmarks gateway`: what was measured goes to standard output and benchmarks/out/*.json."""
+
+import argparse
+import json
+import shutil
+
+from benchmarks import gateway
+from benchmarks.running import Machine
+from benchmarks.targets import OUT, TARGETS
+
+_SLOW = {"litellm": 4.0}  # so slow that its cells need no more than this
+
+
+def main() -> None:
+    """Measure what is asked for."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("what", nargs="?", default="gateway", choices=("gateway",))
+    parser.add_argument("--peers", default="all", help="comma-separated, `none`, or `all` that are installed")
+    parser.add_argument("--cells", default=",".join(gateway.CELLS))
+    parser.add_argument("--repeats", type=int, default=5)
+    asked = parser.parse_args()
+    OUT.mkdir(exist_ok=True)
+    (OUT / "run").mkdir(exist_ok=True)
+    _gateway(asked.peers, asked.cells.split(","), asked.repeats)
+
+
+def _gateway(peers: str, cells: list[str], repeats: int) -> None:
+    if peers == "all":
+        names = [name for name in TARGETS if name != "keepless" and _installed(name)]
+    else:
+        names = [] if peers == "none" else peers.split(",")
+    with Machine([TARGETS[name] for name in ("keepless", *names)]) as machine:
+        figures = gateway.measure(machine, cells, repeats, slow=_SLOW)
+        slow = gateway.slow_readers(machine, "keepless")
+    print(f"\n{gateway.table(figures, cells)}\n\n{gateway.ratios(figures)}\n")
+    _write("gateway", {"figures": figures, "slow_readers": slow})
+
+
+def _installed(name: str) -> bool:
+    return bool(shutil.which(name)) or (OUT / "peers" / name / ".installed").exists()
+
+
+def _write(name: str, found: object) -> None:
+    (OUT / f"{name}.json").write_text(json.dumps(found, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -12,6 +12,7 @@ import statistics
 import time
 from collections import defaultdict
 from dataclasses import dataclass
+from pathlib import Path
 
 from benchmarks.running import Load, Machine, Running
 from benchmarks.targets import Target, body
@@ -104,8 +105,7 @@ def _figures(load: Load, cpu_s: float, *, streamed: bool) -> dict[str, float]:
 
 def _others_s(machine: Machine) -> float:
     """CPU seconds that neither a target nor the instruments used: everything that the machine did, but ours."""
-    with open("/proc/stat", encoding="ascii") as file:
-        ticks = [int(value) for value in file.readline().split()[1:9]]
+    ticks = [int(value) for value in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
     ours = sum(one.cpu_s() for one in machine.running.values()) + machine.instruments_s()
     return (sum(ticks) - ticks[3] - ticks[4]) / 100 - ours
 
@@ -152,7 +152,7 @@ def median(figures: Figures, name: str, cell: str, figure: str) -> float | None:
 def table(figures: Figures, cells: list[str]) -> str:
     """All targets, in Markdown: medians, and the spread of requests a second."""
     lines = [
-        "| target | cell | req/s (least to most) | p50 us | p99 us | CPU us a request | CPU us an event | RSS / PSS MB |",
+        "| target | cell | req/s (least to most) | p50 us | p99 us | CPU us each | CPU us an event | RSS / PSS MB |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for name in figures:

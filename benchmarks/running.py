@@ -18,6 +18,7 @@ import socket
 import subprocess
 import time
 from pathlib import Path
+from typing import Self
 
 from benchmarks.targets import OUT, Place, Target, body
 
@@ -171,7 +172,7 @@ class Machine:
         mocks = sum(sum(int(ticks) for ticks in _stat(mock.pid)[11:13]) / _TICK for mock in self._mocks)
         return mocks + ended.user + ended.system + ended.children_user + ended.children_system
 
-    def __enter__(self) -> "Machine":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

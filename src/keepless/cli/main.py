@@ -21,6 +21,7 @@ from keepless.cli.doctor import doctor
 from keepless.cli.holds import cases, holds
 from keepless.cli.output import FINDING, OK, USAGE, FindingError
 from keepless.cli.proofs import explain, receipts, verify
+from keepless.cli.prove import prove
 from keepless.errors import ConfigError, KeeplessError, Problem
 
 __all__ = ["cli", "main"]
@@ -47,6 +48,7 @@ for command in (
     explain,
     receipts,
     verify,
+    prove,
 ):
     cli.add_command(command)
 

@@ -5,11 +5,12 @@ Names in query strings and bodies are OpenAI's where OpenAI has the route; `orga
 key belongs to no organization, says whose holds or cases are meant. Instants are Unix seconds.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
 from keepless.incidents.states import CloseReason
+from keepless.policy.controls import allowed_days
 from keepless.policy.data_class import DataClass
 from keepless.policy.decision import Reason
 from keepless.policy.hold import HoldAuthority, HoldReason
@@ -34,6 +35,7 @@ __all__ = [
     "OrganizationQuery",
     "PageQuery",
     "ProjectCreate",
+    "ProjectRetentionUpdate",
     "ProjectUpdate",
     "ProjectsQuery",
     "ReceiptQuery",
@@ -52,14 +54,15 @@ Rate = Annotated[int, msgspec.Meta(ge=0, le=2_147_483_647)]
 Order = Literal["asc", "desc"]
 Logging = Literal["allowed", "off"]
 Switch = Literal["enabled", "disabled"]
-OpenAIRetention = Literal[
-    "organization_default",
-    "none",
-    "zero_data_retention",
-    "modified_abuse_monitoring",
-    "enhanced_zero_data_retention",
-    "enhanced_modified_abuse_monitoring",
-]
+_LABELS: Final = ["zero_data_retention", "modified_abuse_monitoring"]
+_DAYS: Final[dict[str, Any]] = {
+    "properties": {
+        data_class.value: {"type": ["integer", "null"], "minimum": 1, "maximum": allowed_days(data_class)[-1]}
+        for data_class in DataClass
+    },
+    "propertyNames": {"enum": [data_class.value for data_class in DataClass]},
+}
+Days = Annotated[dict[DataClass, int | None], msgspec.Meta(extra_json_schema=_DAYS)]  # governance checks the bounds
 
 
 class NoQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -121,15 +124,23 @@ class ControlsPatch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     inference_logging: Logging | None = None
     batch: Switch | None = None
     fine_tuning: Switch | None = None
-    retention_days: dict[DataClass, int | None] | None = None
+    retention_days: Days | None = None
     expected_epoch: Annotated[int, msgspec.Meta(ge=0)] | None = None
     purge: bool | None = None
 
 
 class RetentionUpdate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """OpenAI's `data_retention.update`."""
+    """OpenAI's `data_retention.update` of an organization; labels of theirs that mean nothing here are refused."""
 
-    retention_type: OpenAIRetention
+    retention_type: Annotated[str, msgspec.Meta(max_length=64, extra_json_schema={"enum": _LABELS})]
+
+
+class ProjectRetentionUpdate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """OpenAI's `data_retention.update` of a project."""
+
+    retention_type: Annotated[
+        str, msgspec.Meta(max_length=64, extra_json_schema={"enum": [*_LABELS, "organization_default", "none"]})
+    ]
 
 
 class LimitsPatch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -259,4 +270,4 @@ class UsageQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     models: list[Annotated[str, msgspec.Meta(max_length=96)]] = []
     batch: bool | None = None
     limit: Annotated[int, msgspec.Meta(ge=1, le=1440)] | None = None
-    page: Annotated[str, msgspec.Meta(max_length=64)] | None = None
+    page: Annotated[str, msgspec.Meta(pattern=r"^page_[0-9]{1,12}(?!\n)$")] | None = None

@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from keepless.admin.asks import ControlsPatch, NoBody, NoQuery, RetentionUpdate
+from keepless.admin.asks import ControlsPatch, NoBody, NoQuery, ProjectRetentionUpdate, RetentionUpdate
 from keepless.admin.endpoint import Ask
 from keepless.admin.services import Services
 from keepless.admin.shapes import Controls, Preview, Retention
@@ -78,7 +78,7 @@ def show_project_retention(services: Services, ask: Ask[NoQuery, NoBody]) -> Ret
     return _shaped(labels.label(services.controls, ask.organization_id, _project(ask)), Retention)
 
 
-def set_project_retention(services: Services, ask: Ask[NoQuery, RetentionUpdate]) -> Retention:
+def set_project_retention(services: Services, ask: Ask[NoQuery, ProjectRetentionUpdate]) -> Retention:
     """Set OpenAI's label for a project; `organization_default` and `none` drop what the label had set."""
     asked = ask.body.retention_type
     changed = labels.set_label(services.controls, ask.organization_id, asked, ask.caller, _project(ask))

@@ -7,11 +7,13 @@ surrogates and unknown names are refused: a parameter that is ignored in silence
 Lists in a query string may be repeated (`ids=a&ids=b`), bracketed (`ids[]=a`) or joined by commas.
 """
 
+import functools
 import json
+import operator
 import types
 import typing
 from collections.abc import Sequence
-from typing import Final, NoReturn, TypeVar
+from typing import Any, Final, NoReturn, TypeVar
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -22,6 +24,7 @@ __all__ = ["BODY_BYTES", "body", "query"]
 
 BODY_BYTES: Final = 64 * 1024  # no admin call needs more
 _PAIRS: Final = 200
+_EXACT: Final = 2.0**53
 T = TypeVar("T", bound=msgspec.Struct)
 
 
@@ -56,7 +59,9 @@ def query(raw: bytes, kind: type[T]) -> T:
 
 def _object(raw: bytes) -> dict[str, object]:
     try:
-        value = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
+        value = json.loads(
+            raw.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_number
+        )
         json.dumps(value, ensure_ascii=False).encode("utf-8")  # a lone surrogate is no text
     except (ValueError, RecursionError):
         raise Problem(400, Code.INVALID_JSON, "The body is not valid JSON.") from None
@@ -69,6 +74,12 @@ def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
     if len({name for name, _ in pairs}) != len(pairs):
         raise ValueError("a key is given twice")
     return dict(pairs)
+
+
+def _number(text: str) -> int | float:
+    """JSON knows one kind of number: 3.0 is the whole number 3."""
+    value = float(text)
+    return int(value) if value.is_integer() and abs(value) < _EXACT else value
 
 
 def _no_constant(_: str) -> NoReturn:
@@ -88,7 +99,8 @@ def _convert(
                 _refuse(field.encode_name, Code.MISSING_PARAMETER, f"Missing required parameter: {field.encode_name}.")
             continue
         try:
-            converted[field.name] = msgspec.convert(values[field.encode_name], field.type, strict=strict)
+            kind_ = field.type if strict else _given(field.type)
+            converted[field.name] = msgspec.convert(values[field.encode_name], kind_, strict=strict)
         except (msgspec.ValidationError, ValueError, OverflowError):
             _refuse(field.encode_name, Code.INVALID_VALUE, f"Invalid value for {field.encode_name}: {_says(field)}.")
     return kind(**converted)
@@ -102,7 +114,7 @@ def _says(field: msgspec.structs.FieldInfo) -> str:
     return _words(schema)
 
 
-def _words(schema: dict[str, typing.Any]) -> str:
+def _words(schema: dict[str, Any]) -> str:
     if "anyOf" in schema:
         return " or ".join(_words(option) for option in schema["anyOf"])
     if "enum" in schema:
@@ -117,6 +129,13 @@ def _words(schema: dict[str, typing.Any]) -> str:
     ]
     unit = " letters" if "maxLength" in schema else ""
     return f"{kind} {' '.join(bounds)}{unit}".strip()
+
+
+def _given(kind: Any) -> Any:
+    """A type without null: a query string cannot say it (it would otherwise read the text `null` as nothing asked)."""
+    if typing.get_origin(kind) not in (typing.Union, types.UnionType):
+        return kind
+    return functools.reduce(operator.or_, (one for one in typing.get_args(kind) if one is not types.NoneType))
 
 
 def _is_list(kind: object) -> bool:

@@ -108,9 +108,24 @@ def test_a_query_string_is_converted() -> None:
         (b"\xff", "invalid_value", None),
         (b"&".join(b"ids=1" for _ in range(300)), "invalid_value", None),
         (b"name=a&on=MARKER", "invalid_value", "on"),
+        (b"name=a&on=null", "invalid_value", "on"),
         (b"name=a&MARKER=1", "unknown_parameter", None),
         (b"", "missing_required_parameter", "name"),
     ],
 )
 def test_bad_query_strings(raw: bytes, code: str, param: str | None) -> None:
     assert refusal(parse.query, raw)[:2] == (code, param)
+
+
+def test_the_text_null_is_a_text_in_a_query_string() -> None:
+    assert parse.query(b"name=null&class=null", Thing) == Thing(name="null", data_class="null")
+
+
+@pytest.mark.parametrize(("number", "days"), [(b"3", 3), (b"3.0", 3), (b"3e0", 3), (b"-0.0", 0)])
+def test_json_has_one_kind_of_number(number: bytes, days: int) -> None:
+    assert parse.body(b'{"name": "a", "days": {"x": ' + number + b"}}", Thing).days == {"x": days}
+
+
+@pytest.mark.parametrize("number", [b"3.5", b"1e300", b"9007199254740993.0", b"1e400"])
+def test_what_is_no_whole_number(number: bytes) -> None:
+    assert refusal(parse.body, b'{"name": "a", "days": {"x": ' + number + b"}}")[0] == "invalid_value"

@@ -64,4 +64,5 @@ def test_lists_longer_than_a_page_are_complete(
     monkeypatch.setattr("keepless.cli.client._PAGE", 2)
     for number in range(4):
         served.json("POST", f"/organization/projects/{served.project_id}/api_keys", {"name": f"k{number}"})
-    assert [key["name"] for key in terminal.json("keys", "list")["data"]] == ["Default", "k0", "k1", "k2", "k3"]
+    listed = sorted(key["name"] for key in terminal.json("keys", "list")["data"])
+    assert listed == ["Default", "k0", "k1", "k2", "k3"]

@@ -61,15 +61,23 @@ def toml(models: Sequence[Mapping[str, Any]], settings: Mapping[str, Any] | None
 
 @contextlib.contextmanager
 def serve(
-    folder: Path, models: Sequence[Mapping[str, Any]], *options: str, settings: Mapping[str, Any] | None = None
+    folder: Path,
+    models: Sequence[Mapping[str, Any]],
+    *options: str,
+    settings: Mapping[str, Any] | None = None,
+    under: Sequence[str] = (),
+    known: Mapping[str, str] | None = None,
 ) -> Iterator[Served]:
-    """A server for the time of a `with`; it must end by itself on SIGTERM."""
+    """A server for the time of a `with`; it must end by itself on SIGTERM.
+
+    `under`: a command to run it under. `known`: what an earlier start on this folder told.
+    """
     config = folder / "keepless.toml"
     config.write_text(toml(models, settings), "utf-8")
     command = [sys.executable, "-m", "keepless", "serve", "--json", "--port", "0", "--config", str(config)]
     environment = {**os.environ, "PYTHONPATH": "src"}
     process = subprocess.Popen(
-        [*command, "--data-dir", str(folder / "data"), *options],
+        [*under, *command, "--data-dir", str(folder / "data"), *options],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -84,7 +92,7 @@ def serve(
         first = process.stdout.readline()
         assert first, f"the server did not start: {''.join(log)}"
         told = json.loads(first)
-        yield Served(process, told["url"], told, log)
+        yield Served(process, told["url"], {**(known or {}), **told}, log)
     finally:
         process.send_signal(signal.SIGTERM)
         try:

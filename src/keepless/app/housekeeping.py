@@ -29,6 +29,7 @@ __all__ = ["LOCATION_CHECK_S", "Housekeeping"]
 LOCATION_CHECK_S: Final = 3600.0
 _RETRY_S: Final = 60.0  # a location that is red or unknown is asked again sooner
 _FIRST_SWEEP_S: Final = 1.0
+_SWEEP_AGAIN_S: Final = 1.0  # after a sweep that was asked for and another process had the turn
 _KEEP_TIME_S: Final = 30.0
 _FORGET_S: Final = 3600.0
 _COUNTS_MS: Final = 7 * DAY_MS  # who comes back on Monday still sees what was not captured
@@ -53,7 +54,7 @@ class Housekeeping:
         self._time: Final = TimeKeeper(deployment.db, deployment.wall, lambda: not deployment.sweeper.paused)
         self._keep_time: Final = self._chore(self._time.keep, _KEEP_TIME_S, Event.CLOCK_FAILED, first=0.0)
         every = deployment.settings.sweep_seconds
-        self._sweep: Final = self._chore(self._sweep_once, every, Event.SWEEP_FAILED, first=_FIRST_SWEEP_S)
+        self._sweep: Final = self._chore(self._sweep_once, self._until_swept, Event.SWEEP_FAILED, first=_FIRST_SWEEP_S)
         self._chores: Final = (
             self._keep_time,
             *((self._sweep,) if sweeps else ()),
@@ -88,9 +89,8 @@ class Housekeeping:
         monotonic = self._deployment.clock.monotonic
         while not self._stopping.is_set():
             self._wake.wait(max(0.0, min(chore.due for chore in self._chores) - monotonic()))
-            self._wake.clear()
-            if self._nudged.is_set():
-                self._nudged.clear()
+            if self._wake.is_set():
+                self._wake.clear()
                 self._sweep.due = monotonic()
             for chore in self._chores:
                 if chore.due <= monotonic() and not self._stopping.is_set():
@@ -104,11 +104,18 @@ class Housekeeping:
         chore.due = self._deployment.clock.monotonic() + chore.pause()
 
     def _sweep_once(self) -> None:
-        self._deployment.sweeper.sweep_once(progress=lambda _done, _total: self._meanwhile())
+        asked = self._nudged.is_set()
+        self._nudged.clear()
+        report = self._deployment.sweeper.sweep_once(progress=lambda _done, _total: self._meanwhile())
+        if asked and report.busy:  # who sweeps now may have passed by what was asked for
+            self._nudged.set()
 
     def _meanwhile(self) -> None:
         if self._keep_time.due <= self._deployment.clock.monotonic():
             self._do(self._keep_time)
+
+    def _until_swept(self) -> float:
+        return _SWEEP_AGAIN_S if self._nudged.is_set() else self._deployment.settings.sweep_seconds
 
     def _until_asked(self) -> float:
         return LOCATION_CHECK_S if self._deployment.location.writable() else _RETRY_S

@@ -15,6 +15,7 @@ from keepless.app.housekeeping import Housekeeping
 from keepless.app.initialise import initialise
 from keepless.clock import DAY_MS
 from keepless.config import load
+from keepless.expiry.report import Report
 from keepless.ids import Prefix, mint
 from keepless.incidents.states import CaseState, CloseReason, Signal
 from keepless.incidents.tables import abuse_case, capture_count
@@ -118,13 +119,26 @@ def test_it_sweeps_when_it_is_asked_to_and_a_failure_does_not_end_it(
     assert failing == []
 
 
+def test_a_sweep_that_was_asked_for_is_tried_again_when_another_process_has_the_turn(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(housekeeping, "_SWEEP_AGAIN_S", 0.02)
+    reports = [Report(), Report(busy=True), Report(busy=True), Report()]
+    made = Housekeeping(deployment)
+    monkeypatch.setattr(deployment.sweeper, "sweep_once", lambda **_: reports.pop(0))
+    made.start()
+    comes_true(lambda: len(reports) == 3)
+    made.nudge()
+    comes_true(lambda: reports == [])
+    made.stop()
+
+
 def test_a_process_that_does_not_sweep_leaves_what_is_due(deployment: Deployment) -> None:
     swept: list[object] = []
-    idle = dataclasses.replace(deployment)
-    made = Housekeeping(idle, sweeps=False)
+    made = Housekeeping(deployment, sweeps=False)
     made._sweep.act = lambda: swept.append(1)
     made.start()
     made.nudge()
-    comes_true(lambda: not made._nudged.is_set())
+    comes_true(lambda: not made._wake.is_set())
     made.stop()
     assert swept == []

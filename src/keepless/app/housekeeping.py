@@ -5,7 +5,8 @@ Holds: `Housekeeping`. Leaves out: what a sweep does (expiry; only one process a
 - every 30 s, and at the end: the latest instant seen is kept (guard), also in the middle of a long sweep;
 - every hour, sooner while it is red or unknown: the location is asked;
 - every `sweep_seconds`, and when a purge was asked for: a sweep; as often, abuse cases whose time is over are closed;
-- every hour: what is only needed for a while is forgotten (counts of captures, usage rows older than `usage_days`).
+- at the beginning and every hour: what is only needed for a while is forgotten (processes that died, counts of
+  captures, usage rows older than `usage_days`).
 
 Several processes may do the same work at the same time: each act is a transaction that finds it undone or done.
 """
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from keepless import log
+from keepless.accounts.fence import forget_dead
 from keepless.app.compose import Deployment
 from keepless.app.guard import TimeKeeper
 from keepless.clock import DAY_MS
@@ -60,7 +62,7 @@ class Housekeeping:
             *((self._sweep,) if sweeps else ()),
             self._chore(self._cases.close_lapsed, every, Event.CASE_FAILED),
             self._chore(deployment.location.check, self._until_asked, Event.LOCATION_RED, first=_RETRY_S),
-            self._chore(self._forget, _FORGET_S, Event.FORGET_FAILED),
+            self._chore(self._forget, _FORGET_S, Event.FORGET_FAILED, first=_FIRST_SWEEP_S),
         )
         self._stopping: Final = threading.Event()
         self._wake: Final = threading.Event()
@@ -122,6 +124,7 @@ class Housekeeping:
 
     def _forget(self) -> None:
         db, now_ms = self._deployment.db, self._deployment.clock.now_ms()
+        forget_dead(db)
         forget_counts(db, now_ms - _COUNTS_MS)
         days = self._deployment.settings.usage_days
         if days is not None:

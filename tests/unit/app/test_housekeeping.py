@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from keepless.accounts.tables import change, project
+from keepless.accounts.liveness import here
+from keepless.accounts.tables import change, process, project
 from keepless.app import housekeeping
 from keepless.app.compose import Deployment, open_deployment
 from keepless.app.housekeeping import Housekeeping
@@ -95,6 +96,15 @@ def test_what_is_needed_for_a_while_only_is_forgotten(deployment: Deployment, wo
     working.start()
     comes_true(lambda: one(deployment, sa.func.count(usage.c.id)) == 1)
     assert one(deployment, sa.func.count(capture_count.c.hour)) == 1
+
+
+def test_a_process_that_died_is_forgotten(deployment: Deployment, working: Housekeeping) -> None:
+    place = here()
+    row = {"started_at": 1, "seen_at": 1, "acknowledged": 1, "host": place.host, "pid": place.pid}
+    add(deployment, process, id=mint(Prefix.PROCESS), born=place.born - 1, **row)
+    add(deployment, process, id=mint(Prefix.PROCESS), born=place.born, **row)
+    working.start()
+    comes_true(lambda: one(deployment, sa.func.count(process.c.id)) == 1)
 
 
 def test_it_sweeps_when_it_is_asked_to_and_a_failure_does_not_end_it(

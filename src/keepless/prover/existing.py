@@ -10,8 +10,8 @@ from keepless.prover import cases as table
 from keepless.prover import places
 from keepless.prover.cases import SETTINGS
 from keepless.prover.report import Report
-from keepless.prover.run import Account, Progress, Run, temporary_folders
-from keepless.prover.wire import ask
+from keepless.prover.run import Progress, Run, temporary_folders
+from keepless.prover.wire import ProverError, ask
 
 __all__ = ["prove_existing"]
 
@@ -30,11 +30,10 @@ def prove_existing(
     `ProverError` when the server cannot be reached or refuses the key.
     """
     url = base_url.rstrip("/").removesuffix("/v1").removesuffix("/openai")
-    run = Run(progress, 0)
-    accounts: list[Account] = []
+    run = Run(progress, len(SETTINGS) * len(table.plain_cases("")))
     try:
-        accounts.extend(run.account(url, operator_key, setting) for setting in SETTINGS)
-        for account in accounts:
+        for setting in SETTINGS:
+            account = run.account(url, operator_key, setting)
             name = model or ask(url, account.api_key, "GET", "/v1/models")["data"][0]["id"]
             for case in table.plain_cases(name):
                 run.one(url, account, case, lambda _: None)
@@ -46,7 +45,14 @@ def prove_existing(
                 ("while serving", places.temporary(run.search, temporary_folders(), since=run.since))
             )
     finally:
-        for account in accounts:
-            ask(url, operator_key, "DELETE", f"/v1/organizations/{account.organization_id}")
-    run.report.limits.append("the server's log, processes and backups were not searched")
+        _delete(run, url, operator_key)
+    run.report.limits.append("the server's log, processes, database server and backups were not searched")
     return run.done()
+
+
+def _delete(run: Run, url: str, operator_key: str) -> None:
+    for account in run.accounts:
+        try:
+            ask(url, operator_key, "DELETE", f"/v1/organizations/{account.organization_id}")
+        except ProverError:
+            run.report.wrong.append(f"the prover's organization {account.organization_id} could not be deleted")

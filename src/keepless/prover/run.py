@@ -45,6 +45,7 @@ class Run:
         self.report: Final = Report()
         self.since: Final = time.time()
         self.kept: Final[dict[str, dict[str, str]]] = {}  # setting -> id -> reason
+        self.accounts: Final[list[Account]] = []
         self._progress: Final = progress
         self._total: Final = total
         self._done = 0
@@ -58,6 +59,7 @@ class Run:
         """A new organization under a setting."""
         made = ask(url, operator_key, "POST", "/v1/organizations", {"name": f"canary prover, {setting.name}"})
         account = Account(setting, made["id"], made["project_id"], made["api_key"], made["admin_key"])
+        self.accounts.append(account)
         if setting.controls:
             ask(url, account.admin_key, "POST", "/v1/organization/data_controls", setting.controls)
         self.kept[setting.name] = {}

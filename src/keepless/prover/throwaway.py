@@ -16,11 +16,11 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from keepless.db import Database
 from keepless.prover import cases as table
 from keepless.prover import places
 from keepless.prover.cases import SETTINGS, Case, Setting
 from keepless.prover.deployment import Deployment
+from keepless.prover.look import look, open_database
 from keepless.prover.markers import Markers
 from keepless.prover.places import Searched
 from keepless.prover.report import Control, Report
@@ -103,7 +103,7 @@ class _Emptied:
             self._tables(drop=True)
 
     def _tables(self, *, drop: bool) -> int:
-        db = _open(self._url or "")
+        db = open_database(self._url or "")
         try:
             found = sa.MetaData()
             found.reflect(db.engine)
@@ -114,10 +114,6 @@ class _Emptied:
             raise ProverError from None
         finally:
             db.close()
-
-
-def _open(url: str) -> Database:
-    return Database(url.replace("postgresql://", "postgresql+psycopg://", 1), pool_size=1)
 
 
 class _Throwaway:
@@ -135,7 +131,7 @@ class _Throwaway:
         self._deployment: Final = deployment
         self._upstream: Final = upstream
         self._plant: Final = plant
-        self._database: Final = database_url or f"sqlite:///{deployment.data_dir}/keepless.sqlite"
+        self._database: Final = database_url
 
     def prove(self, cases: Sequence[Case], settings: Sequence[Setting]) -> None:
         """See the module."""
@@ -184,18 +180,9 @@ class _Throwaway:
         self._run.step()
 
     def _search(self, search: Search) -> list[Searched]:
-        deployment = self._deployment
-        # The raw files first: whoever opens the database may fold the WAL into it.
-        found = [places.folder(search, deployment.folder, "data folder")]
-        db = _open(self._database)
-        try:
-            found.append(places.database(search, db))
-        finally:
-            db.close()
-        found.append(places.processes(search, deployment.pids, since=self._run.since))
-        found.append(places.output(search, deployment.written()))
-        found.append(places.temporary(search, temporary_folders(), since=self._run.since, without=[deployment.folder]))
-        return found
+        found = look(search, self._deployment, self._database, since=self._run.since)
+        without = [self._deployment.folder]
+        return [*found, places.temporary(search, temporary_folders(), since=self._run.since, without=without)]
 
     def _controls(self) -> None:
         """Search for what was planted: in the database, an environment, a temporary folder; and for a key in the log.

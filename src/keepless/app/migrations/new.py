@@ -22,15 +22,18 @@ from keepless.receipts import tables as receipts
 from keepless.usage import tables as usage
 from keepless.vault import tables as vault
 
-__all__ = ["ROOMS", "difference"]
+__all__ = ["TABLES", "difference"]
 
-ROOMS: Final = (accounts, expiry, incidents, receipts, usage, vault)  # whose tables there are
+_ROOMS: Final = (accounts, expiry, incidents, receipts, usage, vault)  # whose tables there are
+TABLES: Final = {item.name for room in _ROOMS for item in vars(room).values() if isinstance(item, sa.Table)}
 
 
 def difference(db: Database) -> UpgradeOps:
     """What the declared tables have that a migrated database has not (nothing, unless a migration is missing)."""
     with db.engine.connect() as connection:
-        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        opts = {"compare_type": True, "include_name": lambda name, kind, _: kind != "table" or name in TABLES}
+        opts["include_object"] = lambda _, name, kind, *__: kind != "table" or name in TABLES
+        context = MigrationContext.configure(connection, opts=opts)
         found = produce_migrations(context, metadata).upgrade_ops
     if found is None:
         raise TypeError("alembic compared nothing")

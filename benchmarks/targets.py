@@ -23,8 +23,8 @@ _HIGH = 1_000_000_000  # limits that are counted and never met
 
 _TEXT = (
     "Explain in one paragraph why the tide comes twice a day, for somebody who has never seen the sea. Say what the "
-    "moon does, what the sun does, why the two tides of a day differ in height, and where on the coast one would best watch "
-    "it. Leave the mathematics out, and end with the one sentence that the reader should remember tomorrow."
+    "moon does, what the sun does, why the two tides of a day differ in height, and where on the coast one would best "
+    "watch it. Leave the mathematics out, and end with the one sentence that the reader should remember tomorrow."
 )
 
 

@@ -48,8 +48,11 @@ class GuardedClock:
 
     def now_ms(self) -> int:
         """The later of the wall clock and the floor; raises the floor."""
-        self.floor_ms = max(self.floor_ms, self._inner.now_ms())
-        return self.floor_ms
+        now, floor = self._inner.now_ms(), self.floor_ms
+        if now <= floor:
+            return floor
+        self.floor_ms = now
+        return now
 
     def monotonic(self) -> float:
         """See `Clock`."""

@@ -74,7 +74,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     keep_alive_timeout: Seconds = 75.0
     connections: Positive = 20_000
     json_depth: Positive = 100
-    ledger_rows: Positive = 200_000
+    ledger_rows: Positive = 20_000
     capture_bytes: Positive = 8 * 1024 * 1024
 
 

@@ -16,6 +16,7 @@ from typing import Final
 __all__ = ["ID_LENGTH", "Id", "Prefix", "mint", "parse", "trusted"]
 
 ID_LENGTH: Final = 40  # the longest id fits; database columns use it
+_AT_ONCE: Final = 256  # random halves of request ids made with one call of the system
 _IN_ORDER: Final = bytes.maketrans(b"0123456789abcdef", b"234567abcdefghij")  # sorts as the hexadecimal digits do
 _SHAPE: Final = re.compile(r"([a-z]{2,6}[_-])([a-z2-7]{24})\Z")
 
@@ -49,12 +50,26 @@ class Id(str):
     __slots__ = ()
 
 
+_REQUEST: Final = Prefix.REQUEST
+_halves: Final[list[str]] = []  # random, each used once
+os.register_at_fork(after_in_child=_halves.clear)
+
+
 def mint(prefix: Prefix) -> Id:
     """A new random id of the given kind."""
-    if prefix is Prefix.REQUEST:
-        number = (time.time_ns() // 1_000_000).to_bytes(6, "big") + os.urandom(6)
-        return Id("req_" + number.hex().encode().translate(_IN_ORDER).decode())
+    if prefix is _REQUEST:
+        try:
+            half = _halves.pop()
+        except IndexError:
+            half = _more_halves()
+        return Id("req_" + (b"%012x" % (time.time_ns() // 1_000_000)).translate(_IN_ORDER).decode() + half)
     return Id(prefix.value + base64.b32encode(os.urandom(15)).decode("ascii").lower())
+
+
+def _more_halves() -> str:
+    letters = os.urandom(6 * _AT_ONCE).hex().encode().translate(_IN_ORDER).decode()
+    _halves.extend(letters[at : at + 12] for at in range(12, 12 * _AT_ONCE, 12))
+    return letters[:12]
 
 
 def parse(text: str, prefix: Prefix) -> Id | None:

@@ -19,14 +19,13 @@ Everything runs on the event loop's thread; a capture runs in a worker thread.
 import time
 from collections.abc import Callable
 from functools import partial
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 from keepless import log
 from keepless.accounts.lease import Lease
 from keepless.accounts.principal import PolicyInForce
 from keepless.clock import Clock
-from keepless.config import Engine, UpstreamRetention
+from keepless.config import UpstreamRetention
 from keepless.errors import Code, Problem
 from keepless.incidents.afterwards import Afterwards, Conclude, could_keep, described
 from keepless.inference import faults
@@ -44,6 +43,8 @@ __all__ = ["Passage", "Way"]
 
 _LONGEST_ANSWER: Final = 64 * 1024 * 1024  # bytes of an answer that is not streamed
 _NOTHING: Final = b"none"
+_COULD_BE_KEPT: Final = Outcome.ON_ERROR
+_COULD_NOT: Final = Outcome.NONE
 _ASKED_UPSTREAM: Final = {
     UpstreamRetention.ZERO: b"",
     UpstreamRetention.LOGS_30D: b"; upstream=logs_30d",
@@ -98,7 +99,7 @@ class Way:
 
 
 class Passage:
-    """One request on its way; the engine's `Sink`. `with self:` turns a fault of ours into an answer."""
+    """One request on its way; the engine's `Sink`."""
 
     __slots__ = (
         "_answered", "_ask", "_could_keep", "_exchange", "_first", "_generation", "_over", "_parts", "_policy",
@@ -179,7 +180,7 @@ class Passage:
         self._status, self._first = status, time.perf_counter_ns()
         self._streaming = status == 200 and self._ask.stream
         if status != 200:
-            fault = faults.of_status(status, retry_after_s, embedded=self._embedded)
+            fault = faults.of_status(status, retry_after_s, embedded=self._ask.route.embedded)
             if fault is not None:
                 self._fail(fault)
         elif self._streaming and not content_type.lower().startswith(b"text/event-stream"):
@@ -189,7 +190,7 @@ class Passage:
         """See `Sink`."""
         if self._over:
             return
-        with self:
+        try:
             self._answered += len(data)
             if self._streaming:
                 if self._could_keep:
@@ -202,13 +203,15 @@ class Passage:
                 self._parts.append(data)
             else:
                 self._fail(faults.malformed())
+        except Exception as error:
+            self._caught(error)
 
     def on_end(self) -> None:
         """See `Sink`."""
         if self._over:
             return
         self._exchange = None
-        with self:
+        try:
             if self._streaming:
                 self._end_stream()
                 return
@@ -220,6 +223,8 @@ class Passage:
                 self._speaker.answer(self._status, body, _NOTHING + self._upstream)
                 self._end()
                 self._record(self._status, Code.UPSTREAM_REJECTED, None)
+        except Exception as error:
+            self._caught(error)
 
     def on_failure(self, failure: Failure) -> None:
         """See `Sink`."""
@@ -227,20 +232,13 @@ class Passage:
         refused = self._way.refusal(self._ask) if failure.kind is FailureKind.WITHDRAWN else None
         self._fail(refused or faults.of_failure(failure))
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> bool:
+    def _caught(self, error: Exception) -> None:
+        """Turn an answer that is none, or a fault of ours, into an error for the client."""
         if isinstance(error, MalformedError):
             self._fail(faults.malformed())
-        elif isinstance(error, Exception):
+        else:
             log.failure(log.Event.SERVER_FAILED, error, request_id=self._ask.request_id)
             self._fail(faults.internal())
-        return isinstance(error, Exception)
-
-    @property
-    def _embedded(self) -> bool:
-        return self._ask.route.model.engine is Engine.LLAMA
 
     @property
     def _promise(self) -> bytes:
@@ -255,20 +253,20 @@ class Passage:
             self._succeed(self._close)
         elif ending is Ending.FAILED and self._told:
             # The client has the engine's own error event already.
-            self._fail(faults.of_status(500, None, embedded=self._embedded) or faults.malformed(), said=True)
+            self._fail(faults.of_status(500, None, embedded=self._ask.route.embedded) or faults.malformed(), said=True)
         else:
             self._fail(faults.of_failure(Failure(FailureKind.CUT)))
 
     def _succeed(self, deliver: Callable[[Kept | Discard | None], None]) -> None:
-        def conclude(result: Kept | Discard | None) -> None:
-            deliver(result)
-            self._record(200, None, result)
-
         self._end()
         if self._watched:
-            self._ask_for_capture(None, conclude)
+            self._ask_for_capture(None, partial(self._conclude, deliver))
         else:
-            conclude(None)
+            self._conclude(deliver, None)
+
+    def _conclude(self, deliver: Callable[[Kept | Discard | None], None], result: Kept | Discard | None) -> None:
+        deliver(result)
+        self._record(200, None, result)
 
     def _deliver(self, body: bytes, result: Kept | Discard | None) -> None:
         self._speaker.answer(200, body, self._kept(result) or _NOTHING + self._upstream)
@@ -333,12 +331,10 @@ class Passage:
 
     def _record(self, status: int, code: Code | None, result: Kept | Discard | None) -> None:
         speaker, way = self._speaker, self._way
-        if isinstance(result, Kept):
-            outcome = Outcome.CAPTURED
-        elif isinstance(result, Discard):
-            outcome = Outcome.REFUSED
+        if result is None:
+            outcome = _COULD_BE_KEPT if self._could_keep else _COULD_NOT
         else:
-            outcome = Outcome.ON_ERROR if self._could_keep else Outcome.NONE
+            outcome = Outcome.CAPTURED if isinstance(result, Kept) else Outcome.REFUSED
         record = record_of(
             self._ask,
             at_ms=way.clock.now_ms(),

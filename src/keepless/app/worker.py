@@ -92,7 +92,9 @@ class _Worker:
         self._ledger: Final = Ledger(db, max_rows=settings.limits.ledger_rows)
         self._executor: Final = ThreadPoolExecutor(_CAPTURE_THREADS, thread_name_prefix="capture")
         self._housekeeping: Final = Housekeeping(deployment, sweeps=plan.sweeps)
-        self._rate_limits: Final = RateLimits(clock, plan.counters if plan.counters >= 0 else None)
+        self._rate_limits: Final = RateLimits(
+            clock, plan.counters if plan.counters >= 0 else None, alone=settings.workers == 1
+        )
         self._cases: Final = CaseBook(
             db,
             clock,

@@ -9,8 +9,7 @@ A bad request is refused before a limit is charged; a request that no engine may
 
 import time
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import msgspec
 
@@ -47,6 +46,10 @@ __all__ = ["ChatHandler", "ChatSpeaker", "capabilities_of"]
 
 _ENGINE_PATH: Final = "/chat/completions"
 _USAGE: Final = {"include_usage": True}
+# Looked up once: a member of an enum costs ten times a name.
+_REQUEST: Final = Prefix.REQUEST
+_CHAT: Final = Endpoint.CHAT
+_AUTHENTICATE, _VALIDATE, _LIMIT = Phase.AUTHENTICATE, Phase.VALIDATE, Phase.LIMIT
 
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -62,30 +65,20 @@ class _Model:
     asks_usage: bool  # usage of a stream comes only when it is asked for
 
 
-@dataclass(slots=True)
 class _Arrival:
-    """A request, and how far it has come. `with arrival:` answers what is raised, and records it."""
+    """A request, and how far it has come."""
 
-    handler: "ChatHandler"
-    request: Request
-    reply: Reply
-    request_id: Id
-    began: int
-    phase: Phase = Phase.AUTHENTICATE
-    principal: Principal | None = None
-    body: dict[str, Any] | None = None
-    model: _Model | None = None
+    __slots__ = ("began", "body", "model", "phase", "principal", "reply", "request", "request_id")
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> bool:
-        if isinstance(error, Problem):
-            self.handler.refuse(self, error)
-        elif isinstance(error, Exception):
-            log.failure(log.Event.SERVER_FAILED, error, request_id=self.request_id)
-            self.handler.refuse(self, internal())
-        return isinstance(error, Exception)
+    def __init__(self, request: Request, reply: Reply, request_id: Id, began: int) -> None:
+        self.request = request
+        self.reply = reply
+        self.request_id = request_id
+        self.began = began
+        self.phase = _AUTHENTICATE
+        self.principal: Principal | None = None
+        self.body: dict[str, Any] | None = None
+        self.model: _Model | None = None
 
 
 class ChatHandler:
@@ -115,13 +108,19 @@ class ChatHandler:
 
     def handle(self, request: Request, reply: Reply) -> None:
         """See `FastHandler`."""
-        with _Arrival(self, request, reply, mint(Prefix.REQUEST), time.perf_counter_ns()) as arrival:
+        arrival = _Arrival(request, reply, mint(_REQUEST), time.perf_counter_ns())
+        try:
             ask, speaker = self._accept(arrival)
             passage = self._way.begin(ask, speaker)
             if not reply.closed:
                 reply.on_disconnect = passage.abandon
                 reply.on_pause = passage.pause
                 reply.on_resume = passage.resume
+        except Problem as problem:
+            self.refuse(arrival, problem)
+        except Exception as error:
+            log.failure(log.Event.SERVER_FAILED, error, request_id=arrival.request_id)
+            self.refuse(arrival, internal())
 
     def refuse(self, arrival: _Arrival, problem: Problem) -> None:
         """Answer a request that is not sent on its way, and record it."""
@@ -148,7 +147,7 @@ class ChatHandler:
     def _accept(self, arrival: _Arrival) -> tuple[Ask, "ChatSpeaker"]:
         request = arrival.request
         principal = arrival.principal = authenticate(self._lease, request.fields.get(b"authorization"))
-        arrival.phase = Phase.VALIDATE
+        arrival.phase = _VALIDATE
         body, encoded = decode_object(request.body, self._depth)
         arrival.body = body
         model = arrival.model = self._models.get(model_name(body))
@@ -156,7 +155,7 @@ class ChatHandler:
             raise _no_such_model()
         checked = model.rules.check(body)
         controls = combined(checked.controls, from_headers(request.headers))
-        arrival.phase = Phase.LIMIT
+        arrival.phase = _LIMIT
         grant = None
         if not (principal.organization.limits.none_set and principal.project.limits.none_set):
             tokens = estimate(body, checked.max_tokens, checked.choices)
@@ -166,7 +165,7 @@ class ChatHandler:
         received = Content(request.body)
         ask = Ask(
             request_id=arrival.request_id,
-            endpoint=Endpoint.CHAT,
+            endpoint=_CHAT,
             principal=principal,
             route=model.route,
             path=_ENGINE_PATH,

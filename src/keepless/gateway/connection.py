@@ -36,6 +36,8 @@ _REFUSALS: Final = 256  # connections beyond the limit that are told so; further
 _RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER: close with RST, not FIN
 _BLANK_LINES: Final = re.compile(rb"\A(?:\r\n)+")
 _BODY_RATE: Final = 1024  # bytes a second below which a body is a slow-loris attack
+# Looked up once: a member of an enum costs ten times a name, and a request needs a dozen.
+_IDLE, _HEAD, _BODY, _BUSY, _LINGER = Phase
 
 
 class Connection(asyncio.Protocol):
@@ -67,7 +69,7 @@ class Connection(asyncio.Protocol):
         self.paused = False
         self.keep = True
         self.peer = ""
-        self.phase = Phase.IDLE
+        self.phase: Phase = _IDLE
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin, or say that the server is full."""
@@ -95,7 +97,7 @@ class Connection(asyncio.Protocol):
         serving.connections.discard(self)
         if not serving.connections:
             serving.empty.set()
-        self.phase = Phase.LINGER
+        self.phase = _LINGER
         self._ahead = b""
         self._forget_body()
         reply, self._reply = self._reply, None
@@ -125,7 +127,7 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Bytes of the client."""
         self._received += len(data)
-        if self.phase is Phase.LINGER:
+        if self.phase is _LINGER:
             return
         if self._ahead:
             data = self._ahead + data
@@ -139,13 +141,13 @@ class Connection(asyncio.Protocol):
     def replied(self) -> None:
         """See `Wire`."""
         self._reply = None
-        if self.phase is Phase.BODY or self.phase is Phase.LINGER:
+        if self.phase is _BODY or self.phase is _LINGER:
             self._linger()
         elif not self.keep:
-            self._enter(Phase.LINGER)
+            self._enter(_LINGER)
             self.transport.close()
         else:
-            self._enter(Phase.IDLE)
+            self._enter(_IDLE)
             if not self._pumping and (self._ahead or not self._reading):
                 # Not from within the handler that just answered: it may have something left to do.
                 self._serving.loop.call_soon(self._resume)
@@ -159,7 +161,7 @@ class Connection(asyncio.Protocol):
 
     def hold(self, held: bool) -> None:
         """See `BodySource`."""
-        if self.phase is Phase.BODY:
+        if self.phase is _BODY:
             self._read(on=not held)
 
     def go_on(self) -> None:
@@ -171,20 +173,20 @@ class Connection(asyncio.Protocol):
 
     def committed(self) -> None:
         """See `BodySource`."""
-        if self.phase is Phase.BODY:
+        if self.phase is _BODY:
             self.keep = False
 
     def check(self, now: float) -> None:
         """See `Served`. Called by the periodic scan."""
         waited = now - self._since
-        unsent = self.transport.get_write_buffer_size() if self.paused or self.phase is Phase.LINGER else 0
+        unsent = self.transport.get_write_buffer_size() if self.paused or self.phase is _LINGER else 0
         if unsent:
             if self._stuck(unsent, now, self._serving.limits.body_timeout):
                 self.transport.abort()
-        elif self.phase is Phase.LINGER:
+        elif self.phase is _LINGER:
             if waited > _LINGER_SECONDS or self._stuck(self._received, now, _LINGER_IDLE_SECONDS):
                 self.transport.abort()
-        elif self.phase is Phase.IDLE:
+        elif self.phase is _IDLE:
             if waited > self._serving.limits.keep_alive_timeout:
                 self.transport.close()
         elif self._too_slow(waited, now):
@@ -193,7 +195,7 @@ class Connection(asyncio.Protocol):
     def drain(self) -> None:
         """See `Served`."""
         self.keep = False
-        if self.phase is Phase.IDLE:
+        if self.phase is _IDLE:
             self.transport.close()
 
     def _pump(self, data: bytes) -> None:
@@ -201,11 +203,11 @@ class Connection(asyncio.Protocol):
         self._pumping = True
         try:
             while data:
-                if self.phase is Phase.BODY:
+                if self.phase is _BODY:
                     data = self._take_body(data)
-                elif self.phase is Phase.LINGER:
+                elif self.phase is _LINGER:
                     return
-                elif self.phase is Phase.BUSY or self.paused:
+                elif self.phase is _BUSY or self.paused:
                     self._ahead = data
                     if len(data) > AHEAD_BYTES:
                         self._read(on=False)
@@ -224,7 +226,7 @@ class Connection(asyncio.Protocol):
             return False
         if not isinstance(error, Problem):
             log.failure(log.Event.SERVER_FAILED, error)
-        if self.phase is Phase.IDLE or self.phase is Phase.LINGER:
+        if self.phase is _IDLE or self.phase is _LINGER:
             self.transport.close()  # a handler failed after its answer: nobody waits for another one
         else:
             self._refuse(error if isinstance(error, Problem) else problems.internal())
@@ -232,7 +234,7 @@ class Connection(asyncio.Protocol):
 
     def _resume(self) -> None:
         """Go on with what was sent ahead."""
-        if self.phase is Phase.IDLE and not self.paused:
+        if self.phase is _IDLE and not self.paused:
             self._read(on=True)
             data, self._ahead = self._ahead, b""
             if data:
@@ -240,8 +242,8 @@ class Connection(asyncio.Protocol):
 
     def _take_head(self, data: bytes) -> bytes:
         """One head; what follows it."""
-        if self.phase is Phase.IDLE:
-            self.phase = Phase.HEAD
+        if self.phase is _IDLE:
+            self.phase = _HEAD
             self._since = self._serving.now
         if data[0] == 13:
             # RFC 9112 section 2.2 tolerates empty lines before a request; here for as long as a head may take.
@@ -272,7 +274,7 @@ class Connection(asyncio.Protocol):
         if handler is not None and 0 <= length <= len(rest):
             self._serve_fast(handler, request, rest[:length])
             return rest[length:]
-        self._enter(Phase.BODY if length else Phase.BUSY)
+        self._enter(_BODY if length else _BUSY)
         self._received = len(rest)
         if length:
             self._request = request
@@ -288,7 +290,7 @@ class Connection(asyncio.Protocol):
     def _serve_fast(self, handler: FastHandler, request: Request, body: bytes) -> None:
         request.body = body
         request.bytes_in += self._received if request.length == CHUNKED else request.length
-        self.phase = Phase.BUSY
+        self.phase = _BUSY
         self._reply = reply = Reply(self, self._serving.loop, request)
         handler.handle(request, reply)
 
@@ -323,7 +325,7 @@ class Connection(asyncio.Protocol):
         request, handler, parts = self._request, self._handler, self._parts
         self._received -= len(rest)
         self._forget_body()
-        self.phase = Phase.BUSY
+        self.phase = _BUSY
         self._read(on=True)
         if exchange is not None:
             exchange.end()
@@ -347,7 +349,7 @@ class Connection(asyncio.Protocol):
         if reply is not None and reply.started:
             self.transport.abort()
             return
-        self.phase = Phase.LINGER
+        self.phase = _LINGER
         self.keep = False
         Reply(self, serving.loop).full(*problems.render(problem, request_id))
 
@@ -355,7 +357,7 @@ class Connection(asyncio.Protocol):
         """Close our side and go on reading for a while: a reset would destroy the answer before it is read."""
         self._forget_body()
         self._ahead = b""
-        self._enter(Phase.LINGER)
+        self._enter(_LINGER)
         self._read(on=True)
         if self.transport.can_write_eof():
             self.transport.write_eof()
@@ -381,9 +383,9 @@ class Connection(asyncio.Protocol):
     def _too_slow(self, waited: float, now: float) -> bool:
         """Whether the head or body of a request takes too long to arrive."""
         limits = self._serving.limits
-        if self.phase is Phase.HEAD:
+        if self.phase is _HEAD:
             return waited > limits.header_timeout
-        if self.phase is not Phase.BODY:
+        if self.phase is not _BODY:
             return False
         if not self._reading:
             self._since = self._moved = now  # it is we who hold the client back

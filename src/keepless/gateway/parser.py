@@ -79,10 +79,9 @@ def parse_head(head: bytes) -> Request:
     if _fields(head, start) is None:
         raise bad("The header fields of the request are not valid HTTP/1.1.")
     headers = []
-    if start + 2 < len(head):
-        for field in head[start:-4].split(b"\r\n"):
-            name, _, value = field.partition(b":")
-            headers.append((name.lower(), value.strip(b" \t")))
+    for field in head[start:-2].splitlines():  # the only line ends are CRLF: `_fields` has seen to it
+        name, _, value = field.partition(b":")
+        headers.append((name.lower(), value.strip(b" \t")))
     method, target, minor = line.groups()
     path, _, query = target.partition(b"?")
     request = Request(method, path, query, headers, minor[0] - 48)

@@ -11,7 +11,7 @@ of them refuses is charged to neither. Where nothing is set, nothing is counted 
 
 The counters are an anonymous memory file (memfd_create(2)): no file on disk, inherited by number (`RateLimits.fd`,
 which the supervisor hands to its workers), locked by fcntl(2) record locks, which the kernel releases when a process
-dies.
+dies. A process that serves alone takes no locks.
 """
 
 import fcntl
@@ -19,7 +19,9 @@ import mmap
 import os
 import struct
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import blake2b
 from math import ceil
 from typing import Final
@@ -33,9 +35,15 @@ __all__ = ["Grant", "RateLimits", "go_duration"]
 
 _SLOT: Final = struct.Struct("=Qddddqq")  # key, requests used/at, tokens used/at (a minute), day, requests of the day
 _SLOT_BYTES: Final = 64
+_TOKENS: Final = struct.Struct("=dd")  # the tokens of a slot alone
+_TOKENS_AT: Final = 24
 _SLOTS: Final = 65_536
 _MINUTE_S: Final = 60.0
 _ROUNDING: Final = 1e-6
+_REQUESTS: Final = (
+    b"x-ratelimit-limit-requests: %d\r\nx-ratelimit-remaining-requests: %d\r\nx-ratelimit-reset-requests: %b\r\n"
+)
+_TOKENS_LINES: Final = _REQUESTS.replace(b"requests", b"tokens")
 
 
 class LimitsFullError(KeeplessError):
@@ -54,6 +62,19 @@ class _Slot:
     day: int
     today: int
 
+    def takes(self, tokens: int) -> bool:
+        """Whether one more request of so many tokens is within the limits."""
+        limits = self.limits
+        a_day, a_minute, most = limits.requests_per_day, limits.requests_per_minute, limits.tokens_per_minute
+        return (
+            (a_day is None or self.today < a_day)
+            and (a_minute is None or self.requests + 1 <= a_minute + _ROUNDING)
+            and (most is None or self.tokens + tokens <= most + _ROUNDING)
+        )
+
+
+_Tightest = tuple[int, int, float]  # what remains, of how much, seconds until all of it is there again
+
 
 @dataclass(frozen=True, slots=True)
 class _Refusal:
@@ -70,15 +91,19 @@ class Grant:
     """An admitted request. `headers` are encoded lines."""
 
     charged: int
-    counted: list[_Slot]  # whose tokens are limited
+    counted: list[tuple[int, int]]  # where the tokens of whom are limited are counted, and their limit
     headers: bytes
 
 
 class RateLimits:
-    """The counters. Use from one thread a process: record locks do not keep threads apart."""
+    """The counters. Use from one thread a process: record locks do not keep threads apart.
 
-    def __init__(self, clock: Clock, fd: int | None = None) -> None:
+    `alone`: no other process counts here.
+    """
+
+    def __init__(self, clock: Clock, fd: int | None = None, *, alone: bool = False) -> None:
         self._clock: Final = clock
+        self._lock: Final[AbstractContextManager[None]] = nullcontext() if alone else self
         self.fd: Final = os.memfd_create("keepless-limits") if fd is None else fd
         if fd is None:
             os.ftruncate(self.fd, _SLOTS * _SLOT_BYTES)
@@ -87,7 +112,7 @@ class RateLimits:
 
     def seed(self, today: Mapping[Id, int]) -> None:
         """Set how many requests organizations and projects made today (from the ledger). Before anything is served."""
-        with self:
+        with self._lock:
             now, day = self._clock.monotonic(), self._clock.now_ms() // DAY_MS
             for owner, count in today.items():
                 slot = self._read(owner, Limits(), now, day)
@@ -97,36 +122,43 @@ class RateLimits:
     def admit(self, principal: Principal, model: str, tokens: int) -> Grant | None:
         """Count a request of an estimated number of tokens. None = nothing is limited. Raises `Problem` 429, 413."""
         organization, project = principal.organization, principal.project
-        if organization.limits.none_set and project.limits.none_set:
-            return None
-        owners = [(organization.id, organization.limits), (project.id, project.limits)]
-        with self:
-            now, day = self._clock.monotonic(), self._clock.now_ms() // DAY_MS
-            slots = [self._read(owner, limits, now, day) for owner, limits in owners if not limits.none_set]
-            refusals = [refusal for slot in slots for refusal in self._refusals(slot, tokens)]
-            if not refusals:
+        slots, limited = [], False
+        with self._lock:
+            now, now_ms = self._clock.monotonic(), self._clock.now_ms()
+            day, takes = now_ms // DAY_MS, True
+            for owner, limits in ((organization.id, organization.limits), (project.id, project.limits)):
+                if not limits.none_set:
+                    slot = self._read(owner, limits, now, day)
+                    slots.append(slot)
+                    limited, takes = True, takes and slot.takes(tokens)
+            if takes:
                 for slot in slots:
                     slot.requests += 1
                     slot.tokens += tokens
                     slot.today += 1
                     self._write(slot, now)
-        headers = self._headers(slots)
-        if refusals:
-            raise _problem(max(refusals, key=lambda refusal: refusal.wait_s), model, organization.id, headers)
-        lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()]).encode("ascii")
-        return Grant(tokens, [slot for slot in slots if slot.limits.tokens_per_minute is not None], lines)
+        if not limited:
+            return None
+        lines = _lines(slots, now_ms)
+        if not takes:
+            refusals = [refusal for slot in slots for refusal in _refusals(slot, tokens, now_ms)]
+            worst = max(refusals, key=lambda refusal: refusal.wait_s)
+            headers = dict(line.split(": ") for line in lines.decode("ascii").splitlines())
+            raise _problem(worst, model, organization.id, headers)
+        counted = [(slot.offset, most) for slot in slots if (most := slot.limits.tokens_per_minute) is not None]
+        return Grant(tokens, counted, lines)
 
     def settle(self, grant: Grant, tokens: int) -> None:
         """Replace the estimate by what a request really used."""
         difference = tokens - grant.charged
         if difference == 0 or not grant.counted:
             return
-        with self:
-            now, day = self._clock.monotonic(), self._clock.now_ms() // DAY_MS
-            for counted in grant.counted:
-                slot = self._at(counted.offset, counted.limits, now, day)
-                slot.tokens = max(0.0, slot.tokens + difference)
-                self._write(slot, now)
+        with self._lock:
+            now = self._clock.monotonic()
+            for offset, limit in grant.counted:
+                used, at = _TOKENS.unpack_from(self._memory, offset + _TOKENS_AT)
+                left = max(0.0, _left(used, now - at, limit) + difference)
+                _TOKENS.pack_into(self._memory, offset + _TOKENS_AT, left, now)
 
     def __enter__(self) -> None:
         fcntl.lockf(self.fd, fcntl.LOCK_EX, 1)
@@ -157,62 +189,61 @@ class RateLimits:
 
     def _at(self, offset: int, limits: Limits, now: float, day: int) -> _Slot:
         key, requests, requests_at, tokens, tokens_at, counted, today = _SLOT.unpack_from(self._memory, offset)
-        return _Slot(
-            offset,
-            key,
-            limits,
-            _left(requests, now - requests_at, limits.requests_per_minute),
-            _left(tokens, now - tokens_at, limits.tokens_per_minute),
-            day,
-            today if counted == day else 0,
-        )
+        requests = _left(requests, now - requests_at, limits.requests_per_minute)
+        tokens = _left(tokens, now - tokens_at, limits.tokens_per_minute)
+        return _Slot(offset, key, limits, requests, tokens, day, today if counted == day else 0)
 
     def _write(self, slot: _Slot, now: float) -> None:
         values = (slot.key, slot.requests, now, slot.tokens, now, slot.day, slot.today)
         _SLOT.pack_into(self._memory, slot.offset, *values)
 
-    # -- words ---------------------------------------------------------------------------------------------------
 
-    def _refusals(self, slot: _Slot, tokens: int) -> list[_Refusal]:
-        found = []
+def _refusals(slot: _Slot, tokens: int, now_ms: int) -> list[_Refusal]:
+    found = []
+    limits = slot.limits
+    if (day := limits.requests_per_day) is not None and slot.today + 1 > day:
+        found.append(_Refusal("requests per day (RPD)", ErrorType.REQUESTS, day, slot.today, 1, _rest_of_day_s(now_ms)))
+    if (minute := limits.requests_per_minute) is not None and slot.requests + 1 > minute + _ROUNDING:
+        found.append(_over("requests per minute (RPM)", ErrorType.REQUESTS, minute, slot.requests, 1))
+    if (minute := limits.tokens_per_minute) is not None and slot.tokens + tokens > minute + _ROUNDING:
+        found.append(_over("tokens per minute (TPM)", ErrorType.TOKENS, minute, slot.tokens, tokens))
+    return found
+
+
+def _lines(slots: list[_Slot], now_ms: int) -> bytes:
+    """Groq's headers of the tightest: requests are a day's (a minute's where no day is limited), tokens a minute's."""
+    requests: _Tightest | None = None
+    tokens: _Tightest | None = None
+    for slot in slots:
         limits = slot.limits
-        if (day := limits.requests_per_day) is not None and slot.today + 1 > day:
-            wait = self._until_midnight()
-            found.append(_Refusal("requests per day (RPD)", ErrorType.REQUESTS, day, slot.today, 1, wait))
-        if (minute := limits.requests_per_minute) is not None and slot.requests + 1 > minute + _ROUNDING:
-            found.append(_over("requests per minute (RPM)", ErrorType.REQUESTS, minute, slot.requests, 1))
-        if (minute := limits.tokens_per_minute) is not None and slot.tokens + tokens > minute + _ROUNDING:
-            found.append(_over("tokens per minute (TPM)", ErrorType.TOKENS, minute, slot.tokens, tokens))
-        return found
+        if (most := limits.requests_per_day) is not None:
+            found = (max(0, most - slot.today), most, _rest_of_day_s(now_ms))
+            requests = found if requests is None or found < requests else requests
+        elif (most := limits.requests_per_minute) is not None:
+            found = _bucket(most, slot.requests)
+            requests = found if requests is None or found < requests else requests
+        if (most := limits.tokens_per_minute) is not None:
+            found = _bucket(most, slot.tokens)
+            tokens = found if tokens is None or found < tokens else tokens
+    lines = b""
+    if requests is not None:
+        lines = _REQUESTS % (requests[1], requests[0], go_duration(requests[2]).encode())
+    if tokens is not None:
+        lines += _TOKENS_LINES % (tokens[1], tokens[0], go_duration(tokens[2]).encode())
+    return lines
 
-    def _headers(self, slots: list[_Slot]) -> dict[str, str]:
-        """Groq's headers: requests are a day's (a minute's where no day is limited), tokens are a minute's."""
-        requests, tokens = [], []
-        for slot in slots:
-            limits = slot.limits
-            if limits.requests_per_day is not None:
-                reset = self._until_midnight()
-                requests.append((max(0, limits.requests_per_day - slot.today), limits.requests_per_day, reset))
-            elif (minute := limits.requests_per_minute) is not None:
-                requests.append(_bucket(minute, slot.requests))
-            if limits.tokens_per_minute is not None:
-                tokens.append(_bucket(limits.tokens_per_minute, slot.tokens))
-        headers = {}
-        for name, found in (("requests", requests), ("tokens", tokens)):
-            if found:
-                remaining, limit, reset = min(found)
-                headers[f"x-ratelimit-limit-{name}"] = str(limit)
-                headers[f"x-ratelimit-remaining-{name}"] = str(remaining)
-                headers[f"x-ratelimit-reset-{name}"] = go_duration(reset)
-        return headers
 
-    def _until_midnight(self) -> float:
-        return (DAY_MS - self._clock.now_ms() % DAY_MS) / 1000
+def _rest_of_day_s(now_ms: int) -> float:
+    return (DAY_MS - now_ms % DAY_MS) / 1000
 
 
 def go_duration(seconds: float) -> str:
     """As Go writes a duration: `1h2m3s`, `1m26.4s`, `310ms`."""
-    milliseconds = ceil(seconds * 1000 - _ROUNDING)
+    return _go_duration(ceil(seconds * 1000 - _ROUNDING))
+
+
+@lru_cache(1024)
+def _go_duration(milliseconds: int) -> str:
     if milliseconds < 1000:
         return f"{milliseconds}ms" if milliseconds else "0s"
     minutes, rest = divmod(milliseconds, 60_000)
@@ -225,7 +256,10 @@ def go_duration(seconds: float) -> str:
 
 def _left(used: float, elapsed_s: float, limit: int | None) -> float:
     """What is still in a bucket that empties evenly within a minute."""
-    return max(0.0, used - max(0.0, elapsed_s) * limit / _MINUTE_S) if limit is not None else 0.0
+    if limit is None or not used:
+        return 0.0
+    left = used - elapsed_s * limit / _MINUTE_S if elapsed_s > 0 else used
+    return left if left > 0 else 0.0
 
 
 def _over(what: str, kind: ErrorType, limit: int, used: float, asked: int) -> _Refusal:

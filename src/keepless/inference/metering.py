@@ -4,15 +4,18 @@ Holds: `record_of`. Leaves out: requests refused before (gateway), writing (usag
 """
 
 import time
+from typing import Final
 
-from keepless.config import Engine
 from keepless.errors import Code
-from keepless.ids import Id, trusted
+from keepless.ids import Id
 from keepless.inference.asking import Ask, Tokens
 from keepless.policy.decision import Discard
 from keepless.usage.record import Outcome, Record, Route, Sketch
 
 __all__ = ["record_of"]
+
+_EMBEDDED: Final = Route.EMBEDDED
+_UPSTREAM: Final = Route.UPSTREAM
 
 
 def record_of(
@@ -30,16 +33,17 @@ def record_of(
     sketch: Sketch | None,
 ) -> Record:
     """One row. `first` is `time.perf_counter_ns()` at the engine's first byte, 0 = none came."""
-    model, principal = ask.route.model, ask.principal
+    principal, route = ask.principal, ask.route
+    organization = principal.organization
     return Record(
         request_id=ask.request_id,
         at_ms=at_ms,
         status=status,
         endpoint=ask.endpoint,
-        organization_id=principal.organization.id,
+        organization_id=organization.id,
         project_id=principal.project.id,
         key_id=principal.key_id,
-        model=trusted(model.id),
+        model=route.model_id,
         code=code,
         prompt_tokens=tokens.prompt,
         completion_tokens=tokens.completion,
@@ -49,12 +53,12 @@ def record_of(
         bytes_in=ask.bytes_in,
         bytes_out=bytes_out,
         streamed=ask.stream,
-        epoch=principal.organization.epoch,
+        epoch=organization.epoch,
         outcome=outcome,
         discard=None if discard is None else discard.reason,
         source=None if discard is None else discard.source,
         object_id=object_id,
-        route=Route.EMBEDDED if model.engine is Engine.LLAMA else Route.UPSTREAM,
-        upstream=model.retention,
+        route=_EMBEDDED if route.embedded else _UPSTREAM,
+        upstream=route.model.retention,
         sketch=sketch,
     )

@@ -5,15 +5,17 @@ pipeline) and when to ask: `eligible` is pure and is asked at the very moment of
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from keepless.config import Engine, ModelConfig, UpstreamRetention
 from keepless.errors import Code, ErrorType, Problem
+from keepless.ids import Id, trusted
 from keepless.inference.backend import Backend
 
 __all__ = ["Route", "Router", "allowed_modes", "eligible"]
 
+_EMBEDDED: Final = Engine.LLAMA
 _DECLARED: Final = {
     UpstreamRetention.ZERO: "zero retention",
     UpstreamRetention.LOGS_30D: "logs for up to 30 days (logs_30d)",
@@ -27,6 +29,12 @@ class Route:
 
     model: ModelConfig
     backend: Backend
+    model_id: Id = field(init=False)
+    embedded: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "model_id", trusted(self.model.id))
+        object.__setattr__(self, "embedded", self.model.engine is Engine.LLAMA)
 
 
 class Router:
@@ -61,7 +69,7 @@ def eligible(model: ModelConfig, *, zero_only: bool, region: str | None) -> Prob
     `zero_only`: policy allows only engines that keep nothing. `region`: where the organization is pinned to. An
     embedded engine runs here, in the deployment's own region, and satisfies both.
     """
-    if model.engine is Engine.LLAMA:
+    if model.engine is _EMBEDDED:
         return None
     if zero_only and model.retention is not UpstreamRetention.ZERO:
         return Problem(

@@ -35,7 +35,7 @@ check: install-dev ## Fast: lint, types, import contracts, house rules, unit tes
 
 test: install-dev ## README's second command: every test
 	@bash lint/check
-	@$(BIN)/pytest -m "not long" -n 2 --dist loadgroup
+	@$(BIN)/pytest -m "not long" -n 2 --dist loadfile
 
 test-long: install-dev ## Million-row cases and long runs
 	@$(BIN)/pytest -m long

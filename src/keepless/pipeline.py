@@ -138,7 +138,10 @@ class Passage:
         ask = self._ask
         self._way.inflight.add(self)
         call = Call(ask.path, ask.body, ask.stream, ask.request_id, permitted=self.permitted)
-        self._exchange = ask.route.backend.start(call, self)
+        try:
+            self._exchange = ask.route.backend.start(call, self)
+        except Exception as error:  # an engine that cannot even begin: a fault of ours, with an end like any other
+            self._caught(error)
 
     def permitted(self) -> bool:
         """Whether the engine may be sent the request now: the policy it was checked under still holds, or permits."""

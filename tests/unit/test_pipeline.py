@@ -451,3 +451,21 @@ def test_tokens_are_settled_from_real_usage() -> None:
     grant = harness.rates.admit(harness.lease.known, "zero", 0)
     assert grant is not None
     assert b"remaining-tokens: 592\r\n" in grant.headers
+
+
+def test_an_engine_that_cannot_even_begin_leaves_nothing_behind() -> None:
+    def broken(*_: object) -> None:
+        raise TypeError("MARKER")
+
+    async def main() -> None:
+        harness = Harness()
+        vars(harness.backend)["start"] = broken
+        reply = await harness.ask()
+        assert reply.status == 500
+        assert b"MARKER" not in reply.head + reply.body
+        assert not harness.way.inflight
+        assert [record.status for record in harness.rows] == [500]
+        assert [reason for _, reason in harness.reliability.incidents] == [Reason.INTERNAL_ERROR]
+        harness.close()
+
+    asyncio.run(main())

@@ -75,6 +75,12 @@ _ASK_AUTO: Final = (
 _ASK_FORCED: Final = '\nAnswer with one JSON object {"name": ..., "arguments": {...}}.'
 _LONGEST_STRING: Final = 256  # characters of an argument whose schema sets no bound
 _MOST_ITEMS: Final = 16
+# The engine follows every way that a schema leaves open, for each word it knows, in the one thread that answers
+# everybody. Beyond these it was seen to stand still for minutes.
+_MOST_CHOICES: Final = 500  # members of enum, anyOf, oneOf and allOf, and alternatives in patterns, together
+_MOST_OPTIONAL: Final = 200  # properties of one object that may be absent (of several: the root of the sum of squares)
+_MOST_LOOSE: Final = 64  # signs in one pattern that let something be absent or repeated
+_LONGEST_PATTERN: Final = 1000  # characters
 
 Json = dict[str, Any]
 
@@ -129,6 +135,8 @@ def to_llama(body: Json, model: ModelConfig, request_id: str, created: int, star
         schema = "response_format"
     elif kind == "json_object":
         asked["grammar"] = _JSON_GRAMMAR
+    if schema is not None:
+        _refuse_too_wide(schema, asked["response_format"])
     asked["messages"] = messages
     asked["stream"] = True
     asked["stream_options"] = {"include_usage": True}
@@ -262,5 +270,34 @@ def _bounded(schema: Any) -> Any:
     if schema.get("type") == "string" and not {"enum", "const", "pattern", "format", "maxLength"} & schema.keys():
         out["maxLength"] = _LONGEST_STRING
     if schema.get("type") == "array" and "maxItems" not in schema:
-        out["maxItems"] = max(_MOST_ITEMS, schema.get("minItems") or 0)
+        least = schema.get("minItems")
+        out["maxItems"] = max(_MOST_ITEMS, least if type(least) is int else 0)
     return out
+
+
+def _refuse_too_wide(param: str, schema: Json) -> None:
+    """Refuse a schema that would keep the engine from everybody else. Raises `Problem` (400)."""
+    choices = optional = 0
+    waiting: list[Any] = [schema]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, list):
+            waiting += item
+        elif isinstance(item, dict):
+            waiting += item.values()
+            lists = (item.get(key) for key in ("enum", "anyOf", "oneOf", "allOf"))
+            choices += sum(len(found) for found in lists if isinstance(found, list))
+            properties, required = item.get("properties"), item.get("required")
+            if isinstance(properties, dict):
+                needed = {name for name in required if isinstance(name, str)} if isinstance(required, list) else set()
+                optional += len(properties.keys() - needed) ** 2
+            pattern = item.get("pattern")
+            if isinstance(pattern, str):
+                choices += pattern.count("|")
+                loose = sum(map(pattern.count, "?*+{"))
+                if len(pattern) > _LONGEST_PATTERN or loose > _MOST_LOOSE:
+                    raise _unsupported(param, "a pattern as long or as loose as this")
+    if choices > _MOST_CHOICES:
+        raise _unsupported(param, f"a JSON schema with more than {_MOST_CHOICES} alternatives")
+    if optional > _MOST_OPTIONAL**2:
+        raise _unsupported(param, f"a JSON schema with more than {_MOST_OPTIONAL} optional properties")

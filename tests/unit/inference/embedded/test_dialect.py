@@ -222,3 +222,56 @@ def test_the_plan() -> None:
 def test_capabilities_are_named_as_the_gateway_asks_for_them() -> None:
     assert {"streaming", "tools", "json_object", "json_schema", "logprobs", "n", "seed", "stop"} <= CAPABILITIES
     assert not_json().status == 400
+
+
+def schema_of(schema: object) -> dict[str, object]:
+    return {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}}
+
+
+def tool_of(parameters: object) -> dict[str, object]:
+    return {"tools": [{"type": "function", "function": {"name": "f", "parameters": parameters}}]}
+
+
+def optional(count: int, required: int = 0) -> dict[str, object]:
+    names = [f"p{number}" for number in range(count)]
+    return {"type": "object", "properties": {name: {"type": "string"} for name in names}, "required": names[:required]}
+
+
+@pytest.mark.parametrize("of", [schema_of, tool_of])
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"enum": list(range(501))},
+        {"anyOf": [{"type": "string"}] * 501},
+        {"anyOf": [{"oneOf": [{"type": "string"}] * 250}, {"items": {"enum": [1] * 250}}]},
+        {"$defs": {"a": {"allOf": [{}] * 501}}, "$ref": "#/$defs/a"},
+        {"type": "string", "pattern": "^(" + "a|" * 501 + "a)$"},
+        {"type": "string", "pattern": "^" + "a?" * 65 + "$"},
+        {"type": "string", "pattern": "^" + "a{0,2}" * 65 + "$"},
+        {"type": "string", "pattern": "^" + "a" * 1000 + "$"},
+        optional(201),
+        {"items": [optional(150), optional(150)]},
+    ],
+)
+def test_a_schema_that_would_stop_the_engine_is_refused(of: object, schema: object) -> None:
+    with pytest.raises(Problem) as caught:
+        asked(**of(schema))
+    assert caught.value.status == 400
+
+
+@pytest.mark.parametrize("of", [schema_of, tool_of])
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"enum": list(range(490))},
+        optional(200),
+        optional(3000, required=3000),
+        {"items": [optional(17)] * 100},
+        {"type": "string", "pattern": "^" + "a?" * 64 + "$"},
+        {"type": "array", "minItems": "many"},
+        {"enum": "x", "anyOf": 1, "properties": [], "required": {}, "pattern": 5},
+        {"properties": {"a": 1}, "required": [[], {}, "a"]},
+    ],
+)
+def test_other_schemas_are_left_to_the_engine(of: object, schema: object) -> None:
+    assert asked(**of(schema))["response_format"]["type"] == "json_schema"

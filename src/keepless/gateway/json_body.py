@@ -1,7 +1,8 @@
 """The body of a request as JSON, strictly (RFC 8259 as RFC 7493 narrows it).
 
 Holds: `decode_object`, which accepts one object in UTF-8 and nothing doubtful: no byte order mark, NaN, number out of
-range, lone surrogate, duplicate name, trailing bytes or nesting beyond a limit. Leaves out: what the members mean.
+range, lone surrogate, duplicate name, trailing bytes, nesting beyond a limit or more than `MOST_VALUES` values. Leaves
+out: what the members mean.
 
 Duplicate names are the dangerous ones: an engine that takes the first and a policy that takes the last would see two
 requests. Decoding and encoding again gives back a compact body byte for byte if and only if no name came twice, which
@@ -11,16 +12,20 @@ No error here says what was read: the parsers' own texts quote the body.
 """
 
 import json
+import re
 from typing import Any, Final
 
 import msgspec
 
 from keepless.errors import Code, Problem
 
-__all__ = ["decode_object"]
+__all__ = ["MOST_VALUES", "decode_object"]
+
+MOST_VALUES: Final = 100_000  # in one body: millions of empty objects would cost seconds and a gigabyte
 
 _decode: Final = msgspec.json.Decoder().decode
 _encode: Final = msgspec.json.Encoder().encode
+_step: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[\[{,]', re.DOTALL).finditer  # a text, or where a value begins
 
 
 class _DuplicateNameError(Exception):
@@ -34,6 +39,8 @@ def decode_object(body: bytes, depth: int) -> tuple[dict[str, Any], bytes]:
     """
     if not body:
         raise _problem("The request body is empty; a JSON object is expected.")
+    if body.count(b",") + body.count(b"{") + body.count(b"[") > MOST_VALUES and _holds_too_many(body):
+        raise _problem(f"The request body holds more than {MOST_VALUES} values.")
     try:
         value = _decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -48,6 +55,17 @@ def decode_object(body: bytes, depth: int) -> tuple[dict[str, Any], bytes]:
     if encoded != body:
         _refuse_duplicates(body)
     return value, encoded
+
+
+def _holds_too_many(body: bytes) -> bool:
+    """Whether more values than allowed begin outside of texts; stops counting there."""
+    found = 0
+    for step in _step(body):
+        if body[step.start()] != 34:
+            found += 1
+            if found > MOST_VALUES:
+                return True
+    return False
 
 
 def _refuse_duplicates(body: bytes) -> None:

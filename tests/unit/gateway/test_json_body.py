@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keepless.errors import Code, Problem
-from keepless.gateway.json_body import decode_object
+from keepless.gateway.json_body import MOST_VALUES, decode_object
 
 MARKER = "MARKER"
 BAD = {
@@ -86,3 +86,17 @@ def test_any_duplicate_is_found(value: dict[str, object]) -> None:
     for body in ("{" + ",".join([*members, members[0]]) + "}", '{"x":[{' + ",".join([members[-1], *members]) + "}]}"):
         with pytest.raises(Problem):
             decode_object(body.encode(), 100)
+
+
+@pytest.mark.parametrize("piece", [b"{}", b"[]", b"1", b'""', b'"\\""', b'{"a":1}'])
+def test_more_values_than_allowed_are_refused_before_they_are_made(piece: bytes) -> None:
+    body = b'{"a": [' + b",".join([piece] * MOST_VALUES) + b"]}"
+    with pytest.raises(Problem) as caught:
+        decode_object(body, 100)
+    assert str(MOST_VALUES) in caught.value.message
+
+
+def test_commas_and_brackets_within_a_text_are_no_values() -> None:
+    text = '{[,"\\' * MOST_VALUES
+    body = json.dumps({"a": text, "b": [text, {}]}).encode()
+    assert decode_object(body, 100)[0] == {"a": text, "b": [text, {}]}

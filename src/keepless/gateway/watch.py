@@ -36,7 +36,9 @@ class Watch:
 
     def refused(self, principal: Principal, request: Request) -> None:
         """A request was answered 429."""
-        origin = self._origins.token_of(request.peer, request.fields.get(b"x-forwarded-for"))
+        # Some proxies add a field of their own behind the client's instead of adding to it: all of them are one list.
+        named = [value for name, value in request.headers if name == b"x-forwarded-for"]
+        origin = self._origins.token_of(request.peer, b",".join(named) if named else None)
         self._detector.refused(principal.organization.id, principal.key_id, origin)
 
     def admitted(self, principal: Principal) -> None:

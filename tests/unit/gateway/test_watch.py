@@ -34,6 +34,27 @@ def test_refusals_from_one_origin_with_many_keys_are_a_suspicion() -> None:
     assert [(s.signal, s.organization_id, len(s.key_ids)) for s in found] == [(Signal.MANY_KEYS, ORGANIZATION, KEYS)]
 
 
+def test_the_address_that_the_proxy_added_counts_not_the_one_that_the_client_made_up() -> None:
+    told: list[bytes | None] = []
+
+    class Recording(Detector):
+        def refused(self, organization_id: str, key_id: str, origin: bytes | None) -> None:
+            told.append(origin)
+
+    clock = FakeClock()
+    watch = Watch(Recording(clock, lambda _: None), Origins(["127.0.0.1"], clock))
+    principal = FakeLease().known
+    assert principal is not None
+    made_up, real = (b"x-forwarded-for", b"9.9.9.9"), (b"x-forwarded-for", b"8.8.8.8")
+    for headers in ([real], [made_up, real], [(b"x-forwarded-for", b"9.9.9.9, 8.8.8.8")], [made_up]):
+        request = Request(b"POST", b"/", b"", headers, 1)
+        request.fields = dict(reversed(headers))
+        request.peer = "127.0.0.1"
+        watch.refused(principal, request)
+    assert told[0] == told[1] == told[2] != told[3]
+    assert None not in told
+
+
 def test_the_request_path_tells_of_refusals_and_admissions() -> None:
     class Recording(Detector):
         def refused(self, *what: object) -> None:

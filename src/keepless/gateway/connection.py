@@ -19,6 +19,7 @@ from typing import Final, cast
 from keepless import log
 from keepless.errors import Problem
 from keepless.gateway.asgi import Exchange, scope_of
+from keepless.gateway.held import HeldBody
 from keepless.gateway.parser import CHUNKED, ChunkedBody, Request, check_partial, parse_head
 from keepless.gateway.refusals import full, large_head, slow, too_large
 from keepless.gateway.reply import FastHandler, Reply
@@ -44,7 +45,7 @@ class Connection(asyncio.Protocol):
     """One client's connection: `phase` says what it waits for, `check` (called by the scan) how long that may take."""
 
     __slots__ = (
-        "_ahead", "_chunks", "_exchange", "_handler", "_left", "_mark", "_moved", "_parts", "_pumping", "_reading",
+        "_ahead", "_body", "_chunks", "_exchange", "_handler", "_left", "_mark", "_moved", "_pumping", "_reading",
         "_received", "_reply", "_request", "_serving", "_since", "keep", "paused", "peer", "phase", "transport",
     )  # fmt: skip
 
@@ -55,7 +56,7 @@ class Connection(asyncio.Protocol):
         self._ahead = b""  # received and not yet used: the beginning of a head, or requests sent ahead
         self._request: Request | None = None  # whose body is on its way
         self._handler: FastHandler | None = None  # of that request
-        self._parts: list[bytes] = []
+        self._body: Final = HeldBody(serving)
         self._left = 0
         self._chunks: ChunkedBody | None = None
         self._reply: Reply | None = None
@@ -98,8 +99,8 @@ class Connection(asyncio.Protocol):
         if not serving.connections:
             serving.empty.set()
         self.phase = _LINGER
-        self._ahead = b""
         self._forget_body()
+        self._body.release()
         reply, self._reply = self._reply, None
         if reply is not None:
             reply.gone()
@@ -237,8 +238,7 @@ class Connection(asyncio.Protocol):
         if self.phase is _IDLE and not self.paused:
             self._read(on=True)
             data, self._ahead = self._ahead, b""
-            if data:
-                self._pump(data)
+            self._pump(data)
 
     def _take_head(self, data: bytes) -> bytes:
         """One head; what follows it."""
@@ -274,11 +274,12 @@ class Connection(asyncio.Protocol):
         if handler is not None and 0 <= length <= len(rest):
             self._serve_fast(handler, request, rest[:length])
             return rest[length:]
+        if handler is not None and serving.gate is not None:
+            serving.gate(request)
         self._enter(_BODY if length else _BUSY)
         self._received = len(rest)
         if length:
-            self._request = request
-            self._handler = handler
+            self._request, self._handler = request, handler
             self._left = length
             self._chunks = ChunkedBody(limit) if length == CHUNKED else None
         if handler is None:
@@ -315,14 +316,12 @@ class Connection(asyncio.Protocol):
             self._left -= len(pieces[0])
             done = not self._left
         exchange = self._exchange
-        if exchange is None:
-            self._parts.extend(pieces)
-        else:
-            for piece in pieces:
-                exchange.feed(piece)
+        feed = self._body.add if exchange is None else exchange.feed
+        for piece in pieces:
+            feed(piece)
         if not done:
             return b""
-        request, handler, parts = self._request, self._handler, self._parts
+        request, handler = self._request, self._handler
         self._received -= len(rest)
         self._forget_body()
         self.phase = _BUSY
@@ -330,7 +329,7 @@ class Connection(asyncio.Protocol):
         if exchange is not None:
             exchange.end()
         elif request is not None and handler is not None:
-            self._serve_fast(handler, request, b"".join(parts))
+            self._serve_fast(handler, request, self._body.take())
         return rest
 
     def _refuse(self, problem: Problem) -> None:
@@ -339,7 +338,6 @@ class Connection(asyncio.Protocol):
         serving.refused += 1
         received = self._received + (0 if self._request is None else self._request.bytes_in)
         self._forget_body()
-        self._ahead = b""
         reply, self._reply = self._reply, None
         if reply is not None:
             reply.gone()
@@ -356,7 +354,6 @@ class Connection(asyncio.Protocol):
     def _linger(self) -> None:
         """Close our side and go on reading for a while: a reset would destroy the answer before it is read."""
         self._forget_body()
-        self._ahead = b""
         self._enter(_LINGER)
         self._read(on=True)
         if self.transport.can_write_eof():
@@ -364,9 +361,11 @@ class Connection(asyncio.Protocol):
 
     def _forget_body(self) -> None:
         self._request = self._handler = self._chunks = self._exchange = None
-        self._parts = []
+        self._ahead = b""
 
     def _enter(self, phase: Phase) -> None:
+        if self._body.size:
+            self._body.release()
         self.phase = phase
         self._since = self._moved = self._serving.now
         self._received = 0

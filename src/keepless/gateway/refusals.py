@@ -5,7 +5,7 @@ Holds: the problems of framing, size and time. Leaves out: what is wrong with a 
 
 from keepless.errors import Code, ErrorType, Problem
 
-__all__ = ["bad", "full", "large_head", "other_version", "slow", "too_large", "too_many_fields"]
+__all__ = ["bad", "crowded", "full", "large_head", "other_version", "slow", "too_large", "too_many_fields"]
 
 
 def too_large(limit: int) -> Problem:
@@ -38,6 +38,17 @@ def large_head(limit: int) -> Problem:
 def slow() -> Problem:
     """The refusal of a client that takes too long to say what it wants."""
     return Problem(408, Code.CLIENT_TIMEOUT, "The request did not arrive in time.")
+
+
+def crowded() -> Problem:
+    """The refusal of a body for which there is no memory at the moment."""
+    return Problem(
+        503,
+        Code.OVERLOADED,
+        "The server holds as much of request bodies as it may. Please try again shortly.",
+        type=ErrorType.SERVER,
+        headers={"retry-after": "1"},
+    )
 
 
 def full() -> Problem:

@@ -21,7 +21,7 @@ from keepless.config import Limits
 from keepless.gateway.connection import Connection
 from keepless.gateway.parser import Request
 from keepless.gateway.reply import FastHandler, Reply
-from keepless.gateway.serving import OnRefused, Serving
+from keepless.gateway.serving import Gate, OnRefused, Serving
 
 __all__ = ["FastHandler", "OnRefused", "Reply", "Request", "Server", "create_listening_socket"]
 
@@ -32,7 +32,8 @@ class Server:
     """Serves `fast` (exact path -> handler of its POST) and `app` (everything else). Made on a running event loop.
 
     `upload_bytes` limits bodies for the application (default: as for the fast paths); `state` is what its lifespan
-    gave; `on_refused` is told of every request that was refused before a handler saw it.
+    gave; `on_refused` is told of every request that was refused before a handler saw it; `gate` is asked of a fast
+    request whose body has not come with its head, before that is waited for.
     """
 
     def __init__(
@@ -43,9 +44,12 @@ class Server:
         *,
         upload_bytes: int | None = None,
         on_refused: OnRefused | None = None,
+        gate: Gate | None = None,
         state: Mapping[str, object] | None = None,
     ) -> None:
-        self._serving: Final = Serving(fast, app, limits, upload_bytes=upload_bytes, on_refused=on_refused, state=state)
+        self._serving: Final = Serving(
+            fast, app, limits, upload_bytes=upload_bytes, on_refused=on_refused, gate=gate, state=state
+        )
         shortest = min(limits.header_timeout, limits.body_timeout, limits.keep_alive_timeout)
         self._interval = min(1.0, shortest / 4)
         self._listeners: list[asyncio.Server] = []
@@ -79,7 +83,12 @@ class Server:
     async def listen(self, listening: socket.socket, tls: ssl.SSLContext | None = None) -> None:
         """Accept connections from a listening socket."""
         loop = self._serving.loop
-        self._listeners.append(await loop.create_server(self.factory, sock=listening, ssl=tls, backlog=_BACKLOG))
+        handshake = None if tls is None else self._serving.limits.header_timeout
+        self._listeners.append(
+            await loop.create_server(
+                self.factory, sock=listening, ssl=tls, backlog=_BACKLOG, ssl_handshake_timeout=handshake
+            )
+        )
 
     async def drain(self, seconds: float) -> None:
         """Stop: accept nothing more, close idle connections, finish what is in work within `seconds`, cut the rest."""

@@ -13,11 +13,13 @@ from starlette.types import ASGIApp
 
 from keepless.config import Limits
 from keepless.errors import Problem
+from keepless.gateway.parser import Request
 from keepless.gateway.reply import FastHandler
 from keepless.ids import Id
 
-__all__ = ["OnRefused", "Phase", "Served", "Serving"]
+__all__ = ["Gate", "OnRefused", "Phase", "Served", "Serving"]
 
+Gate = Callable[[Request], object]  # raises the problem of a request whose body is not worth waiting for
 OnRefused = Callable[[Problem, Id, int], None]  # the problem, the request id told to the client, bytes received
 
 
@@ -54,6 +56,7 @@ class Serving:
         *,
         upload_bytes: int | None = None,
         on_refused: OnRefused | None = None,
+        gate: Gate | None = None,
         state: Mapping[str, object] | None = None,
     ) -> None:
         self.fast = dict(fast)
@@ -61,6 +64,9 @@ class Serving:
         self.limits = limits
         self.upload_bytes = upload_bytes or limits.body_bytes  # for what is not a fast path
         self.on_refused = on_refused
+        self.gate = gate
+        self.held = 0  # bytes of bodies
+        self.held_limit = limits.held_bytes
         self.state = state
         self.loop = asyncio.get_running_loop()
         self.connections: set[Served] = set()

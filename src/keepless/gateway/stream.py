@@ -19,6 +19,7 @@ from keepless.inference.asking import Ending, MalformedError, Tokens
 __all__ = ["StreamReader", "error_event", "kept_comment"]
 
 _LONGEST_EVENT: Final = 4 * 1024 * 1024
+_LAST: Final = 4  # events at the end of a stream: its finish reason, its usage and its [DONE] are among them
 
 
 _NULL: Final = msgspec.Raw(b"null")
@@ -71,7 +72,7 @@ class StreamReader:
     def finish(self) -> Ending:
         """How it ended; `tokens` is set when usage was found."""
         verdict = Ending.CUT
-        for event in reversed(_events(self._earlier + self._before + self._last)):
+        for event in reversed(_last_events(self._earlier + self._before + self._last)):
             data = _data(event)
             if data == b"[DONE]":
                 verdict = Ending.COMPLETE
@@ -111,6 +112,12 @@ def _events(block: bytes) -> list[bytes]:
     """The events of a block of whole events, each with its end."""
     normal = block.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if b"\r" in block else block
     return [event + b"\n\n" for event in normal.split(b"\n\n") if event.strip()]
+
+
+def _last_events(block: bytes) -> list[bytes]:
+    """The last few events of a block of whole events, without the work for all the others."""
+    normal = block.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if b"\r" in block else block
+    return [event for event in normal.rstrip(b"\n").rsplit(b"\n\n", _LAST)[-_LAST:] if event.strip()]
 
 
 def _data(event: bytes) -> bytes:

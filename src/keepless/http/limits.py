@@ -33,10 +33,11 @@ from keepless.ids import Id
 
 __all__ = ["Grant", "RateLimits", "go_duration"]
 
-_SLOT: Final = struct.Struct("=Qddddqq")  # key, requests used/at, tokens used/at (a minute), day, requests of the day
 _SLOT_BYTES: Final = 64
-_TOKENS: Final = struct.Struct("=dd")  # the tokens of a slot alone
-_TOKENS_AT: Final = 24
+_KEY: Final = struct.Struct("=Q")  # whose slot it is; then, at 8:
+_COUNTS: Final = struct.Struct("=dddqq")  # instant, requests and tokens of the minute then, day, requests of the day
+_TOKENS: Final = struct.Struct("=d")  # the tokens of a slot alone, from its counts on
+_TOKENS_AT: Final = 16
 _SLOTS: Final = 65_536
 _MINUTE_S: Final = 60.0
 _ROUNDING: Final = 1e-6
@@ -50,17 +51,17 @@ class LimitsFullError(KeeplessError):
     """More organizations and projects have limits than there is room to count."""
 
 
-@dataclass(slots=True)
 class _Slot:
-    """The counts of one organization or project, brought up to now; `limits` are its own."""
+    """The counts of one organization or project, brought up to now; made once, used for each request."""
 
-    offset: int
-    key: int
-    limits: Limits
-    requests: float  # of this minute, still in the bucket
-    tokens: float
-    day: int
-    today: int
+    __slots__ = ("at", "limits", "requests", "today", "tokens")
+
+    def __init__(self, at: int) -> None:
+        self.at = at  # where its counts stand
+        self.limits = Limits()
+        self.requests = 0.0  # of this minute, still in the bucket
+        self.tokens = 0.0
+        self.today = 0
 
     def takes(self, tokens: int) -> bool:
         """Whether one more request of so many tokens is within the limits."""
@@ -73,7 +74,7 @@ class _Slot:
         )
 
 
-_Tightest = tuple[int, int, float]  # what remains, of how much, seconds until all of it is there again
+_Tightest = tuple[int, int, int]  # what remains, of how much, milliseconds until all of it is there again
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +92,7 @@ class Grant:
     """An admitted request. `headers` are encoded lines."""
 
     charged: int
-    counted: list[tuple[int, int]]  # where the tokens of whom are limited are counted, and their limit
+    counted: list[int]  # where the tokens are counted that are limited
     headers: bytes
 
 
@@ -108,7 +109,7 @@ class RateLimits:
         if fd is None:
             os.ftruncate(self.fd, _SLOTS * _SLOT_BYTES)
         self._memory: Final = mmap.mmap(self.fd, _SLOTS * _SLOT_BYTES)
-        self._offsets: Final[dict[Id, int]] = {}
+        self._slots: Final[dict[Id, _Slot]] = {}
 
     def seed(self, today: Mapping[Id, int]) -> None:
         """Set how many requests organizations and projects made today (from the ledger). Before anything is served."""
@@ -116,28 +117,29 @@ class RateLimits:
             now, day = self._clock.monotonic(), self._clock.now_ms() // DAY_MS
             for owner, count in today.items():
                 slot = self._read(owner, Limits(), now, day)
-                slot.today = count
-                self._write(slot, now)
+                _COUNTS.pack_into(self._memory, slot.at, now, slot.requests, slot.tokens, day, count)
 
     def admit(self, principal: Principal, model: str, tokens: int) -> Grant | None:
         """Count a request of an estimated number of tokens. None = nothing is limited. Raises `Problem` 429, 413."""
         organization, project = principal.organization, principal.project
-        slots, limited = [], False
+        slots: list[_Slot] = []
         with self._lock:
             now, now_ms = self._clock.monotonic(), self._clock.now_ms()
-            day, takes = now_ms // DAY_MS, True
-            for owner, limits in ((organization.id, organization.limits), (project.id, project.limits)):
-                if not limits.none_set:
-                    slot = self._read(owner, limits, now, day)
-                    slots.append(slot)
-                    limited, takes = True, takes and slot.takes(tokens)
+            day = now_ms // DAY_MS
+            if not organization.limits.none_set:
+                slots.append(self._read(organization.id, organization.limits, now, day))
+            if not project.limits.none_set:
+                slots.append(self._read(project.id, project.limits, now, day))
+            takes = True
+            for slot in slots:
+                takes = takes and slot.takes(tokens)
             if takes:
                 for slot in slots:
                     slot.requests += 1
                     slot.tokens += tokens
                     slot.today += 1
-                    self._write(slot, now)
-        if not limited:
+                    _COUNTS.pack_into(self._memory, slot.at, now, slot.requests, slot.tokens, day, slot.today)
+        if not slots:
             return None
         lines = _lines(slots, now_ms)
         if not takes:
@@ -145,8 +147,7 @@ class RateLimits:
             worst = max(refusals, key=lambda refusal: refusal.wait_s)
             headers = dict(line.split(": ") for line in lines.decode("ascii").splitlines())
             raise _problem(worst, model, organization.id, headers)
-        counted = [(slot.offset, most) for slot in slots if (most := slot.limits.tokens_per_minute) is not None]
-        return Grant(tokens, counted, lines)
+        return Grant(tokens, [slot.at for slot in slots if slot.limits.tokens_per_minute is not None], lines)
 
     def settle(self, grant: Grant, tokens: int) -> None:
         """Replace the estimate by what a request really used."""
@@ -154,11 +155,9 @@ class RateLimits:
         if difference == 0 or not grant.counted:
             return
         with self._lock:
-            now = self._clock.monotonic()
-            for offset, limit in grant.counted:
-                used, at = _TOKENS.unpack_from(self._memory, offset + _TOKENS_AT)
-                left = max(0.0, _left(used, now - at, limit) + difference)
-                _TOKENS.pack_into(self._memory, offset + _TOKENS_AT, left, now)
+            for at in grant.counted:
+                left = _TOKENS.unpack_from(self._memory, at + _TOKENS_AT)[0] + difference
+                _TOKENS.pack_into(self._memory, at + _TOKENS_AT, max(0.0, left))
 
     def __enter__(self) -> None:
         fcntl.lockf(self.fd, fcntl.LOCK_EX, 1)
@@ -169,33 +168,29 @@ class RateLimits:
     # -- counters ------------------------------------------------------------------------------------------------
 
     def _read(self, owner: Id, limits: Limits, now: float, day: int) -> _Slot:
-        offset = self._offsets.get(owner)
-        if offset is None:
-            offset = self._offsets[owner] = self._place(owner)
-        return self._at(offset, limits, now, day)
+        slot = self._slots.get(owner)
+        if slot is None:
+            slot = self._slots[owner] = _Slot(self._place(owner) + _KEY.size)
+        then, requests, tokens, counted, today = _COUNTS.unpack_from(self._memory, slot.at)
+        minutes = max(0.0, now - then) / _MINUTE_S
+        slot.limits = limits
+        slot.requests = max(0.0, requests - minutes * (limits.requests_per_minute or requests))
+        slot.tokens = max(0.0, tokens - minutes * (limits.tokens_per_minute or tokens))
+        slot.today = today if counted == day else 0
+        return slot
 
     def _place(self, owner: Id) -> int:
         """The slot of an owner: where it is, or the first free one after its place (linear probing)."""
         key = int.from_bytes(blake2b(owner.encode("ascii"), digest_size=8).digest(), "little") | 1
         for step in range(_SLOTS):
             offset = (key + step) % _SLOTS * _SLOT_BYTES
-            present = struct.unpack_from("=Q", self._memory, offset)[0]
+            present = _KEY.unpack_from(self._memory, offset)[0]
             if present == key:
                 return offset
             if present == 0:
-                struct.pack_into("=Q", self._memory, offset, key)
+                _KEY.pack_into(self._memory, offset, key)
                 return offset
         raise LimitsFullError("no room to count the limits of another organization or project")
-
-    def _at(self, offset: int, limits: Limits, now: float, day: int) -> _Slot:
-        key, requests, requests_at, tokens, tokens_at, counted, today = _SLOT.unpack_from(self._memory, offset)
-        requests = _left(requests, now - requests_at, limits.requests_per_minute)
-        tokens = _left(tokens, now - tokens_at, limits.tokens_per_minute)
-        return _Slot(offset, key, limits, requests, tokens, day, today if counted == day else 0)
-
-    def _write(self, slot: _Slot, now: float) -> None:
-        values = (slot.key, slot.requests, now, slot.tokens, now, slot.day, slot.today)
-        _SLOT.pack_into(self._memory, slot.offset, *values)
 
 
 def _refusals(slot: _Slot, tokens: int, now_ms: int) -> list[_Refusal]:
@@ -217,7 +212,7 @@ def _lines(slots: list[_Slot], now_ms: int) -> bytes:
     for slot in slots:
         limits = slot.limits
         if (most := limits.requests_per_day) is not None:
-            found = (max(0, most - slot.today), most, _rest_of_day_s(now_ms))
+            found = (max(0, most - slot.today), most, DAY_MS - now_ms % DAY_MS)
             requests = found if requests is None or found < requests else requests
         elif (most := limits.requests_per_minute) is not None:
             found = _bucket(most, slot.requests)
@@ -227,9 +222,9 @@ def _lines(slots: list[_Slot], now_ms: int) -> bytes:
             tokens = found if tokens is None or found < tokens else tokens
     lines = b""
     if requests is not None:
-        lines = _REQUESTS % (requests[1], requests[0], go_duration(requests[2]).encode())
+        lines = _REQUESTS % (requests[1], requests[0], _go(requests[2]))
     if tokens is not None:
-        lines += _TOKENS_LINES % (tokens[1], tokens[0], go_duration(tokens[2]).encode())
+        lines += _TOKENS_LINES % (tokens[1], tokens[0], _go(tokens[2]))
     return lines
 
 
@@ -239,11 +234,15 @@ def _rest_of_day_s(now_ms: int) -> float:
 
 def go_duration(seconds: float) -> str:
     """As Go writes a duration: `1h2m3s`, `1m26.4s`, `310ms`."""
-    return _go_duration(ceil(seconds * 1000 - _ROUNDING))
+    return _go(ceil(seconds * 1000 - _ROUNDING)).decode("ascii")
 
 
-@lru_cache(1024)
-def _go_duration(milliseconds: int) -> str:
+@lru_cache(4096)
+def _go(milliseconds: int) -> bytes:
+    return _text(milliseconds).encode("ascii")
+
+
+def _text(milliseconds: int) -> str:
     if milliseconds < 1000:
         return f"{milliseconds}ms" if milliseconds else "0s"
     minutes, rest = divmod(milliseconds, 60_000)
@@ -254,21 +253,13 @@ def _go_duration(milliseconds: int) -> str:
     return f"{minutes}m{text}" if minutes else text
 
 
-def _left(used: float, elapsed_s: float, limit: int | None) -> float:
-    """What is still in a bucket that empties evenly within a minute."""
-    if limit is None or not used:
-        return 0.0
-    left = used - elapsed_s * limit / _MINUTE_S if elapsed_s > 0 else used
-    return left if left > 0 else 0.0
-
-
 def _over(what: str, kind: ErrorType, limit: int, used: float, asked: int) -> _Refusal:
     wait = float("inf") if asked > limit else (used + asked - limit) * _MINUTE_S / limit
     return _Refusal(what, kind, limit, ceil(used - _ROUNDING), asked, wait)
 
 
-def _bucket(limit: int, used: float) -> tuple[int, int, float]:
-    return max(0, int(limit - used + _ROUNDING)), limit, used * _MINUTE_S / limit if limit else 0.0
+def _bucket(limit: int, used: float) -> _Tightest:
+    return max(0, int(limit - used + _ROUNDING)), limit, ceil(used * 60_000 / limit - _ROUNDING) if limit else 0
 
 
 def _problem(refusal: _Refusal, model: str, organization_id: Id, headers: dict[str, str]) -> Problem:

@@ -130,6 +130,7 @@ class Connection(asyncio.Protocol):
         "idle_since",
         "interim",
         "keep",
+        "on_body",
         "parser",
         "pieces",
         "poller",
@@ -145,6 +146,8 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, pool: Owner) -> None:
         self.pool = pool
+        self.pieces: list[bytes] = []
+        self.on_body = self.pieces.append  # called for each chunk: a stream brings a hundred of them in one read
         self.parser = httptools.HttpResponseParser(self)
         self.exchange: PooledExchange | None = None
         self.idle_since = 0.0
@@ -157,7 +160,7 @@ class Connection(asyncio.Protocol):
         self.keep = False
         self.content_type = b""
         self.retry_after_s: int | None = None
-        self.pieces: list[bytes] = []
+        self.pieces.clear()
 
     # -- asyncio ------------------------------------------------------------------------------------------------
 
@@ -217,8 +220,10 @@ class Connection(asyncio.Protocol):
     # -- httptools ----------------------------------------------------------------------------------------------
 
     def on_message_begin(self) -> None:
-        """A message begins; after the answer there must be none."""
-        self.surplus = self.complete
+        """A message begins; after the answer there must be none, and nothing of it is read."""
+        if self.complete:
+            self.surplus = True
+            raise _MalformedError
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Note the few headers that matter. Those of an interim answer and trailers are only counted."""
@@ -253,11 +258,6 @@ class Connection(asyncio.Protocol):
         if not self.interim:
             self.head_done = True
             self.framed = self.framed or status in (204, 304)
-
-    def on_body(self, body: bytes) -> None:
-        """Bytes of the body."""
-        if not self.surplus:
-            self.pieces.append(body)
 
     def on_message_complete(self) -> None:
         """The answer is whole (or only an interim one)."""
@@ -310,13 +310,14 @@ class Connection(asyncio.Protocol):
             self._fail(exchange, FailureKind.TIMEOUT_IDLE)
 
     def _tell(self, exchange: PooledExchange) -> None:
-        pieces, self.pieces = self.pieces, []
+        data = b"".join(self.pieces)
+        self.pieces.clear()
         if self.head_done and not self.head_told:
             self.head_told = True
             if exchange.sink is not None:
                 exchange.sink.on_head(self.parser.get_status_code(), self.content_type, self.retry_after_s)
-        if pieces and exchange.sink is not None:
-            exchange.sink.on_data(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+        if data and exchange.sink is not None:
+            exchange.sink.on_data(data)
 
     def _finish(self, exchange: PooledExchange) -> None:
         sink, exchange.sink = exchange.sink, None

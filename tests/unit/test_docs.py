@@ -22,8 +22,8 @@ inputs or outputs; every column is a number, an instant, a closed list or an id 
 {schedule}
 
 "At most" is a ceiling: an owner may shorten each period, nobody can lengthen it. A legal hold stops purging what
-already exists, never starts collection, and is always visible to the owner. Expired means not served from that instant; purged
-means destroyed by the next sweep, with a receipt.
+already exists, never starts collection, and is always visible to the owner. Expired means not served from that instant;
+purged means destroyed by the next sweep, with a receipt.
 
 ## How far each claim goes
 L0 promised · L1 enforced and tested · L2 tamper-evident to outsiders · L3 attested build

@@ -68,6 +68,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Ceilings that protect the server itself (not rate limits, which belong to organizations)."""
 
     body_bytes: Positive = 20 * 1024 * 1024
+    held_bytes: Positive = 512 * 1024 * 1024  # of all bodies together that came in more than one piece
     header_bytes: Positive = 32 * 1024
     header_timeout: Seconds = 15.0
     body_timeout: Seconds = 60.0

@@ -50,6 +50,7 @@ from keepless.governance.controls import DataControls
 from keepless.governance.holds import Holds
 from keepless.governance.organizations import Organizations
 from keepless.http import problems
+from keepless.http.auth import authenticate
 from keepless.http.limits import RateLimits
 from keepless.ids import Id
 from keepless.incidents.abuse import Detector, Suspicion
@@ -133,13 +134,14 @@ class _Worker:
         await server.drain(_DRAIN_S)
         self._watch.stop()
         await router.close()
+        # In two steps: what the last captures conclude is recorded by the loop, before the ledger is written.
+        await asyncio.to_thread(self._executor.shutdown)
         await asyncio.to_thread(self._stop)
         log.emit(Event.SERVER_STOPPED)
         return 0
 
     def _stop(self) -> None:
         self._cases.close()
-        self._executor.shutdown()
         self._ledger.close()
         self._housekeeping.stop()
         self._lease.stop()
@@ -211,6 +213,7 @@ class _Worker:
             problems.Guard(application),
             limits,
             on_refused=on_refused(ledger, clock),
+            gate=lambda request: authenticate(lease, request.fields.get(b"authorization")),
         )
         servers.append(server)
         return server

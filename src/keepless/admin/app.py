@@ -11,20 +11,19 @@ none of them runs on the event loop's thread.
 from typing import Any, Final
 
 import msgspec
-import sqlalchemy as sa
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from keepless import log
 from keepless.accounts.principal import AdminPrincipal
 from keepless.admin import parse, public
 from keepless.admin.endpoint import Ask, Endpoint, Scope
+from keepless.admin.failures import stores_may_fail
 from keepless.admin.matrix import ENDPOINTS
 from keepless.admin.services import Services
-from keepless.errors import Code, ErrorType, Problem
+from keepless.errors import Code, Problem
 from keepless.governance.change import not_found
 from keepless.http.admin_auth import authenticate, authorise
 from keepless.ids import Id, Prefix
@@ -95,22 +94,9 @@ def _answer(services: Services, endpoint: Endpoint, request: Request, raw: bytes
         query=query,
         body=body,
     )
-    try:
+    with stores_may_fail():
         answer = endpoint.handler(services, ask)
-    except sa.exc.DBAPIError as error:  # locked, full or unreachable: its text may hold a statement's values
-        log.failure(log.Event.SERVER_FAILED, error)
-        raise _unavailable() from None
     return Response(answer if isinstance(answer, bytes) else _encode(answer), media_type="application/json")
-
-
-def _unavailable() -> Problem:
-    return Problem(
-        503,
-        Code.INTERNAL,
-        "The database is locked or cannot be reached at the moment. Read the present state before you try again.",
-        type=ErrorType.SERVER,
-        headers={"retry-after": "2"},
-    )
 
 
 def _organization(scope: Scope, caller: AdminPrincipal, *asked: msgspec.Struct) -> Id | None:

@@ -17,6 +17,7 @@ from starlette.routing import BaseRoute, Route
 
 from keepless.accounts.roles import Permission
 from keepless.admin import health
+from keepless.admin.failures import stores_may_fail
 from keepless.admin.openapi import document
 from keepless.admin.receipts import unsigned
 from keepless.admin.services import Services
@@ -47,8 +48,12 @@ def routes(services: Services) -> list[BaseRoute]:
 
 
 def _threaded(services: Services, handler: Handler) -> Callable[[Request], object]:
+    def work(request: Request) -> Response:
+        with stores_may_fail():
+            return handler(services, request)
+
     async def serve(request: Request) -> Response:
-        return await run_in_threadpool(handler, services, request)
+        return await run_in_threadpool(work, request)
 
     return serve
 

@@ -2,10 +2,13 @@
 
 from collections.abc import Callable, Sequence
 
+import sqlalchemy as sa
+
 from keepless.accounts.lease import Lease
 from keepless.admin.health import Check, Metric, MetricKind
 from keepless.app.compose import Deployment
 from keepless.app.guard import is_behind
+from keepless.errors import KeeplessError
 from keepless.gateway.server import Server
 from keepless.inference.router import Router
 from keepless.pipeline import Way
@@ -48,6 +51,8 @@ def _log(deployment: Deployment) -> Check:
         deployment.log.checkpoint()
     except LogForkError:
         return Check("transparency log", ok=False, why="the database does not continue what was signed before")
+    except (KeeplessError, sa.exc.SQLAlchemyError):
+        return Check("transparency log", ok=False, why="the database or the keyring fails")
     return Check("transparency log", ok=True)
 
 

@@ -53,8 +53,8 @@ def internal() -> Problem:
 
 
 def handlers() -> Mapping[type[Exception], ExceptionHandler]:
-    """Starlette's `exception_handlers`: problems, and the router's own 404 and 405."""
-    return {Problem: _on_problem, HTTPException: _on_http}
+    """Starlette's `exception_handlers`: problems, the router's own 404 and 405, and any fault."""
+    return {Problem: _on_problem, HTTPException: _on_http, Exception: _on_problem}
 
 
 class Guard:
@@ -72,19 +72,22 @@ class Guard:
             await self._app(scope, receive, send)
             return
         request_id = scope.setdefault(REQUEST_ID, mint(Prefix.REQUEST))
-        begun = False
+        begun = ended = False
 
         async def stamped(message: Message) -> None:
-            nonlocal begun
+            nonlocal begun, ended
             if message["type"] == "http.response.start":
                 begun = True
                 message["headers"] = _stamped(message.get("headers", []), request_id)
+            ended = ended or (message["type"] == "http.response.body" and not message.get("more_body", False))
             await send(message)
 
         try:
             await self._app(scope, receive, stamped)
         except Exception as error:
             log.failure(log.Event.SERVER_FAILED, error, request_id=Id(request_id))
+            if ended:  # Starlette has answered with our own handler and passes the fault on
+                return
             if begun:
                 raise
             problem = error if isinstance(error, Problem) else internal()

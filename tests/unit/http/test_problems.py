@@ -7,7 +7,6 @@ from collections.abc import Iterator
 
 import pytest
 from starlette.applications import Starlette
-from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
@@ -79,12 +78,9 @@ async def _broken(_: Request) -> Response:
     raise ValueError(SECRET)
 
 
-def _app() -> Starlette:
-    return Starlette(
-        routes=[Route(f"/v1/{f.__name__[1:]}", f) for f in (_fine, _kept, _refused, _broken)],
-        middleware=[Middleware(problems.Guard)],
-        exception_handlers=dict(problems.handlers()),
-    )
+def _app() -> problems.Guard:
+    routes = [Route(f"/v1/{f.__name__[1:]}", f) for f in (_fine, _kept, _refused, _broken)]
+    return problems.Guard(Starlette(routes=routes, exception_handlers=dict(problems.handlers())))
 
 
 @pytest.mark.parametrize(

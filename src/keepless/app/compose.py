@@ -28,8 +28,10 @@ from keepless.vault.bucket_api import GcsApi, S3Api
 from keepless.vault.door import Place, Vault
 from keepless.vault.keyring import FileKeyring, open_keyring
 from keepless.vault.locations import Findings, LocationGuard, check_gcs, check_local, check_s3
+from keepless.vault.states import KekState
+from keepless.vault.tables import kek
 
-__all__ = ["Deployment", "is_empty", "limited_organizations", "open_deployment"]
+__all__ = ["Deployment", "check_keys", "is_empty", "limited_organizations", "open_deployment"]
 
 _DEFAULT_REGION: Final = "us"
 
@@ -87,6 +89,21 @@ def open_deployment(settings: Settings, *, create: bool = False) -> Deployment:
     vault = Vault(db, keyring, [Place(blobs, location)], log, clock)
     sweeper = Sweeper(db, clock, system, vault, log)
     return Deployment(settings, db, clock, system, keyring, log, location, vault, sweeper)
+
+
+def check_keys(deployment: Deployment) -> None:
+    """Refuse to serve with a keyring that is not the one of this database. Raises `ConfigError`.
+
+    Not when opening: `keepless sweep --once` is how a person says that keys are lost for good.
+    """
+    files = {file.kek_id for file in deployment.keyring.kek_files()}
+    with deployment.db.read() as tx:
+        active = set(tx.scalars(sa.select(kek.c.id).where(kek.c.state == KekState.ACTIVE)))
+    if not active <= files:
+        raise ConfigError(
+            "keyring: a key is missing; restore the keyring of this data folder, or, when the key is lost for good, "
+            "run `keepless sweep --once`, which reports what cannot be read any more"
+        )
 
 
 def limited_organizations(db: Database) -> list[Id]:

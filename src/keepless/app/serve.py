@@ -22,7 +22,7 @@ from typing import Final
 
 from keepless import log
 from keepless.app import worker
-from keepless.app.compose import is_empty, limited_organizations, open_deployment
+from keepless.app.compose import check_keys, is_empty, limited_organizations, open_deployment
 from keepless.app.folder import FolderLock, prepare
 from keepless.app.harden import harden, raise_file_limit, silence
 from keepless.app.initialise import initialise
@@ -91,6 +91,7 @@ def _counters(settings: Settings) -> RateLimits:
     """Shared counters with the requests of this day so far; opening also brings the schema up to date, once."""
     deployment = open_deployment(settings)
     try:
+        check_keys(deployment)
         counters = RateLimits(deployment.clock)
         today = day_of(deployment.clock.now_ms()) * DAY_MS
         counters.seed(requests_since(deployment.db, limited_organizations(deployment.db), today))

@@ -1,0 +1,202 @@
+"""Everything that reads what a client typed, under arbitrary input: a value or a refusal in our own words, no fault.
+
+The marker stands in every place where a client can put a text; no refusal repeats it.
+"""
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from keepless.admin import parse
+from keepless.admin.matrix import ENDPOINTS
+from keepless.config import Engine, ModelConfig
+from keepless.errors import Problem
+from keepless.gateway.chat_params import CAPABILITIES as EVERYTHING
+from keepless.gateway.chat_params import PARAMETERS, ChatRules, model_name
+from keepless.gateway.json_body import decode_object
+from keepless.gateway.messages import ROLES
+from keepless.gateway.parser import ChunkedBody, check_partial, parse_head
+from keepless.gateway.shape import estimate, sketch_of
+from keepless.gateway.switches import BODY, HEADERS, from_headers
+from keepless.http.problems import render
+from keepless.inference.embedded.dialect import CAPABILITIES as EMBEDDED
+from keepless.inference.embedded.dialect import to_llama
+from keepless.usage.record import Phase
+
+MARKER = "xqzMARKERqzx"
+ROUNDS = settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+FEW = settings(ROUNDS, max_examples=40)
+MODEL = ModelConfig(id="m", engine=Engine.LLAMA)
+RULES = [(names, ChatRules(MODEL, names)) for names in (None, EVERYTHING, EMBEDDED, frozenset[str]())]
+
+WORDS = [
+    *("role", "content", "name", "type", "function", "parameters", "tool_calls", "tool_call_id", "id", "arguments"),
+    *("text", "image_url", "url", "json_schema", "schema", "include_usage", "strict", "enum", "properties", "required"),
+    *("minItems", "maxItems", "items", "anyOf", "pattern", "array", "object", "string", "auto", "allowed_tools"),
+    *("zdr", "data_collection", "gateway", "zeroDataRetention", "deny", "input_audio", "audio", "refusal", "index"),
+    *ROLES,
+    MARKER,
+    MARKER + "\u0000\r\n",
+    "",
+]
+scalars = (
+    st.none()
+    | st.booleans()
+    | st.sampled_from([0, 1, -1, 2, 3.0, 2**63, -(2**64), 10**40, 1e308, 5e-324, -0.0])
+    | st.sampled_from(WORDS)
+    | st.text(max_size=4).map(lambda text: text + MARKER)
+)
+values = st.recursive(
+    scalars,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(WORDS), inner, max_size=4),
+    max_leaves=12,
+)
+function = st.fixed_dictionaries({"name": st.just("f"), "parameters": values})
+functions = st.fixed_dictionaries({"type": st.just("function"), "function": function})
+messages = st.lists(
+    values
+    | st.fixed_dictionaries(
+        {"role": st.sampled_from([*ROLES]), "content": values}, optional={"tool_calls": values, "name": values}
+    ),
+    max_size=3,
+)
+bodies = st.fixed_dictionaries(
+    {"model": st.just("m") | values, "messages": messages | st.just([{"role": "user", "content": MARKER}])},
+    optional={
+        **dict.fromkeys(set(PARAMETERS) - {"model", "messages"}, values),
+        **{member.path[0]: values for member in BODY},
+        "tools": values | st.lists(functions, max_size=2),
+        "response_format": values
+        | st.fixed_dictionaries(
+            {
+                "type": st.just("json_schema"),
+                "json_schema": st.fixed_dictionaries({"name": st.just("n"), "schema": values}),
+            }
+        ),
+        MARKER: values,
+    },
+)
+
+
+def silent(problem: Problem) -> None:
+    """The refusal says nothing that the client typed."""
+    _, head, body = render(problem, "req_x")
+    assert MARKER.encode() not in head + body
+    assert MARKER not in str(problem) + repr(problem.args)
+    assert 400 <= problem.status < 500
+
+
+def ask(body: dict[str, Any], names: frozenset[str] | None, rules: ChatRules) -> None:
+    """One request as far as the embedded engine's dialect."""
+    sketch_of(body, Phase.VALIDATE, body_bytes=1)
+    model_name(body)
+    checked = rules.check(body)
+    estimate(checked.body, checked.max_tokens, checked.choices)
+    sketch_of(checked.body, Phase.ANSWER, body_bytes=1, max_tokens=checked.max_tokens)
+    encoded = msgspec.json.encode(checked.body)
+    if names == EMBEDDED:
+        to_llama(msgspec.json.decode(encoded), MODEL, "req_x", 1, 1.0)
+
+
+@ROUNDS
+@given(bodies, st.sampled_from(RULES))
+def test_chat_requests(body: dict[str, Any], bound: tuple[frozenset[str] | None, ChatRules]) -> None:
+    try:
+        value, _ = decode_object(json.dumps(body).encode(), 100)
+        ask(value, *bound)
+    except Problem as problem:
+        silent(problem)
+
+
+@ROUNDS
+@given(st.binary(max_size=60) | st.text(max_size=40).map(str.encode) | values.map(lambda v: json.dumps(v).encode()))
+def test_json(raw: bytes) -> None:
+    for body in (raw, b'{"a":' + raw + b"}"):
+        try:
+            decode_object(body, 5)
+        except Problem as problem:
+            silent(problem)
+
+
+SIGNS = [b"\r\n", b"\n", b"\r", b": ", b":", b" ", b"\t", b"\0", b",", b"?", b"#", b"*", b"\xff", MARKER.encode()]
+NAMES = [b"Content-Length", b"Transfer-Encoding", b"Host", b"Expect", b"Connection", b"Authorization"]
+OTHERS = [
+    b"chunked",
+    b"close",
+    b"5",
+    b"0",
+    b"-1",
+    b"GET",
+    b"POST",
+    b"/v1",
+    b"HTTP/1.1",
+    b"HTTP/1.0",
+    b"http://h/",
+    b"a;b=c",
+]
+RAW = st.lists(st.sampled_from([*SIGNS, *NAMES, *OTHERS]), max_size=20).map(b"".join) | st.binary(max_size=40)
+
+
+@ROUNDS
+@given(RAW)
+def test_heads(raw: bytes) -> None:
+    for head in (raw + b"\r\n\r\n", b"GET / HTTP/1.1\r\nHost: h\r\n" + raw + b"\r\n\r\n", b"POST " + raw + b"\r\n\r\n"):
+        try:
+            check_partial(head)
+            request = parse_head(head)
+        except Problem as problem:
+            if problem.status != 505:
+                silent(problem)
+        else:
+            assert not any(sign in name + value for name, value in request.headers for sign in (b"\r", b"\n", b"\0"))
+            names = [name for name, _ in request.headers]
+            assert names.count(b"content-length") + names.count(b"transfer-encoding") <= 1
+
+
+@ROUNDS
+@given(st.lists(RAW, max_size=6))
+def test_chunked_bodies(pieces: list[bytes]) -> None:
+    body = ChunkedBody(100)
+    taken = 0
+    try:
+        for piece in pieces:
+            if not body.done:
+                taken += sum(map(len, body.feed(piece)))
+    except Problem as problem:
+        silent(problem)
+    assert taken <= 100
+
+
+@ROUNDS
+@given(st.lists(st.tuples(st.sampled_from([*HEADERS, b"x-keepless-new", b"cf-aig-zdr-2"]), RAW), max_size=3))
+def test_privacy_headers(headers: list[tuple[bytes, bytes]]) -> None:
+    try:
+        asked = from_headers(headers)
+    except Problem as problem:
+        silent(problem)
+    else:
+        for name, value in headers:
+            assert HEADERS[name][value.strip().lower()].value != "loosen"
+        assert asked is not None
+
+
+@FEW
+@given(st.data())
+@pytest.mark.parametrize("kind", sorted({e.body for e in ENDPOINTS} | {e.query for e in ENDPOINTS}, key=str), ids=str)
+def test_admin_bodies_and_queries(kind: type[msgspec.Struct], data: st.DataObject) -> None:
+    names = [field.encode_name for field in msgspec.structs.fields(kind)]
+    body = data.draw(st.dictionaries(st.sampled_from([*names, MARKER, *names]), values | scalars, max_size=4))
+    query = data.draw(st.lists(st.tuples(st.sampled_from([*names, MARKER]), RAW), max_size=3))
+    for read, raw in (
+        (parse.body, json.dumps(body).encode()),
+        (parse.body, data.draw(RAW)),
+        (parse.query, b"&".join(name.encode() + b"=" + value for name, value in query)),
+    ):
+        try:
+            read(raw, kind)
+        except Problem as problem:
+            silent(problem)

@@ -17,7 +17,6 @@ from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from typing import Any, Final
 
-import psycopg
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.dialects import postgresql, sqlite
@@ -103,7 +102,7 @@ def table(name: str, *items: sa.schema.SchemaItem, holds: Holds) -> sa.Table:
     return sa.Table(name, metadata, *items, info={"holds": holds})
 
 
-_MAX_VALUES: Final = 16_000  # in one statement; SQLite allows 32,766
+_MOST_ROWS: Final = 256  # in one statement
 
 
 def insert_many(tx: Connection, into: sa.Table, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
@@ -114,22 +113,27 @@ def insert_many(tx: Connection, into: sa.Table, columns: Sequence[str], rows: Se
     """
     if tx.dialect.name == "sqlite":
         # Many rows a statement: `executemany` gives up the interpreter lock once a row, and a busy event loop in
-        # the same process gives it back milliseconds later.
+        # the same process gives it back milliseconds later. Only powers of two: the driver keeps the last hundred
+        # statements compiled, and one for each number of rows there ever was would be a hundred megabytes.
         one = str(into.insert().compile(dialect=tx.dialect, column_keys=columns))
         more = f", ({', '.join('?' * len(columns))})"
-        step = _MAX_VALUES // len(columns)
-        for at in range(0, len(rows), step):
-            chunk = rows[at : at + step]
-            tx.exec_driver_sql(one + more * (len(chunk) - 1), tuple(itertools.chain.from_iterable(chunk)))
+        at, step = 0, _MOST_ROWS
+        while at < len(rows):
+            while step > len(rows) - at:
+                step //= 2
+            values = tuple(itertools.chain.from_iterable(rows[at : at + step]))
+            tx.exec_driver_sql(one + more * (step - 1), values)
+            at += step
         return
     cursor: Any = tx.connection.cursor()
+    driver: Any = tx.dialect.loaded_dbapi  # not imported here: ten megabytes that a deployment on SQLite does not need
     try:
         with cursor, cursor.copy(f"COPY {into.name} ({', '.join(columns)}) FROM STDIN") as copy:
             for row in rows:
                 copy.write_row(row)
-    except psycopg.Error as error:
+    except driver.Error as error:
         # The same family of errors as every other statement raises, and as silent about values.
-        raise sa.exc.DBAPIError.instance(None, None, error, psycopg.Error, hide_parameters=True) from None
+        raise sa.exc.DBAPIError.instance(None, None, error, driver.Error, hide_parameters=True) from None
 
 
 def insert_or_ignore(tx: Connection, into: sa.Table, **values: Any) -> bool:
@@ -168,7 +172,10 @@ class Database:
         try:
             if self.sqlite:
                 # Our own BEGIN: the driver's implicit transactions would start a write as a read (and fail to upgrade).
-                self._engine: Engine = sa.create_engine(url, hide_parameters=True, pool_size=pool_size)
+                # The connection used last goes first: each has a page cache of its own, which only grows.
+                self._engine: Engine = sa.create_engine(
+                    url, hide_parameters=True, pool_size=pool_size, pool_use_lifo=True
+                )
                 event.listen(self._engine, "connect", _on_sqlite_connect)
             else:
                 self._engine = sa.create_engine(

@@ -150,7 +150,7 @@ _PRAGMAS: Final = (
     "temp_store=MEMORY",
     "foreign_keys=ON",
     "busy_timeout=10000",
-    "cache_size=-8000",
+    "cache_size=-4000",
 )
 
 

@@ -10,6 +10,7 @@ input.
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 import socket
@@ -68,6 +69,7 @@ from keepless.usage.ledger import Ledger
 __all__ = ["run"]
 
 _DRAIN_S: Final = 15.0
+_SWITCH_S: Final = 0.0005  # how long another thread may keep the interpreter from the event loop
 _CAPTURE_THREADS: Final = 4
 _MODEL_PATHS: Final = ("/v1", "/openai/v1")
 
@@ -123,6 +125,7 @@ class _Worker:
         await asyncio.to_thread(self._cases.start)
         self._watch.start(loop)
         server = self._server(router, way)
+        _settle_down()
         listening = socket.socket(fileno=os.dup(self._plan.listening))
         await server.listen(listening, _tls(self._settings))
         log.emit(Event.SERVER_STARTED)
@@ -217,6 +220,13 @@ class _Worker:
         )
         servers.append(server)
         return server
+
+
+def _settle_down() -> None:
+    """Spare answers two pauses: looking again at objects that stay for good, and waiting for other threads."""
+    gc.collect()
+    gc.freeze()
+    sys.setswitchinterval(_SWITCH_S)
 
 
 def _tls(settings: Settings) -> ssl.SSLContext | None:

@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from keepless.errors import Code, KeeplessError, Problem
-from keepless.inference.embedded.dialect import NONE, Json, Plan
+from keepless.inference.embedded.dialect import NONE, Json, Plan, too_long
 
 __all__ = ["Answer", "EngineFaultError"]
 
@@ -81,13 +81,7 @@ class Answer:
         if isinstance(error, dict) and error.get("type") == "exceed_context_size_error":
             count = error.get("n_prompt_tokens")
             has = f" The messages have {count} tokens." if isinstance(count, int) else ""
-            return Problem(
-                400,
-                Code.CONTEXT_LENGTH,
-                f"This model's maximum context length is {self._plan.context} tokens.{has} "
-                "Please reduce the length of the messages or completion.",
-                param="messages",
-            )
+            return too_long(self._plan.context, has)
         if self._plan.schema is not None:
             return Problem(
                 400,

@@ -21,7 +21,7 @@ import msgspec
 from keepless.config import ModelConfig
 from keepless.errors import Code, Problem
 
-__all__ = ["CAPABILITIES", "NONE", "Plan", "encode_problem", "not_json", "to_llama"]
+__all__ = ["CAPABILITIES", "NONE", "Plan", "encode_problem", "not_json", "to_llama", "too_long"]
 
 CAPABILITIES: Final = frozenset(
     {
@@ -81,6 +81,7 @@ _MOST_CHOICES: Final = 500  # members of enum, anyOf, oneOf and allOf, and alter
 _MOST_OPTIONAL: Final = 200  # properties of one object that may be absent (of several: the root of the sum of squares)
 _MOST_LOOSE: Final = 64  # signs in one pattern that let something be absent or repeated
 _LONGEST_PATTERN: Final = 1000  # characters
+_LONGEST_TOKEN: Final = 256  # characters; twice what any vocabulary in use has
 
 Json = dict[str, Any]
 
@@ -110,6 +111,9 @@ def to_llama(body: Json, model: ModelConfig, request_id: str, created: int, star
     if choices > model.parallel:
         raise Problem(400, Code.UNSUPPORTED_VALUE, f"'n' : this model gives at most {model.parallel}", param="n")
     messages = _messages(body.get("messages") or [])
+    if sum(len(message["content"]) for message in messages) > model.context_window * _LONGEST_TOKEN:
+        # It cannot fit, and the engine would count the tokens of megabytes for seconds before it says so.
+        raise too_long(model.context_window)
     asked: Json = {} if model.path else dict(_EMBEDDED_DEFAULTS)
     asked.update({name: body[name] for name in _PASSED if body.get(name) is not None})
     limit = body.get("max_completion_tokens") or body.get("max_tokens") or model.max_completion_tokens
@@ -169,6 +173,17 @@ def encode_problem(problem: Problem) -> bytes:
 def not_json() -> Problem:
     """The body is no JSON object."""
     return Problem(400, Code.INVALID_JSON, "The body is not a JSON object.")
+
+
+def too_long(context: int, has: str = "") -> Problem:
+    """More than the model's context holds; `has` is a sentence of ours with the count."""
+    return Problem(
+        400,
+        Code.CONTEXT_LENGTH,
+        f"This model's maximum context length is {context} tokens.{has} "
+        "Please reduce the length of the messages or completion.",
+        param="messages",
+    )
 
 
 def _unsupported(param: str, what: str) -> Problem:

@@ -275,3 +275,12 @@ def test_a_schema_that_would_stop_the_engine_is_refused(of: object, schema: obje
 )
 def test_other_schemas_are_left_to_the_engine(of: object, schema: object) -> None:
     assert asked(**of(schema))["response_format"]["type"] == "json_schema"
+
+
+def test_what_cannot_fit_is_refused_before_its_tokens_are_counted() -> None:
+    most = MODEL.context_window * 256
+    halves = [{"role": "user", "content": "x" * (most // 2)}, {"role": "user", "content": "y" * (most // 2)}]
+    assert asked(messages=halves)["messages"] == halves
+    with pytest.raises(Problem) as caught:
+        asked(messages=[*halves, USER])
+    assert (caught.value.status, caught.value.code.value) == (400, "context_length_exceeded")

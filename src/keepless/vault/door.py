@@ -170,6 +170,10 @@ class Vault:
             except KekEndedError:
                 kek_id, kek = self.keks.active(wanted)
                 continue
+            except sa.exc.DBAPIError:
+                # A connection that dies during COMMIT does not say on which side of it: what is answered must be true.
+                if not self._stands(object_id):
+                    raise
             self._at(Step.COMMIT)
             return row
         raise StoreFailedError("the keys of the day change too often")
@@ -195,6 +199,10 @@ class Vault:
                 request_id=row.request_id,
             )
             self._log.append(tx, [entry])
+
+    def _stands(self, object_id: Id) -> bool:
+        with self._db.read() as tx:
+            return catalogue.one_kept(tx, object_id) is not None
 
     def _agree(self, tx: Connection, permit: Retain) -> None:
         """The fence: the epoch of the permit is the organization's epoch at this very transaction."""

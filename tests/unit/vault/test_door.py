@@ -1,6 +1,8 @@
 """The door on a real database, keyring and folder: what is kept opens, what must not be kept or read is not."""
 
+import contextlib
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -80,6 +82,33 @@ def test_what_was_put_is_read_and_counted_and_logged(rig: Rig, owner: tuple[Id, 
         (entry,) = rig.log.entries(tx)
     assert (entry.kind, entry.object_id, entry.organization_id) == (EntryKind.CAPTURED, one.id, owner[0])
     assert request_id.encode() in (entry.body or b"")
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_a_connection_that_dies_during_the_commit_does_not_make_a_kept_object_look_unkept(
+    rig: Rig, owner: tuple[Id, Id], database: Database, monkeypatch: pytest.MonkeyPatch, before: bool
+) -> None:
+    write, begun = database.write, []
+
+    @contextlib.contextmanager
+    def dying() -> Iterator[sa.Connection]:
+        begun.append(1)
+        with write() as tx:
+            yield tx
+            if len(begun) == 3 and before:  # the intent, the KEK, the commit
+                raise sa.exc.OperationalError(None, None, Exception("gone"))
+        if len(begun) == 3:
+            raise sa.exc.OperationalError(None, None, Exception("gone"))
+
+    monkeypatch.setattr(database, "write", dying)
+    if before:
+        with pytest.raises(StoreFailedError):
+            rig.put(*owner, MARKER)
+        assert rows(database, kept) == blobs(rig) == []
+    else:
+        one = rig.put(*owner, MARKER)
+        assert read(rig, one.id, owner[0]) == MARKER
+        assert [row.id for row in rows(database, kept)] == [one.id]
 
 
 @pytest.mark.parametrize("size", [0, 1, 1 << 20, 3_000_000])

@@ -22,12 +22,20 @@ from keepless.accounts.roles import Role
 from keepless.accounts.store import projects_of, touch
 from keepless.accounts.tables import admin_key, api_key, member
 from keepless.errors import Code, Problem
-from keepless.governance.change import Office, may_loosen, not_found, own_organization, recent_sign_in_required
+from keepless.governance.change import (
+    Office,
+    as_many_as_may_be,
+    may_loosen,
+    not_found,
+    own_organization,
+    recent_sign_in_required,
+)
 from keepless.ids import Id, Prefix, mint
 from keepless.receipts.statement import Entry, EntryKind, Fact, FactValue
 
 __all__ = ["Access", "CreatedAdminKey", "CreatedApiKey"]
 
+MOST_KEYS: Final = 10_000  # API keys in use of one organization; every process holds them in memory
 _LONGEST_LOOSENING_MS: Final = 24 * 3_600_000
 
 
@@ -61,13 +69,17 @@ class Access:
             return directory.api_keys(tx, organization_id, project_id)
 
     def create_api_key(self, actor: AdminPrincipal, organization_id: Id, project_id: Id, *, name: str) -> CreatedApiKey:
-        """A new API key of a project, usable at once. Raises `Problem` 404."""
+        """A new API key of a project, usable at once. Raises `Problem` 404, 400 when there are `MOST_KEYS`."""
         now_ms, key = self._office.clock.now_ms(), mint_key(KeyKind.API)
 
         def make(tx: Connection) -> None:
             own_organization(tx, organization_id)
             if project_id not in projects_of(tx, organization_id):
                 raise not_found()
+            in_use = sa.select(sa.func.count()).select_from(api_key)
+            own = in_use.where(api_key.c.organization_id == organization_id, api_key.c.revoked_at.is_(None))
+            if tx.execute(own).scalar_one() >= MOST_KEYS:
+                raise as_many_as_may_be("API keys", MOST_KEYS)
             owner = {"organization_id": organization_id, "project_id": project_id}
             directory.add_api_key(tx, touch(tx), key, name=name, now_ms=now_ms, **owner)
             self._log(

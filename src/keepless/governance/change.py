@@ -26,6 +26,7 @@ from keepless.receipts.log import Log
 __all__ = [
     "Office",
     "allow",
+    "as_many_as_may_be",
     "may_loosen",
     "not_found",
     "organization_row",
@@ -92,3 +93,10 @@ def may_loosen(actor: AdminPrincipal, now_ms: int) -> bool:
 def recent_sign_in_required() -> Problem:
     """The refusal for who may tighten only."""
     return Problem(403, Code.RECENT_SIGN_IN_REQUIRED, _LOOSENING, type=ErrorType.PERMISSION, retry=False)
+
+
+def as_many_as_may_be(of: str, most: int) -> Problem:
+    """The refusal of one more thing that every serving process would have to know."""
+    return Problem(
+        400, Code.INVALID_VALUE, f"There are {most} {of} already, which is the most an organization can have."
+    )

@@ -25,7 +25,7 @@ from keepless.clock import Clock
 from keepless.db import Database
 from keepless.errors import ConfigError
 from keepless.expiry.progress import request
-from keepless.governance.change import Office, not_found, own_organization
+from keepless.governance.change import Office, as_many_as_may_be, not_found, own_organization
 from keepless.ids import Id, Prefix, mint
 from keepless.policy.data_class import DataClass
 from keepless.receipts.log import Log
@@ -33,6 +33,7 @@ from keepless.receipts.statement import Entry, EntryKind, Fact, FactValue
 
 __all__ = ["FOREVER_MS", "CreatedOrganization", "Initial", "Organizations", "bootstrap"]
 
+MOST_PROJECTS: Final = 1_000  # of one organization; a change of its policy reads them all
 FOREVER_MS: Final = 253_402_300_799_000  # the end of the year 9999
 
 
@@ -218,11 +219,13 @@ class Organizations:
         raise not_found()
 
     def create_project(self, actor: AdminPrincipal, organization_id: Id, *, name: str) -> ProjectRecord:
-        """A new project. Raises `Problem` 404."""
+        """A new project. Raises `Problem` 404, 400 when there are `MOST_PROJECTS`."""
         now_ms, created = self._office.clock.now_ms(), mint(Prefix.PROJECT)
 
         def make(tx: Connection) -> None:
             own_organization(tx, organization_id)
+            if len(projects_of(tx, organization_id)) >= MOST_PROJECTS:
+                raise as_many_as_may_be("projects", MOST_PROJECTS)
             directory.add_project(tx, touch(tx), created, organization_id=organization_id, name=name, now_ms=now_ms)
             self._log(tx, EntryKind.PROJECT_CREATED, organization_id, created, actor=actor, now_ms=now_ms)
 

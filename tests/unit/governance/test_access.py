@@ -9,6 +9,7 @@ from keepless.accounts.roles import Role
 from keepless.accounts.tables import member
 from keepless.db import Database
 from keepless.errors import Code, Problem
+from keepless.governance import access
 from keepless.ids import Id
 from keepless.receipts.statement import EntryKind
 from tests.support.clock import FakeClock
@@ -119,3 +120,13 @@ def test_an_unknown_organization_is_404(here: Deployment) -> None:
         with pytest.raises(Problem) as caught:
             change()
         assert caught.value.status == 404
+
+
+def test_the_number_of_api_keys_is_bounded(here: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(access, "MOST_KEYS", 2)
+    second = here.access.create_api_key(here.owner, here.organization_id, here.project_id, name="2")
+    with pytest.raises(Problem) as caught:
+        here.access.create_api_key(here.owner, here.organization_id, here.project_id, name="3")
+    assert (caught.value.status, caught.value.code) == (400, Code.INVALID_VALUE)
+    here.access.revoke_api_key(here.owner, here.organization_id, second.record.id)
+    here.access.create_api_key(here.owner, here.organization_id, here.project_id, name="3")

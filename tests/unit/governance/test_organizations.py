@@ -9,7 +9,8 @@ from keepless.accounts.principal import Limits
 from keepless.accounts.roles import Role
 from keepless.accounts.tables import admin_key, api_key, member, organization, project
 from keepless.db import Database
-from keepless.errors import ConfigError, Problem
+from keepless.errors import Code, ConfigError, Problem
+from keepless.governance import organizations
 from keepless.governance.organizations import bootstrap
 from keepless.governance.patch import Patch
 from keepless.ids import Id
@@ -157,3 +158,13 @@ def test_deleting_an_organization(here: Deployment) -> None:
 def test_members_of_the_first_organization(here: Deployment) -> None:
     (owner,) = here.access.members(here.organization_id)
     assert owner == MemberRecord(owner.id, "owner@example.com", Role.OWNER, here.clock.now_ms())
+
+
+def test_the_number_of_projects_is_bounded(here: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(organizations, "MOST_PROJECTS", 2)
+    second = here.organizations.create_project(here.owner, here.organization_id, name="2")
+    with pytest.raises(Problem) as caught:
+        here.organizations.create_project(here.owner, here.organization_id, name="3")
+    assert (caught.value.status, caught.value.code) == (400, Code.INVALID_VALUE)
+    here.organizations.archive_project(here.owner, here.organization_id, second.id)
+    here.organizations.create_project(here.owner, here.organization_id, name="3")

@@ -94,16 +94,21 @@ def open_deployment(settings: Settings, *, create: bool = False) -> Deployment:
 def check_keys(deployment: Deployment) -> None:
     """Refuse to serve with a keyring that is not the one of this database. Raises `ConfigError`.
 
-    Not when opening: `keepless sweep --once` is how a person says that keys are lost for good.
+    Not when opening: `keepless sweep --once` is how a person says that keys are lost for good. Others may make and
+    destroy keys meanwhile: a key's file is there before its row, and its row is not active any more when its file goes.
     """
+    before = _active_keys(deployment.db)
     files = {file.kek_id for file in deployment.keyring.kek_files()}
-    with deployment.db.read() as tx:
-        active = set(tx.scalars(sa.select(kek.c.id).where(kek.c.state == KekState.ACTIVE)))
-    if not active <= files:
+    if not before & _active_keys(deployment.db) <= files:
         raise ConfigError(
             "keyring: a key is missing; restore the keyring of this data folder, or, when the key is lost for good, "
             "run `keepless sweep --once`, which reports what cannot be read any more"
         )
+
+
+def _active_keys(db: Database) -> set[Id]:
+    with db.read() as tx:
+        return set(tx.scalars(sa.select(kek.c.id).where(kek.c.state == KekState.ACTIVE)))
 
 
 def limited_organizations(db: Database) -> list[Id]:

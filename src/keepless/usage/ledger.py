@@ -30,6 +30,7 @@ __all__ = ["Counters", "Ledger"]
 
 HOUR_MS: Final = 3_600_000
 _BATCH: Final = 5_000  # rows a transaction
+_RETRY_S: Final = 0.5  # after a failed one
 _ROW: Final = tuple(column.name for column in usage.columns)[1:]
 _SKETCH: Final = tuple(column.name for column in usage_sketch.columns)[1:]
 _KIND: Final = tuple(column.name for column in usage_kind.columns)[2:]
@@ -110,7 +111,7 @@ class Ledger:
         return True
 
     def _run(self) -> None:
-        while not self._stop.wait(self._flush_seconds):
+        while not self._stop.wait(self._flush_seconds if self.healthy else _RETRY_S):
             self.flush()
 
     def _write(self, batch: list[Record]) -> bool:

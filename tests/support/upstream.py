@@ -12,6 +12,7 @@ import socket
 import ssl
 import struct
 import threading
+import time
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Self
@@ -55,6 +56,7 @@ class Received:
     done: bool = False
     events_sent: int = 0
     json: dict = field(default_factory=dict)
+    at: float = field(default_factory=time.monotonic)  # when its head had come
 
 
 REASONS = {200: "OK", 400: "Bad Request", 401: "Unauthorized", 404: "Not Found", 429: "Too Many Requests", 500: "Oops"}

@@ -31,6 +31,7 @@ from keepless.admin.asks import (
     NoBody,
     NoQuery,
     OrganizationCreate,
+    OrganizationQuery,
     PageQuery,
     ProjectCreate,
     ProjectsQuery,
@@ -88,8 +89,8 @@ def show_limits(services: Services, ask: Ask[NoQuery, NoBody]) -> Limits:
     return _limits("organization.limits", found.limits)
 
 
-def set_limits(services: Services, ask: Ask[NoQuery, LimitsPatch]) -> Limits:
-    """Set exactly these; what is not given is no limit any more."""
+def set_limits(services: Services, ask: Ask[OrganizationQuery, LimitsPatch]) -> Limits:
+    """Set exactly these, as the operator; what is not given is no limit any more. Owners limit their projects."""
     limits = _values(ask.body)
     services.organizations.set_limits(ask.caller, ask.organization_id, limits)
     return _limits("organization.limits", limits)

@@ -60,7 +60,7 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     E("GET", "/organization/explain/{id}", P.USAGE_READ, usage.explain_request),
     # accounts
     E("GET", "/organization/limits", P.PROJECTS_READ, accounts.show_limits),
-    E("POST", "/organization/limits", P.PROJECTS_MANAGE, accounts.set_limits),
+    E("POST", "/organization/limits", P.ORGANIZATIONS_MANAGE, accounts.set_limits, _NAMED),
     E("GET", "/organization/projects", P.PROJECTS_READ, accounts.list_projects),
     E("POST", "/organization/projects", P.PROJECTS_MANAGE, accounts.create_project),
     E("GET", _PROJECT, P.PROJECTS_READ, accounts.retrieve_project),

@@ -1,7 +1,7 @@
 """After the answer: from the event loop, ask for a capture in a worker thread and say what became of it.
 
-Holds: `Afterwards` (one a process), `Cases` (what it asks of abuse cases), `could_keep`, `described`. Leaves out: the
-steps of a capture (capture), which failures have a reason (inference.faults).
+Holds: `Afterwards` (one a process), `Cases` (what it asks of abuse cases), `could_keep`, `described`. Leaves out:
+the steps of a capture (capture), which failures have a reason (inference.faults).
 
 `ask` decides under the policy that the request ran under before any thread is troubled: most failures end there.
 """
@@ -29,7 +29,7 @@ from keepless.vault.rows import Kept
 
 __all__ = ["Afterwards", "Cases", "Conclude", "could_keep", "described"]
 
-_AT_ONCE: Final = 64
+_AT_ONCE: Final = 16  # a store that is slow must not hold the answers of everybody who fails meanwhile
 
 Conclude = Callable[[Kept | Discard], None]
 

@@ -118,18 +118,22 @@ def test_members(anywhere: Platform) -> None:
 
 def test_limits_are_set_as_a_whole(anywhere: Platform) -> None:
     path = f"{PROJECTS}/{anywhere.project_id}/limits"
-    for each, kind in (("/organization/limits", "organization.limits"), (path, "project.limits")):
-        made = anywhere.json("POST", each, {"requests_per_minute": 3, "tokens_per_minute": 1000})
+    ours = f"/organization/limits?organization_id={anywhere.organization_id}"
+    for each, kind, key in ((ours, "organization.limits", "operator"), (path, "project.limits", "owner")):
+        shown = each.partition("?")[0]
+        made = anywhere.json("POST", each, {"requests_per_minute": 3, "tokens_per_minute": 1000}, key=key)
         assert made == {
             "object": kind,
             "requests_per_minute": 3,
             "requests_per_day": None,
             "tokens_per_minute": 1000,
         }
-        assert anywhere.json("GET", each) == made
-        assert anywhere.json("POST", each, {})["requests_per_minute"] is None
-        assert anywhere.error("POST", each, {"requests_per_day": -1}) == (400, "invalid_value")
-        assert anywhere.error("POST", each, {"requests_per_day": 2**31}) == (400, "invalid_value")
+        assert anywhere.json("GET", shown) == made
+        assert anywhere.json("POST", each, {}, key=key)["requests_per_minute"] is None
+        assert anywhere.error("POST", each, {"requests_per_day": -1}, key=key) == (400, "invalid_value")
+        assert anywhere.error("POST", each, {"requests_per_day": 2**31}, key=key) == (400, "invalid_value")
+    # Who is limited by the platform cannot lift that; who is limited by an owner is tighter still.
+    assert anywhere.error("POST", "/organization/limits", {})[0] == 403
 
 
 def test_operators_make_and_end_organizations(anywhere: Platform) -> None:

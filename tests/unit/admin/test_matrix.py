@@ -43,7 +43,7 @@ EXPECTED: Final[dict[str, set[Role]]] = {
     "GET /organization/usage/completions": ANY_MEMBER,
     "GET /organization/explain/{id}": ANY_MEMBER,
     "GET /organization/limits": ANY_MEMBER,
-    "POST /organization/limits": {OWN},
+    "POST /organization/limits": {OPER},
     "GET /organization/projects": ANY_MEMBER,
     "POST /organization/projects": {OWN},
     "GET /organization/projects/{project_id}": ANY_MEMBER,

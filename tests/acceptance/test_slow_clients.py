@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.support.http import Calls, Echo, Running, answers, connect, exchange, post, read_until, running, wait_for
 
 from keepless.config import Limits
 from keepless.gateway.server import Reply, Request
+from tests.support.http import Calls, Echo, Running, answers, connect, exchange, post, read_until, running, wait_for
 
 IDLE = 10_000
 # Opens connections in a process of its own (each end needs a descriptor), says so, and holds them until told to end.

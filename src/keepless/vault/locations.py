@@ -12,7 +12,7 @@ Sources: Amazon S3 API Reference (bucket sub-resources); Cloud Storage JSON API,
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
@@ -56,12 +56,12 @@ class Property(StrEnum):
 
 
 class Light(StrEnum):
-    """The answer; see the module's text."""
+    """The answer, from the best to the worst; see the module's text."""
 
     GREEN = "green"
     AMBER = "amber"
-    RED = "red"
     UNKNOWN = "unknown"
+    RED = "red"
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,8 +151,14 @@ class LocationGuard:
             "region": None if report is None else report.region,
             "says": "not checked" if report is None else (report.region or "this machine, region undeclared"),
             "checked_at": None if report is None else report.checked_at // 1000,
-            "findings": {} if report is None else {f.property.value: f.light.value for f in report.findings},
+            "findings": {} if report is None else _worst(report.findings),
         }
+
+
+def _worst(findings: Iterable[Finding]) -> dict[str, str]:
+    """The worst light of each property: some are found out by several questions."""
+    order = list(Light)
+    return {f.property.value: f.light.value for f in sorted(findings, key=lambda f: order.index(f.light))}
 
 
 def check_local(declared_region: str | None) -> Findings:

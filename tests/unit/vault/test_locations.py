@@ -339,6 +339,13 @@ def test_the_status_says_why() -> None:
     }
 
 
+def test_of_several_findings_about_one_property_the_worst_is_said() -> None:
+    lights_of = [Light.AMBER, Light.RED, Light.UNKNOWN, Light.GREEN]
+    guard, _ = guard_of(("us", [Finding(Property.PUBLIC_ACCESS, light) for light in lights_of]))
+    guard.check()
+    assert guard.status()["findings"] == {"public_access": "red"}
+
+
 def test_a_folder_says_plainly_where_it_is() -> None:
     for declared, light, says in ((None, Light.AMBER, "this machine, region undeclared"), ("us", Light.GREEN, "us")):
         assert check_local(declared) == (declared, [Finding(Property.REGION, light)])

@@ -39,9 +39,13 @@ def _gateway(peers: str, cells: list[str], repeats: int) -> None:
         names = [] if peers == "none" else peers.split(",")
     with Machine([TARGETS[name] for name in ("keepless", *names)]) as machine:
         figures = gateway.measure(machine, cells, repeats, slow=_SLOW)
-        slow = gateway.slow_readers(machine, "keepless")
-    print(f"\n{gateway.table(figures, cells)}\n\n{gateway.ratios(figures)}\n")
-    _write("gateway", {"figures": figures, "slow_readers": slow})
+        # First where nothing can be kept: else what has been answered so far is held, in case it fails (capture_bytes).
+        readers = {
+            "keeps_nothing": gateway.slow_readers(machine, "keepless", "x-keepless-retention: zero\r\n"),
+            "could_keep": gateway.slow_readers(machine, "keepless"),
+        }
+    print(f"\n{gateway.table(figures, cells)}\n\n{gateway.ratios(figures)}\n\n{readers}")
+    _write("gateway", {"figures": figures, "slow_readers": readers})
 
 
 def _installed(name: str) -> bool:

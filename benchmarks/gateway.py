@@ -9,6 +9,7 @@ import random
 import signal
 import socket
 import statistics
+import subprocess
 import time
 from collections import defaultdict
 from dataclasses import dataclass
@@ -53,7 +54,14 @@ def measure(machine: Machine, cells: list[str], repeats: int, *, slow: dict[str,
         random.shuffle(names)
         for name in names:
             for cell in cells:
-                found = _cell(machine, name, CELLS[cell], slow.get(name))
+                try:
+                    found = _cell(machine, name, CELLS[cell], slow.get(name))
+                except subprocess.SubprocessError:
+                    found = {"rps": 0.0}
+                if not found["rps"]:
+                    print(f"{repeat + 1}/{repeats} {name:10} {cell:8} answers nothing any more: left out", flush=True)
+                    machine.leave_out(name)
+                    break
                 for figure, value in found.items():
                     figures[name][cell][figure].append(value)
                 shown = " ".join(f"{figure}={value:.4g}" for figure, value in found.items())
@@ -110,13 +118,13 @@ def _others_s(machine: Machine) -> float:
     return (sum(ticks) - ticks[3] - ticks[4]) / 100 - ours
 
 
-def slow_readers(machine: Machine, name: str, seconds: float = 6.0) -> dict[str, float]:
-    """Resident size while clients hardly read streams of 5 MB each: before, and at most during."""
+def slow_readers(machine: Machine, name: str, header: str = "", seconds: float = 6.0) -> dict[str, float]:
+    """Resident size while clients hardly read streams of 5 MB each: before, and at most during. `header`: one more."""
     one = machine.running[name]
     one.signal(signal.SIGCONT)
     time.sleep(0.5)
     before = one.memory_mb()
-    clients = [_reader(one) for _ in range(_READERS)]
+    clients = [_reader(one, header) for _ in range(_READERS)]
     most, until = before, time.monotonic() + seconds
     try:
         while time.monotonic() < until:
@@ -132,13 +140,13 @@ def slow_readers(machine: Machine, name: str, seconds: float = 6.0) -> dict[str,
     return {"before_mb": before, "most_mb": most, "streams": float(_READERS)}
 
 
-def _reader(one: Running) -> socket.socket:
+def _reader(one: Running, header: str) -> socket.socket:
     data = body("long-model", stream=True)
     client = socket.socket()
     client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
     client.settimeout(10)
     client.connect(("127.0.0.1", one.port))
-    head = f"POST {one.target.path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {one.target.key}\r\n"
+    head = f"POST {one.target.path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {one.target.key}\r\n{header}"
     client.sendall(f"{head}Content-Length: {len(data)}\r\n\r\n".encode() + data)
     return client
 

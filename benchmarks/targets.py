@@ -88,11 +88,14 @@ def _keepless_limited(said: str, place: Place, target: Target) -> int:
     told = json.loads(said)
     target.key = told["api_key"]
     limits = {"requests_per_minute": _HIGH, "requests_per_day": _HIGH, "tokens_per_minute": _HIGH}
-    for where in ("/organization/limits", f"/organization/projects/{told['project_id']}/limits"):
+    for key, where in (
+        (told["operator_key"], f"/organization/limits?organization_id={told['organization_id']}"),
+        (told["admin_key"], f"/organization/projects/{told['project_id']}/limits"),
+    ):
         request = urllib.request.Request(
             told["url"] + "/v1" + where,
             json.dumps(limits).encode(),
-            {"authorization": f"Bearer {told['admin_key']}", "content-type": "application/json"},
+            {"authorization": f"Bearer {key}", "content-type": "application/json"},
         )
         with urllib.request.urlopen(request, timeout=10) as answer:
             answer.read()

@@ -3,8 +3,8 @@
 Holds: `Query` (every value the decision depends on) and `decide`. Leaves out: clocks, stores, caps and locations; those
 can only turn a `Retain` into nothing kept, never the reverse.
 
-Order of the refusals: policy unreadable, no trigger, wrong trigger for the class, ZDR, feature off, request. A legal hold
-is part of the query only to show in tests that it changes nothing here (a hold never starts collection).
+Order of the refusals: policy unreadable, no trigger, wrong trigger for the class, ZDR, feature off, request. A legal
+hold is part of the query only to show in tests that it changes nothing here (a hold never starts collection).
 """
 
 from dataclasses import dataclass

@@ -7,7 +7,6 @@ import gzip
 import io
 import json
 import lzma
-import mmap
 import os
 import quopri
 import socket
@@ -279,9 +278,21 @@ def test_sockets_and_pipes_hold_nobody_up(tmp_path: Path, marker: Marker, search
         assert numbers(places.folder(search, tmp_path, "data folder")) == {marker.number}
 
 
-def test_large_files_are_mapped_not_read(tmp_path: Path, marker: Marker, search: Search) -> None:
+@pytest.mark.parametrize("at", [0, 64 * 1024 * 1024 - 20, 64 * 1024 * 1024, 80 * 1024 * 1024])
+def test_in_a_large_file(at: int, tmp_path: Path, marker: Marker, search: Search) -> None:
     with (tmp_path / "large").open("wb") as file:
-        file.seek(64 * 1024 * 1024)
+        file.seek(at)
         file.write(marker.text.encode())
-    with (tmp_path / "large").open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-        assert {hit.marker for hit in search.within(mapped)} == {marker.number}
+    assert numbers(places.folder(search, tmp_path, "data folder")) == {marker.number}
+
+
+def test_a_file_that_is_cut_short_while_it_is_searched(tmp_path: Path, marker: Marker) -> None:
+    path = tmp_path / "wal"
+    path.write_bytes(b"x" * 1_000_000)
+
+    class Cutting(Search):
+        def within(self, data: bytes) -> set[Hit]:
+            os.truncate(path, 0)
+            return super().within(data)
+
+    assert places.folder(Cutting([marker.text], list), tmp_path, "data folder").findings == set()

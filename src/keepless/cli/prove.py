@@ -6,7 +6,7 @@ its own on a running deployment and deletes them again. Exit 0: as promised; 1: 
 
 from collections import Counter
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import click
 from rich.console import Console
@@ -21,11 +21,6 @@ from keepless.prover.throwaway import prove as prove_throwaway
 from keepless.prover.wire import ProverError
 
 __all__ = ["prove"]
-
-_CANNOT: Final = (
-    "the proof cannot be run: the server does not start or cannot be reached, refuses the operator key, or the "
-    "database given is not empty"
-)
 
 
 @click.command()
@@ -67,8 +62,8 @@ def prove(
                 )
             else:
                 report = prove_existing(base_url, admin_key or "", data_dir=data_dir, model=model, progress=advance)
-    except ProverError:
-        raise click.UsageError(_CANNOT) from None
+    except ProverError as cannot:
+        raise click.UsageError(f"the proof cannot be run: {cannot.why}") from None
     answer = report.answer()
     if not report.clean and screen.json:
         raise FindingError("something is not as promised", answer)

@@ -52,7 +52,8 @@ class Deployment:
         *,
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        self.folder: Final = within.absolute() / f"keepless-{secrets.token_hex(6)}"
+        # Short: the path of a unix socket below it has at most 107 letters.
+        self.folder: Final = within.absolute() / f"k-{secrets.token_hex(4)}"
         self.data_dir: Final = self.folder / "data"
         self.url = ""
         self.told: dict[str, str] = {}  # the keys of the first start
@@ -68,7 +69,7 @@ class Deployment:
             self.folder.mkdir(0o700)
             (self.folder / "tmp").mkdir()
         except OSError:
-            raise ProverError from None
+            raise ProverError("a folder cannot be made where it was asked for") from None
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -90,7 +91,7 @@ class Deployment:
             start_new_session=True,
         )
         if process.stdin is None or process.stdout is None or process.stderr is None:
-            raise ProverError
+            raise ProverError("a process has no pipes")
         with contextlib.suppress(BrokenPipeError), process.stdin as pipe:
             pipe.write(self._config)
         self._readers = [
@@ -103,8 +104,10 @@ class Deployment:
         try:
             told = json.loads(bytes(self.streams["stdout"][at:]).split(b"\n", 1)[0])
         except ValueError:
+            told = {}
+        if "url" not in told:
             self.kill()
-            raise ProverError from None
+            raise ProverError(f"the server does not start: {told.get('error', {}).get('message', 'it said nothing')}")
         self.url = told["url"]
         self.told = {**told, **self.told}
 

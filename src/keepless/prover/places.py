@@ -8,7 +8,6 @@ A report never says a name or a path in which a marker stands: it says that ther
 counted, never passed over in silence.
 """
 
-import mmap
 import os
 import stat
 from collections.abc import Iterable, Iterator, Sequence
@@ -26,6 +25,8 @@ __all__ = ["Finding", "Searched", "database", "descendants", "folder", "output",
 _PROC: Final = Path("/proc")
 _LARGEST: Final = 4 * 1024**3  # of one file outside of the deployment: what is larger is counted as not read
 _ROWS: Final = 1000
+_WINDOW: Final = 64 * 1024 * 1024
+_OVERLAP: Final = 256 * 1024  # a marker, or a compressed member, that lies across two windows
 _NAMELESS: Final = "(a name that holds a marker)"
 
 
@@ -60,20 +61,25 @@ class Searched:
         self.findings |= {Finding(self.place, what, hit.form, hit.marker) for hit in hits}
 
     def file(self, search: Search, path: Path, what: str, *, largest: int | None = None) -> None:
-        """Search the contents of a file. What vanishes meanwhile holds nothing any more."""
+        """Search the contents of a file. What vanishes meanwhile holds nothing any more.
+
+        It is read, not mapped: whoever maps a file that its owner cuts short is killed for it.
+        """
         try:
             with path.open("rb") as opened:
                 status = os.fstat(opened.fileno())
                 if not stat.S_ISREG(status.st_mode) or (largest is not None and status.st_size > largest):
                     self.unreadable += 1
-                elif status.st_size == 0:
-                    self.data(search, what, opened.read() if str(path).startswith("/proc/") else b"")
-                else:
-                    with mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-                        self.data(search, what, mapped)
+                    return
+                before = b""
+                while part := opened.read(_WINDOW):
+                    self.found(search.within(before + part), what)
+                    self.size += len(part)
+                    before = part[-_OVERLAP:]
+            self.items += 1
         except (FileNotFoundError, ProcessLookupError):
             return
-        except (OSError, ValueError):
+        except OSError:
             self.unreadable += 1
 
 

@@ -10,7 +10,6 @@ speed of memory. Only where one is found is it asked which marker that is. gzip,
 import bz2
 import ctypes
 import lzma
-import mmap
 import re
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -27,7 +26,7 @@ _INPUT_BYTES: Final = 64 * 1024 * 1024  # of one member, closed
 _ZIP_HEAD: Final = 30
 _ZSTD_UNKNOWN: Final = 0xFFFF_FFFF_FFFF_FFFE  # this and above: the frame does not say its size, or is none
 
-Data = bytes | bytearray | mmap.mmap
+Data = bytes | bytearray
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -96,7 +96,7 @@ class _Emptied:
 
     def __enter__(self) -> None:
         if self._url is not None and self._tables(drop=False):
-            raise ProverError
+            raise ProverError("the database is not empty; nothing was touched")
 
     def __exit__(self, *_: object) -> None:
         if self._url is not None:
@@ -111,7 +111,7 @@ class _Emptied:
                 found.drop_all(db.engine)
             return len(found.tables)
         except sa.exc.SQLAlchemyError:
-            raise ProverError from None
+            raise ProverError("the database cannot be reached") from None
         finally:
             db.close()
 

@@ -24,7 +24,14 @@ _FIRST_BYTES: Final = 64
 
 
 class ProverError(KeeplessError):
-    """The prover could not do its work: the server cannot be reached, does not start, or refuses the key."""
+    """The prover could not do its work; `why` says it in words of ours."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(why)
+        self.why: Final = why
+
+
+_UNREACHABLE: Final = "the server cannot be reached"
 
 
 class Manner(StrEnum):
@@ -84,7 +91,7 @@ def begin(base: str, key: str, request: Request) -> http.client.HTTPConnection:
         connection.endheaders(request.body[: len(request.body) // 2] if half else request.body)
     except OSError:
         connection.close()
-        raise ProverError from None
+        raise ProverError(_UNREACHABLE) from None
     return connection
 
 
@@ -129,9 +136,9 @@ def ask(base: str, key: str, method: str, path: str, body: object = None) -> dic
         response = connection.getresponse()
         answer = json.loads(response.read())
     except (OSError, http.client.HTTPException, ValueError):
-        raise ProverError from None
+        raise ProverError(_UNREACHABLE) from None
     finally:
         connection.close()
     if response.status >= 300 or not isinstance(answer, dict):
-        raise ProverError
+        raise ProverError(f"the server refuses {method} {path.partition('?')[0]} with {response.status}")
     return answer

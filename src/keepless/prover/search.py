@@ -3,12 +3,13 @@
 Holds: `Search` (what is looked for) and `Hit`. Leaves out: which bytes (places).
 
 First the forms of what every marker of a run has in common are looked for: a few dozen passes over the bytes at the
-speed of memory. Only where one is found is it asked which marker that is. gzip, zlib, deflate in a zip, bzip2, xz and
+speed of memory. Only around the places where one is found is it asked which marker that is. gzip, zlib, deflate in a zip, bzip2, xz and
 (where the system has libzstd) zstd members are opened wherever they begin, to the depth of `_DEPTH`.
 """
 
 import bz2
 import ctypes
+import functools
 import lzma
 import re
 import zlib
@@ -24,6 +25,7 @@ _DEPTH: Final = 2
 _MEMBER_BYTES: Final = 32 * 1024 * 1024  # of one member, opened
 _INPUT_BYTES: Final = 64 * 1024 * 1024  # of one member, closed
 _ZIP_HEAD: Final = 30
+_AROUND: Final = 400  # bytes on either side that hold the rest of a marker in its widest form
 _ZSTD_UNKNOWN: Final = 0xFFFF_FFFF_FFFF_FFFE  # this and above: the frame does not say its size, or is none
 
 Data = bytes | bytearray
@@ -69,12 +71,32 @@ class Search:
                 yield from self._within(member, f"{inside}{kind}, ", depth + 1)
 
     def _named(self, data: Data, form: str, inside: str) -> list[Hit]:
-        hits = []
-        for marker in self._markers():
-            texts = (marker.text, *marker.halves) if len(marker.text) >= 32 else (marker.text,)
-            if any(data.find(needle) >= 0 for text in texts for needle in forms(text)[form]):
-                hits.append(Hit(inside + form, marker.number))
+        around = b"".join(_surroundings(data, [needle for name, needle in self._needles if name == form]))
+        hits = [
+            Hit(inside + form, marker.number)
+            for marker in self._markers()
+            if any(needle in around for needle in _forms_of(marker)[form])
+        ]
         return hits or [Hit(inside + form, 0)]
+
+
+@functools.cache
+def _forms_of(marker: Marker) -> dict[str, tuple[bytes, ...]]:
+    """The forms of a marker and, where it is long enough, of its halves."""
+    texts = (marker.text, *marker.halves) if len(marker.text) >= 32 else (marker.text,)
+    each = [forms(text) for text in texts]
+    return {form: tuple(needle for one in each for needle in one[form]) for form in each[0]}
+
+
+def _surroundings(data: Data, needles: Sequence[bytes]) -> set[bytes]:
+    """What stands around each occurrence, each different one once: what repeats itself is not read again."""
+    found = set()
+    for needle in needles:
+        at = data.find(needle)
+        while at >= 0:
+            found.add(bytes(data[max(0, at - _AROUND) : at + len(needle) + _AROUND]))
+            at = data.find(needle, at + len(needle))
+    return found
 
 
 _BEGINNINGS: Final = re.compile(

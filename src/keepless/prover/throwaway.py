@@ -189,12 +189,17 @@ class _Throwaway:
 
         What a search of processes is not allowed to read is told as a limit, and is no control.
         """
-        planted = temporary_folders()[0] / self._plant.text
-        planted.mkdir()
+        planted = [temporary_folders()[0] / self._plant.text]
+        if self._database is not None:
+            # The database lies elsewhere, so its pages cannot stand for the data folder: a name in it does.
+            planted.append(self._deployment.folder / self._plant.text)
+        for name in planted:
+            name.mkdir()
         try:
             found = {searched.place: searched for searched in self._search(self._plant.search)}
         finally:
-            planted.rmdir()
+            for name in planted:
+                name.rmdir()
         written = Search.of_texts([self._deployment.told["api_key"]])
         found["log and standard output"] = places.output(written, self._deployment.written())
         for place, searched in found.items():

@@ -1,5 +1,7 @@
 """Readiness and the exposition format."""
 
+from pathlib import Path
+
 from keepless.admin.health import Metric, MetricKind, exposition, readable
 from keepless.db import Database
 from tests.support.governed import FlakyDatabase
@@ -9,8 +11,8 @@ def test_a_database_that_answers(database: Database) -> None:
     assert readable(database).ok
 
 
-def test_a_database_that_does_not() -> None:
-    flaky = FlakyDatabase("sqlite://")
+def test_a_database_that_does_not(tmp_path: Path) -> None:
+    flaky = FlakyDatabase(f"sqlite:///{tmp_path}/flaky.sqlite")
     flaky.down = True
     check = readable(flaky)
     assert (check.ok, check.why) == (False, "cannot be read")

@@ -3,8 +3,8 @@
 Holds: `Search` (what is looked for) and `Hit`. Leaves out: which bytes (places).
 
 First the forms of what every marker of a run has in common are looked for: a few dozen passes over the bytes at the
-speed of memory. Only around the places where one is found is it asked which marker that is. gzip, zlib, deflate in a zip, bzip2, xz and
-(where the system has libzstd) zstd members are opened wherever they begin, to the depth of `_DEPTH`.
+speed of memory. Only around the places where one is found is it asked which marker that is. gzip, zlib, deflate in a
+zip, bzip2, xz and (where the system has libzstd) zstd members are opened wherever they begin, to the depth of `_DEPTH`.
 """
 
 import bz2

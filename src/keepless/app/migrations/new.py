@@ -1,4 +1,6 @@
-"""`python -m keepless.app.migrations.new`: print what a new migration must do, for a person to read, mend and save.
+"""`python -m keepless.app.migrations.new FILE`: print what a new migration must do, to read, mend and save.
+
+FILE is a SQLite database that is made for the comparison; the caller throws it away.
 
 Compares the declared tables with a database that has run every migration so far. Column types are printed as what they
 are in the database, so that a migration does not change when our own types do.
@@ -15,6 +17,7 @@ from alembic.runtime.migration import MigrationContext
 
 from keepless.accounts import tables as accounts
 from keepless.app.folder import migrate
+from keepless.batches import tables as batches
 from keepless.db import Database, metadata
 from keepless.expiry import tables as expiry
 from keepless.incidents import tables as incidents
@@ -24,7 +27,7 @@ from keepless.vault import tables as vault
 
 __all__ = ["TABLES", "difference"]
 
-_ROOMS: Final = (accounts, expiry, incidents, receipts, usage, vault)  # whose tables there are
+_ROOMS: Final = (accounts, batches, expiry, incidents, receipts, usage, vault)  # whose tables there are
 TABLES: Final = {item.name for room in _ROOMS for item in vars(room).values() if isinstance(item, sa.Table)}
 
 
@@ -47,6 +50,6 @@ def _plain(kind: str, item: object, _: AutogenContext) -> str | Literal[False]:
 
 
 if __name__ == "__main__":
-    database = Database("sqlite://", pool_size=1)
+    database = Database(f"sqlite:///{sys.argv[1]}", pool_size=1)
     migrate(database)
     sys.stdout.write(render_python_code(difference(database), render_as_batch=False, render_item=_plain) + "\n")

@@ -14,10 +14,22 @@ import msgspec
 
 from keepless.errors import ConfigError
 
-__all__ = ["Engine", "Limits", "ModelConfig", "Settings", "UpstreamRetention", "load"]
+__all__ = ["Endpoint", "Engine", "Limits", "ModelConfig", "Settings", "UpstreamRetention", "load"]
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Seconds = Annotated[float, msgspec.Meta(gt=0)]
+
+
+class Endpoint(StrEnum):
+    """What is called; `other` is anything that is not one of ours (never a model's)."""
+
+    CHAT = "chat.completions"
+    RESPONSES = "responses"
+    EMBEDDINGS = "embeddings"
+    TRANSCRIPTIONS = "audio.transcriptions"
+    TRANSLATIONS = "audio.translations"
+    SPEECH = "audio.speech"
+    OTHER = "other"
 
 
 class Engine(StrEnum):
@@ -49,6 +61,8 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     context_window: Positive = 8192
     max_completion_tokens: Positive = 8192
     capabilities: list[str] | None = None  # None: all that the engine is known to do
+    endpoints: list[Endpoint] | None = None  # None: those that the engine is known to serve
+    native_responses: bool = False  # openai: the upstream itself speaks /responses; else it is asked for chat
     extra_params: list[str] = []  # request fields passed through beyond OpenAI's and Groq's
     connect_timeout: Seconds = 5.0
     first_byte_timeout: Seconds = 60.0
@@ -154,6 +168,10 @@ def _checked(settings: Settings) -> Settings:
     for model in settings.models:
         if model.engine is Engine.OPENAI and not model.base_url:
             raise ConfigError(f"models[{model.id}].base_url is required for engine openai")
+        if Endpoint.OTHER in (model.endpoints or ()):
+            raise ConfigError(f"models[{model.id}].endpoints: other is not an endpoint of a model")
+        if model.native_responses and model.engine is not Engine.OPENAI:
+            raise ConfigError(f"models[{model.id}].native_responses is for engine openai only")
     if len({model.id for model in settings.models}) != len(settings.models):
         raise ConfigError("two [[models]] have the same id")
     if settings.host not in _LOOPBACK and not (settings.behind_proxy or settings.tls_cert):

@@ -113,7 +113,7 @@ class Passage:
         self._exchange: Exchange | None = None
         self._generation = way.lease.generation
         self._policy = way.policy_of(ask)
-        self._could_keep = could_keep(self._policy, ask.controls)
+        self._could_keep = not ask.batch and could_keep(self._policy, ask.controls)
         self._watched = self._could_keep and way.afterwards.watches(ask.principal.key_id)
         self._upstream = _ASKED_UPSTREAM[ask.route.model.retention]
         self._parts: list[bytes] = []  # of the answer: a whole one until it is sent, a stream only if it could be kept
@@ -137,7 +137,9 @@ class Passage:
             return
         ask = self._ask
         self._way.inflight.add(self)
-        call = Call(ask.path, ask.body, ask.stream, ask.request_id, permitted=self.permitted)
+        call = Call(
+            ask.path, ask.body, ask.stream, ask.request_id, permitted=self.permitted, content_type=ask.content_type
+        )
         try:
             self._exchange = ask.route.backend.start(call, self)
         except Exception as error:  # an engine that cannot even begin: a fault of ours, with an end like any other
@@ -186,7 +188,7 @@ class Passage:
             fault = faults.of_status(status, retry_after_s, embedded=self._ask.route.embedded)
             if fault is not None:
                 self._fail(fault)
-        elif self._streaming and not content_type.lower().startswith(b"text/event-stream"):
+        elif self._streaming and not content_type.lower().startswith(self._ask.answered_as):
             self._fail(faults.malformed())
 
     def on_data(self, data: bytes) -> None:
@@ -294,7 +296,7 @@ class Passage:
         if self._over:
             return
         self._end()
-        if fault.reason is not None or self._watched:
+        if (fault.reason is not None and not self._ask.batch) or self._watched:
             self._ask_for_capture(fault.reason, conclude)
         else:
             conclude(None)

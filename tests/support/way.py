@@ -11,9 +11,10 @@ import msgspec
 
 from keepless.accounts.lease import Lease
 from keepless.accounts.principal import Limits, OrganizationState, PolicyInForce, Principal, ProjectState
-from keepless.config import Engine, ModelConfig, UpstreamRetention
+from keepless.config import Endpoint, Engine, ModelConfig, UpstreamRetention
 from keepless.content import Purpose
-from keepless.gateway.chat import ChatHandler
+from keepless.gateway.chat import ChatFamily
+from keepless.gateway.handler import InferenceHandler
 from keepless.gateway.parser import Request
 from keepless.gateway.reply import Reply
 from keepless.http.limits import RateLimits
@@ -264,6 +265,13 @@ MODELS = (
     ModelConfig(id="logs", engine=Engine.OPENAI, base_url="http://x", retention=UpstreamRetention.LOGS_30D),
     ModelConfig(id="unknown", engine=Engine.OPENAI, base_url="http://x", upstream_model="its-own-name"),
     ModelConfig(id="embedded", engine=Engine.LLAMA, retention=UpstreamRetention.ZERO),
+    ModelConfig(
+        id="transcriber",
+        engine=Engine.OPENAI,
+        base_url="http://x",
+        retention=UpstreamRetention.ZERO,
+        endpoints=[Endpoint.TRANSCRIPTIONS],
+    ),
 )
 
 
@@ -285,14 +293,14 @@ class Harness:
         self.way = Way(lease, ledger, self.clock, afterwards, capture_bytes=capture_bytes)
         self.rates = RateLimits(self.clock)
         router = Router(Route(model, self.backend) for model in MODELS)
-        self.handler = ChatHandler(
+        self.handler = InferenceHandler(
+            ChatFamily(100),
             lease=lease,
             router=router,
             way=self.way,
             ledger=ledger,
             clock=self.clock,
             rates=self.rates,
-            json_depth=100,
         )
 
     def send(

@@ -39,7 +39,8 @@ from keepless.app.parent import die_with_parent
 from keepless.app.plan import Plan, decode
 from keepless.config import Engine, Settings
 from keepless.errors import ConfigError
-from keepless.gateway.chat import ChatHandler
+from keepless.gateway.chat import ChatFamily
+from keepless.gateway.handler import InferenceHandler
 from keepless.gateway.models import routes as model_routes
 from keepless.gateway.refused import on_refused
 from keepless.gateway.server import Server
@@ -180,14 +181,14 @@ class _Worker:
         db, clock, keeping = deployment.db, deployment.clock, deployment.log
         office = Office(db, clock, Fence(db, clock, lease.refresh_soon), keeping)
         limits = self._settings.limits
-        chat = ChatHandler(
+        chat = InferenceHandler(
+            ChatFamily(limits.json_depth),
             lease=lease,
             router=router,
             way=way,
             ledger=ledger,
             clock=clock,
             rates=self._rate_limits,
-            json_depth=limits.json_depth,
             watch=self._watch,
         )
         servers: list[Server] = []  # its numbers are asked only once it exists

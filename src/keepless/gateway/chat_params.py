@@ -247,7 +247,7 @@ PARAMETERS: Final[dict[str, Parameter]] = {
 CAPABILITIES: Final = frozenset(
     {parameter.capability for parameter in PARAMETERS.values() if parameter.capability is not None}
     | {part.capability for part in PARTS.values() if part.capability is not None}
-    | {"chat.completions", "name", "json_object", "json_schema", "builtin_tools", "allowed_tools"}
+    | {"name", "json_object", "json_schema", "builtin_tools", "allowed_tools"}
 )
 
 

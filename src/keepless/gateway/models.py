@@ -15,9 +15,9 @@ from starlette.routing import BaseRoute, Route
 
 from keepless.accounts.lease import Lease
 from keepless.accounts.principal import Principal
-from keepless.config import ModelConfig
+from keepless.config import Endpoint, ModelConfig
 from keepless.errors import Code, Problem
-from keepless.gateway.chat import capabilities_of
+from keepless.gateway.catalogue import capabilities_of, endpoints_of
 from keepless.gateway.chat_params import CAPABILITIES
 from keepless.http.auth import authenticate
 from keepless.inference.router import Router, allowed_modes, eligible
@@ -26,6 +26,7 @@ from keepless.policy.data_class import Feature
 __all__ = ["routes"]
 
 _BASES: Final = ("/v1", "/openai/v1")
+_CONVERSING: Final = frozenset({Endpoint.CHAT, Endpoint.RESPONSES})
 _STARTED: Final = int(time.time())  # nobody records when an operator added a model
 
 
@@ -62,7 +63,6 @@ class _Pages:
         return authenticate(self._lease, None if sent is None else sent.encode("latin-1"))
 
     def _shown(self, model: ModelConfig, principal: Principal) -> dict[str, Any]:
-        capabilities = capabilities_of(model)
         return {
             "id": model.id,
             "object": "model",
@@ -72,7 +72,7 @@ class _Pages:
             "context_window": model.context_window,
             "max_completion_tokens": model.max_completion_tokens,
             "public_apps": None,
-            "capabilities": sorted(CAPABILITIES if capabilities is None else capabilities),
+            "capabilities": _served(model),
             "data_retention": self._retention(model, principal),
         }
 
@@ -94,3 +94,11 @@ class _Pages:
             "upstream": model.retention.value,
             "region": model.region,
         }
+
+
+def _served(model: ModelConfig) -> list[str]:
+    """The endpoints, and what they can do: anything else is 400."""
+    endpoints, capabilities = endpoints_of(model), capabilities_of(model)
+    if capabilities is None:
+        capabilities = frozenset() if _CONVERSING.isdisjoint(endpoints) else CAPABILITIES
+    return sorted(capabilities | endpoints)

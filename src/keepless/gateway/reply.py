@@ -15,7 +15,7 @@ from typing import Final, Protocol
 
 from keepless.gateway.parser import Request
 
-__all__ = ["FastHandler", "Reply", "Wire", "status_line"]
+__all__ = ["FastHandler", "Outlet", "Reply", "Wire", "status_line"]
 
 _LINES: Final = {status.value: b"HTTP/1.1 %d %b\r\n" % (status, status.phrase.encode()) for status in HTTPStatus}
 _SPLIT_BYTES: Final = 65536  # a larger body is not copied behind its head, a larger piece does not wait for more
@@ -26,6 +26,27 @@ class FastHandler(Protocol):
 
     def handle(self, request: Request, reply: "Reply") -> None:
         """Take a complete request; answer now or later through `reply`."""
+
+
+class Outlet(Protocol):
+    """What an inference request is answered through: a `Reply`, or whoever collects the answer to a line of a batch."""
+
+    closed: bool
+    on_disconnect: Callable[[], None] | None
+    on_pause: Callable[[], None] | None
+    on_resume: Callable[[], None] | None
+
+    def full(self, status: int, headers: bytes, body: bytes) -> None:
+        """The whole answer at once."""
+
+    def stream_start(self, status: int, headers: bytes, length: int | None = None) -> None:
+        """Begin an answer in pieces."""
+
+    def data(self, data: bytes) -> None:
+        """The next piece."""
+
+    def finish(self) -> None:
+        """The answer is complete."""
 
 
 class Wire(Protocol):

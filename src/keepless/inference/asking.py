@@ -9,14 +9,15 @@ from enum import Enum
 from typing import Final, NamedTuple, Protocol
 
 from keepless.accounts.principal import Principal
+from keepless.config import Endpoint
 from keepless.content import Content
 from keepless.errors import KeeplessError, Problem
 from keepless.ids import Id
 from keepless.inference.router import Route
 from keepless.policy.controls import RequestControls
-from keepless.usage.record import Endpoint, Phase, Sketch
+from keepless.usage.record import Phase, Sketch
 
-__all__ = ["NO_TOKENS", "Ask", "Ending", "MalformedError", "Speaker", "Tokens"]
+__all__ = ["JSON_BODY", "NO_TOKENS", "SSE_ANSWER", "Ask", "Ending", "MalformedError", "Speaker", "Tokens"]
 
 
 class Tokens(NamedTuple):
@@ -27,6 +28,8 @@ class Tokens(NamedTuple):
     cached: int
 
 
+JSON_BODY: Final = b"application/json"
+SSE_ANSWER: Final = b"text/event-stream"
 NO_TOKENS: Final = Tokens(0, 0, 0)
 
 
@@ -44,7 +47,11 @@ class MalformedError(KeeplessError):
 
 @dataclass(slots=True)
 class Ask:
-    """A validated request. `began` is `time.perf_counter_ns()` at its arrival; `path` is the engine's."""
+    """A validated request. `began` is `time.perf_counter_ns()` at its arrival; `path` is the engine's.
+
+    `batch`: a line of a batch, which is never captured (its error file has it). `content_type` is that of `body`;
+    `answered_as`: how the content type of an answer begins that is streamed.
+    """
 
     request_id: Id
     endpoint: Endpoint
@@ -57,6 +64,9 @@ class Ask:
     controls: RequestControls
     bytes_in: int
     began: int
+    batch: bool = False
+    content_type: bytes = JSON_BODY
+    answered_as: bytes = SSE_ANSWER
 
 
 class Speaker(Protocol):

@@ -89,6 +89,7 @@ class Call:
     request_id: str
     headers: list[tuple[bytes, bytes]] = field(default_factory=list)  # ours; none of the client's
     permitted: Callable[[], bool] = _always
+    content_type: bytes = b"application/json"  # of the body; ours, never the client's field
 
 
 class Sink(Protocol):

@@ -38,8 +38,7 @@ class UpstreamBackend:
         self._before: Final = b"POST " + prefix
         self._after: Final = (
             b" HTTP/1.1\r\nhost: " + host + b"\r\n" + credential + b"user-agent: keepless\r\n"
-            b"content-type: application/json\r\naccept: application/json, text/event-stream\r\n"
-            b"accept-encoding: identity\r\n"
+            b"accept: application/json, text/event-stream\r\naccept-encoding: identity\r\n"
         )
         self._pool: Final = Pool(
             address,
@@ -61,7 +60,7 @@ class UpstreamBackend:
             # Paths are our own few; the table cannot grow by what clients send.
             head = self._heads[call.path] = self._before + call.path.encode("ascii") + self._after
         extra = b"".join(name + b": " + value + b"\r\n" for name, value in call.headers) if call.headers else b""
-        head = b"%b%bcontent-length: %d\r\n\r\n" % (head, extra, len(body))
+        head = b"%b%bcontent-type: %b\r\ncontent-length: %d\r\n\r\n" % (head, extra, call.content_type, len(body))
         return self._pool.start(head, body, sink, call.permitted)
 
     @property

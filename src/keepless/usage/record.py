@@ -15,7 +15,7 @@ from typing import Final
 
 import msgspec
 
-from keepless.config import UpstreamRetention
+from keepless.config import Endpoint, UpstreamRetention
 from keepless.errors import Code
 from keepless.ids import Id
 from keepless.policy.controls import Source
@@ -39,18 +39,6 @@ Kind = tuple[str | int | None, ...]  # plain, and hashable at the speed of its p
 
 _LIMIT: Final = 2**63
 _WHOLE: Final = "a usage record takes whole numbers from 0 to 63 bits"
-
-
-class Endpoint(StrEnum):
-    """What was called; `other` is anything that is not one of ours."""
-
-    CHAT = "chat.completions"
-    RESPONSES = "responses"
-    EMBEDDINGS = "embeddings"
-    TRANSCRIPTIONS = "audio.transcriptions"
-    TRANSLATIONS = "audio.translations"
-    SPEECH = "audio.speech"
-    OTHER = "other"
 
 
 class Route(StrEnum):

@@ -5,13 +5,11 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.support.way import API_KEY, EVENTS, MODELS, FakeReply, Harness, answer, asked, stream
+from tests.support.way import API_KEY, EVENTS, FakeReply, Harness, answer, asked, stream
 
 from keepless.accounts.principal import Limits
 from keepless.content import Purpose
 from keepless.errors import Code
-from keepless.gateway.chat import capabilities_of
-from keepless.inference.embedded.dialect import CAPABILITIES
 from keepless.usage.record import Endpoint, Outcome, Phase
 
 M = "MARKER"
@@ -160,14 +158,6 @@ def test_every_request_has_an_id_of_its_own_and_a_row_with_its_key() -> None:
 def test_a_finished_request_is_not_referred_to_by_its_connection() -> None:
     reply, _ = asked(*answer())
     assert (reply.on_disconnect, reply.on_pause, reply.on_resume) == (None, None, None)
-
-
-def test_capabilities_are_the_operators_or_the_engines() -> None:
-    by_id = {model.id: model for model in MODELS}
-    assert capabilities_of(by_id["embedded"]) == CAPABILITIES
-    assert capabilities_of(by_id["zero"]) is None
-    listed = msgspec.structs.replace(by_id["zero"], capabilities=["tools"])
-    assert capabilities_of(listed) == {"tools"}
 
 
 @pytest.mark.parametrize(

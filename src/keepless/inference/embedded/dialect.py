@@ -25,7 +25,6 @@ __all__ = ["CAPABILITIES", "NONE", "Plan", "encode_problem", "not_json", "to_lla
 
 CAPABILITIES: Final = frozenset(
     {
-        "chat.completions",
         "streaming",
         "seed",
         "stop",

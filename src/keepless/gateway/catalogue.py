@@ -1,0 +1,60 @@
+"""What a model of the catalogue serves: its endpoints and its capabilities, the operator's word or the engine's.
+
+Holds: `endpoints_of`, `capabilities_of`, and the refusals of a model that does not exist or serves another endpoint.
+Leaves out: who may be routed to a model (inference.router), what a capability allows (each endpoint's table).
+"""
+
+from typing import Final
+
+from keepless.config import Endpoint, Engine, ModelConfig
+from keepless.errors import Code, Problem
+from keepless.ids import Id
+from keepless.inference.embedded.dialect import CAPABILITIES
+
+__all__ = ["capabilities_of", "does_not_serve", "endpoints_of", "no_such_model"]
+
+_BY_ENGINE: Final = {
+    Engine.LLAMA: frozenset({Endpoint.CHAT, Endpoint.RESPONSES}),
+    Engine.OPENAI: frozenset({Endpoint.CHAT, Endpoint.RESPONSES}),
+}
+_WORDS: Final = {
+    Endpoint.CHAT: "chat completions",
+    Endpoint.RESPONSES: "responses",
+    Endpoint.EMBEDDINGS: "embeddings",
+    Endpoint.TRANSCRIPTIONS: "audio transcriptions",
+    Endpoint.TRANSLATIONS: "audio translations",
+    Endpoint.SPEECH: "audio speech",
+}
+
+
+def endpoints_of(model: ModelConfig) -> frozenset[Endpoint]:
+    """The endpoints that a model serves."""
+    return _BY_ENGINE[model.engine] if model.endpoints is None else frozenset(model.endpoints)
+
+
+def capabilities_of(model: ModelConfig) -> frozenset[str] | None:
+    """What a model can do; None = whatever its upstream can."""
+    if model.capabilities is not None:
+        return frozenset(model.capabilities)
+    return CAPABILITIES if model.engine is Engine.LLAMA else None
+
+
+def no_such_model() -> Problem:
+    """The refusal of a model that is not in the catalogue."""
+    return Problem(
+        404,
+        Code.MODEL_NOT_FOUND,
+        "The requested model does not exist or you do not have access to it. GET /models lists the models.",
+        param="model",
+    )
+
+
+def does_not_serve(model_id: Id, endpoint: Endpoint) -> Problem:
+    """The refusal of an endpoint that a model does not serve, in Groq's words."""
+    return Problem(
+        400,
+        Code.UNSUPPORTED_VALUE,
+        f"The model `{model_id}` does not support {_WORDS[endpoint]}",
+        param="model",
+        retry=False,
+    )

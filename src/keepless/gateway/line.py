@@ -1,0 +1,56 @@
+"""The client's side of a request that has no socket: a line of a batch.
+
+Holds: `Collector`, an `Outlet` that takes one whole answer. Leaves out: lines and their order (jobs), checks
+(handler.line, which lets no line stream).
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+from keepless.content import Content
+from keepless.errors import KeeplessError
+
+__all__ = ["Collector", "StreamedLineError"]
+
+
+class StreamedLineError(KeeplessError):
+    """A line of a batch was answered as a stream."""
+
+
+class Collector:
+    """Calls `done(status, body)` once, on the event loop's thread, unless `cancel` came first."""
+
+    __slots__ = ("_done", "closed", "on_disconnect", "on_pause", "on_resume")
+
+    def __init__(self, done: Callable[[int, Content], None]) -> None:
+        self._done: Final = done
+        self.closed = False
+        self.on_disconnect: Callable[[], None] | None = None
+        self.on_pause: Callable[[], None] | None = None
+        self.on_resume: Callable[[], None] | None = None
+
+    def cancel(self) -> None:
+        """The answer is not wanted any more: stop the engine. Idempotent."""
+        if self.closed:
+            return
+        self.closed = True
+        if self.on_disconnect is not None:
+            self.on_disconnect()
+
+    def full(self, status: int, headers: bytes, body: bytes) -> None:
+        """See `Outlet`. Headers are for sockets."""
+        if not self.closed:
+            self.closed = True
+            self._done(status, Content(body))
+
+    def stream_start(self, status: int, headers: bytes, length: int | None = None) -> None:
+        """See `Outlet`. Raises `StreamedLineError`."""
+        raise StreamedLineError
+
+    def data(self, data: bytes) -> None:
+        """See `Outlet`. Raises `StreamedLineError`."""
+        raise StreamedLineError
+
+    def finish(self) -> None:
+        """See `Outlet`. Raises `StreamedLineError`."""
+        raise StreamedLineError

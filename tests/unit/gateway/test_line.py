@@ -1,0 +1,35 @@
+"""The client's side of a line of a batch."""
+
+import pytest
+
+from keepless.content import Content, Purpose
+from keepless.gateway.line import Collector, StreamedLineError
+
+
+def test_one_answer_is_told_once() -> None:
+    told: list[tuple[int, Content]] = []
+    collector = Collector(lambda status, body: told.append((status, body)))
+    collector.full(200, b"", b"answer")
+    collector.full(500, b"", b"again")
+    assert [(status, body.reveal(Purpose.PROVE)) for status, body in told] == [(200, b"answer")]
+
+
+def test_nothing_is_told_after_it_was_cancelled() -> None:
+    told: list[int] = []
+    left: list[bool] = []
+    collector = Collector(lambda status, _: told.append(status))
+    collector.on_disconnect = lambda: left.append(True)
+    collector.cancel()
+    collector.cancel()
+    collector.full(200, b"", b"answer")
+    assert (told, left) == ([], [True])
+
+
+def test_a_line_does_not_stream() -> None:
+    collector = Collector(lambda *_: None)
+    with pytest.raises(StreamedLineError):
+        collector.stream_start(200, b"")
+    with pytest.raises(StreamedLineError):
+        collector.data(b"")
+    with pytest.raises(StreamedLineError):
+        collector.finish()

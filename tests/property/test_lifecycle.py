@@ -334,7 +334,9 @@ class Lifecycle(RuleBasedStateMachine):
     def change_period(self, who: int, days: int | None) -> None:
         level = [level for account in self.accounts for level in account.levels][who]
         now_ms = self.clock.now_ms()
-        ratchets = ratchets_after(present=level.ratchets, days_before=level.days, days_after=days, now_ms=now_ms)
+        ratchets = ratchets_after(
+            present=level.ratchets, days_before=level.days, days_after=days, ceiling=30, now_ms=now_ms
+        )
         key = {"organization_id": level.organization_id, "project_id": level.project_id, "data_class": LOG}
         account = self.account(level.organization_id)
         with self.maybe_dying(), self.database.write() as tx:

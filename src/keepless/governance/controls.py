@@ -53,7 +53,7 @@ from keepless.ids import Id
 from keepless.log import Event, emit
 from keepless.policy.data_class import DataClass, Feature
 from keepless.policy.period import ratchets_after
-from keepless.policy.schedule import SCHEDULE, row_of
+from keepless.policy.schedule import SCHEDULE, max_days, row_of
 from keepless.receipts.statement import Entry, EntryKind, Fact, FactValue
 
 __all__ = ["DataControls", "State", "words"]
@@ -188,7 +188,11 @@ class DataControls:
         present = ratchets_of(tx, own_id, level) if changed else {}
         for data_class, (old, new) in changed.items():
             kept_on = ratchets_after(
-                present=present.get(data_class, ()), days_before=old, days_after=new, now_ms=now_ms
+                present=present.get(data_class, ()),
+                days_before=old,
+                days_after=new,
+                ceiling=max_days(data_class),
+                now_ms=now_ms,
             )
             replace_ratchets(tx, own_id, level, data_class, kept_on)
         state = {**_state(tx, after), "purge_id": purge_id}

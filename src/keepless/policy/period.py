@@ -34,13 +34,15 @@ def end_in_force_ms(
 
 
 def ratchets_after(
-    *, present: Iterable[Ratchet], days_before: int | None, days_after: int | None, now_ms: int
+    *, present: Iterable[Ratchet], days_before: int | None, days_after: int | None, ceiling: int | None, now_ms: int
 ) -> tuple[Ratchet, ...]:
     """The ratchets after a change of period at `now_ms`: one more when it was lengthened, and none that is spent.
 
-    A ratchet is spent when every object it could bind has ended (its cut-off plus its days lie in the past).
+    `ceiling` is the schedule's own period in days (None: until deleted). A ratchet is spent when the end written with
+    every object it could bind has passed (its cut-off plus the ceiling lies in the past). That the object has ended is
+    not enough: what a hold keeps beyond its end must not be served again.
     """
-    kept = [r for r in present if r.created_before_ms + r.days * DAY_MS > now_ms]
+    kept = [r for r in present if ceiling is None or r.created_before_ms + ceiling * DAY_MS > now_ms]
     if days_before is not None and (days_after is None or days_after > days_before):
         kept = [r for r in kept if r.days < days_before]
         if all(r.created_before_ms < now_ms for r in kept):  # else one made in this millisecond binds them shorter

@@ -24,22 +24,32 @@ def test_nothing_set_means_until_deleted() -> None:
 
 
 def test_lengthening_leaves_a_ratchet_and_shortening_none() -> None:
-    assert ratchets_after(present=(), days_before=7, days_after=30, now_ms=NOW) == (Ratchet(NOW, 7),)
-    assert ratchets_after(present=(), days_before=7, days_after=None, now_ms=NOW) == (Ratchet(NOW, 7),)
-    assert ratchets_after(present=(), days_before=30, days_after=7, now_ms=NOW) == ()
-    assert ratchets_after(present=(), days_before=None, days_after=7, now_ms=NOW) == ()
-    assert ratchets_after(present=(), days_before=7, days_after=7, now_ms=NOW) == ()
+    assert ratchets_after(present=(), days_before=7, days_after=30, ceiling=30, now_ms=NOW) == (Ratchet(NOW, 7),)
+    assert ratchets_after(present=(), days_before=7, days_after=None, ceiling=30, now_ms=NOW) == (Ratchet(NOW, 7),)
+    assert ratchets_after(present=(), days_before=30, days_after=7, ceiling=30, now_ms=NOW) == ()
+    assert ratchets_after(present=(), days_before=None, days_after=7, ceiling=30, now_ms=NOW) == ()
+    assert ratchets_after(present=(), days_before=7, days_after=7, ceiling=30, now_ms=NOW) == ()
 
 
 def test_a_spent_ratchet_goes() -> None:
-    old = Ratchet(NOW - 7 * DAY_MS, 7)
-    assert ratchets_after(present=[old], days_before=30, days_after=7, now_ms=NOW) == ()
-    assert ratchets_after(present=[old], days_before=30, days_after=7, now_ms=NOW - 1) == (old,)
+    old = Ratchet(NOW - 30 * DAY_MS, 7)
+    kept = {"present": [old], "days_before": 30, "days_after": 7}
+    assert ratchets_after(**kept, ceiling=30, now_ms=NOW) == ()
+    assert ratchets_after(**kept, ceiling=30, now_ms=NOW - 1) == (old,)
+    assert ratchets_after(**kept, ceiling=None, now_ms=NOW) == (old,)
+
+
+def test_what_ended_and_is_held_is_not_served_again_after_another_change() -> None:
+    created, now_ms = NOW, NOW + 20 * DAY_MS
+    lengthened = ratchets_after(present=(), days_before=3, days_after=None, ceiling=30, now_ms=NOW + 1)
+    again = ratchets_after(present=lengthened, days_before=30, days_after=29, ceiling=30, now_ms=now_ms)
+    end = end_in_force_ms(created_at_ms=created, expires_at_ms=created + 30 * DAY_MS, days=29, ratchets=again)
+    assert end == created + 3 * DAY_MS
 
 
 def test_two_changes_in_one_millisecond_leave_one_ratchet() -> None:
-    first = ratchets_after(present=(), days_before=5, days_after=10, now_ms=NOW)
-    assert ratchets_after(present=first, days_before=10, days_after=30, now_ms=NOW) == (Ratchet(NOW, 5),)
+    first = ratchets_after(present=(), days_before=5, days_after=10, ceiling=30, now_ms=NOW)
+    assert ratchets_after(present=first, days_before=10, days_after=30, ceiling=30, now_ms=NOW) == (Ratchet(NOW, 5),)
 
 
 changes = st.lists(st.tuples(st.integers(0, 40), st.one_of(st.none(), st.integers(1, 30))), max_size=12)
@@ -56,7 +66,9 @@ def test_lengthening_never_lengthens_what_exists(
     for wait, new in steps:
         day += wait
         now_ms = NOW + day * DAY_MS
-        ratchets = ratchets_after(present=ratchets, days_before=history[-1][1], days_after=new, now_ms=now_ms)
+        ratchets = ratchets_after(
+            present=ratchets, days_before=history[-1][1], days_after=new, ceiling=None, now_ms=now_ms
+        )
         history.append((day, new))
     ends = [until for until, _ in history[1:]] + [10**6]
     allowed = min(
@@ -67,9 +79,8 @@ def test_lengthening_never_lengthens_what_exists(
         ),
         default=None,
     )
-    last_change = NOW + day * DAY_MS
     end = end_in_force_ms(created_at_ms=created, expires_at_ms=None, days=history[-1][1], ratchets=ratchets)
     if allowed is None:
         assert end is None
-    elif created + allowed * DAY_MS > last_change:  # still alive by the model: the end is exactly the model's
+    else:
         assert end == created + allowed * DAY_MS

@@ -53,6 +53,7 @@ def record_of(
         bytes_in=ask.bytes_in,
         bytes_out=bytes_out,
         streamed=ask.stream,
+        batch=ask.batch,
         epoch=organization.epoch,
         outcome=outcome,
         discard=None if discard is None else discard.reason,

@@ -203,6 +203,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     bytes_in: int = 0
     bytes_out: int = 0
     streamed: bool = False
+    batch: bool = False  # a line of a batch
     epoch: int = 0
     outcome: Outcome = Outcome.NONE
     discard: DiscardReason | None = None
@@ -247,6 +248,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
                 | self.bytes_in
                 | self.bytes_out
                 | self.streamed
+                | self.batch
                 | self.epoch
             )
         except TypeError:
@@ -265,6 +267,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             self.status,
             None if self.code is None else self.code._value_,
             self.streamed,
+            self.batch,
             self.epoch,
             self.outcome._value_,
             None if self.discard is None else self.discard._value_,

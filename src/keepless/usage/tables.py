@@ -32,6 +32,7 @@ usage_kind = table(
     sa.Column("status", sa.Integer, nullable=False),
     sa.Column("code", EnumText(Code)),
     sa.Column("streamed", sa.Boolean, nullable=False),
+    sa.Column("batch", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("epoch", sa.BigInteger, nullable=False),
     sa.Column("outcome", EnumText(Outcome), nullable=False),
     sa.Column("discard", EnumText(DiscardReason)),

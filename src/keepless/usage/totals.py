@@ -4,8 +4,8 @@ Holds: `completions` (`GET /organization/usage/completions`), `requests_since`, 
 out: HTTP, who may ask. Everything is asked for one organization; nothing here reads across them.
 
 Counted as requests to a model: those that were answered (status below 400) or used tokens although they failed
-later. Requests of which only sums remain (`usage_gap`) count where no project or key is asked for, and group as
-null there.
+later. Requests of which only sums remain (`usage_gap`) count where no project, key or batch is asked for, and
+group as null there.
 """
 
 from collections import defaultdict
@@ -122,7 +122,7 @@ class UsagePage(msgspec.Struct, kw_only=True):
     object: str = "page"
 
 
-_GroupKey = tuple[str | None, str | None, str | None]  # project, key, model
+_GroupKey = tuple[str | None, str | None, str | None, bool | None]  # project, key, model, batch
 
 
 def completions(db: Database, asked: UsageQuestion) -> UsagePage:
@@ -137,21 +137,25 @@ def completions(db: Database, asked: UsageQuestion) -> UsagePage:
     stop = max(first, min(first + limit, last))
     low, high = max(asked.start_ms, first * width), min(asked.end_ms, stop * width)
     sums: dict[int, dict[_GroupKey, Result]] = defaultdict(dict)
-    if low < high and asked.batch is not True:
+    if low < high:
         with db.read() as tx:
             for statement in _statements(asked, low, high):
                 for row in tx.execute(statement):
-                    _add(sums[row.bucket], row, asked)
+                    _add(sums[row.bucket], row)
     buckets = [
         Bucket(
             start_time=number * width // 1000,
             end_time=(number + 1) * width // 1000,
-            results=[sums[number][key] for key in sorted(sums[number], key=lambda k: tuple(part or "" for part in k))],
+            results=[sums[number][key] for key in sorted(sums[number], key=_order)],
         )
         for number in range(first, stop)
     ]
     more = stop < last
     return UsagePage(data=buckets, has_more=more, next_page=f"{_PAGE}{stop * width // 1000}" if more else None)
+
+
+def _order(key: _GroupKey) -> tuple[str, ...]:
+    return tuple(str(part or "") for part in key)
 
 
 def _first_bucket(asked: UsageQuestion) -> int:
@@ -173,15 +177,20 @@ def _statements(asked: UsageQuestion, low: int, high: int) -> list[sa.Select[Any
         "project": kind.project_id if Group.PROJECT in asked.group_by else None,
         "key": kind.key_id if Group.KEY in asked.group_by else None,
         "model_id": kind.model if Group.MODEL in asked.group_by else None,
+        "in_batch": kind.batch if Group.BATCH in asked.group_by else None,
     }
     rows = _sums(usage, groups, asked, low, high).select_from(_ROWS).where(kind.endpoint.in_(_COUNTED))
     if asked.project_ids:
         rows = rows.where(kind.project_id.in_(asked.project_ids))
     if asked.key_ids:
         rows = rows.where(kind.key_id.in_(asked.key_ids))
-    if asked.project_ids or asked.key_ids:
+    if asked.batch is not None:
+        rows = rows.where(kind.batch.is_(asked.batch))
+    if asked.project_ids or asked.key_ids or asked.batch is not None:
         return [rows]
-    of_gaps = {"project": None, "key": None, "model_id": usage_gap.c.model if groups["model_id"] is not None else None}
+    of_gaps: dict[str, sa.ColumnElement[Any] | None] = dict.fromkeys(groups)
+    if groups["model_id"] is not None:
+        of_gaps["model_id"] = usage_gap.c.model
     return [rows, _sums(usage_gap, of_gaps, asked, low, high)]
 
 
@@ -208,11 +217,10 @@ def _sums(
     return query.where(kind.model.in_(asked.models)) if asked.models else query
 
 
-def _add(results: dict[_GroupKey, Result], row: Any, asked: UsageQuestion) -> None:
-    key = (row.project, row.key, row.model_id)
+def _add(results: dict[_GroupKey, Result], row: Any) -> None:
+    key = (row.project, row.key, row.model_id, None if row.in_batch is None else bool(row.in_batch))
     if key not in results:
-        batch = False if Group.BATCH in asked.group_by else None
-        results[key] = Result(project_id=row.project, api_key_id=row.key, model=row.model_id, batch=batch)
+        results[key] = Result(project_id=row.project, api_key_id=row.key, model=row.model_id, batch=key[3])
     result = results[key]
     # PostgreSQL sums whole numbers as decimals.
     result.num_model_requests += int(row.requests)

@@ -53,11 +53,11 @@ def test_only_failures_have_a_sketch() -> None:
 
 
 def test_rows_have_the_values_of_their_columns() -> None:
-    each: dict[str, Any] = {"streamed": True, "status": 418}
+    each: dict[str, Any] = {"streamed": True, "batch": True, "status": 418}
     for at, name in enumerate(fields_of(Record)):
         if name in IDS:
             each[name] = Id(f"mark-{at}")
-        elif name not in ENUM | {"sketch", "streamed", "status"}:
+        elif name not in ENUM | {"sketch", "streamed", "batch", "status"}:
             each[name] = 1000 + at
     made = record(
         **each,

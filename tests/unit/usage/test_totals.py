@@ -108,6 +108,18 @@ def test_grouped_and_filtered(database: Database) -> None:
     assert ask(database, end_ms=end, batch=True) == [(0, [])]
 
 
+def test_lines_of_batches_are_told_apart(database: Database) -> None:
+    write(database, record(START), record(START, batch=True), record(START, batch=True))
+    write(database, record(START), max_rows=0)  # of this one only a sum remains: nobody knows what it was
+    end = START + DAY
+    assert ask(database, end_ms=end, batch=True) == [(0, [(2, 20, 10, *SUM)])]
+    assert ask(database, end_ms=end, batch=False) == [(0, [(1, 10, 5, *SUM)])]
+    grouped = [
+        (batch, number) for number, *_, batch in ask(database, end_ms=end, group_by=frozenset({Group.BATCH}))[0][1]
+    ]
+    assert sorted(grouped, key=str) == [(False, 1), (None, 1), (True, 2)]
+
+
 def test_requests_of_which_only_sums_remain_are_counted(database: Database) -> None:
     write(database, record(START), record(START), record(START + 1), max_rows=1)
     end = START + DAY

@@ -113,6 +113,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     abuse_auto_capture: bool = False
     usage_days: Positive | None = None  # None: no end (DECISIONS 19)
     policy_url: str | None = None
+    webhooks_allow_private: bool = False  # receivers on own premises; else public addresses only
     limits: Limits = Limits()
     models: list[ModelConfig] = []
 

@@ -70,6 +70,7 @@ class Code(StrEnum):
     UPSTREAM_MALFORMED = "upstream_malformed"
     CLIENT_CLOSED = "client_closed"
     CLIENT_TIMEOUT = "client_timeout"
+    WEBHOOK_UNREACHABLE = "webhook_unreachable"
     BAD_HTTP = "bad_http"
     INTERNAL = "internal_error"
 

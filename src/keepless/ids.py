@@ -42,6 +42,8 @@ class Prefix(StrEnum):
     KEK = "kek_"
     PROCESS = "proc_"
     BLOB = "blob_"
+    WEBHOOK = "hook_"
+    EVENT = "evt_"
 
 
 class Id(str):

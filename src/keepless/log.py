@@ -55,6 +55,8 @@ class Event(StrEnum):
     ORPHAN_DESTROYED = "expiry:orphan:destroyed"
     LOCATION_CHECKED = "vault:location:checked"
     LOCATION_RED = "vault:location:red"
+    WEBHOOK_FAILED = "webhook:delivery:failed"
+    WEBHOOK_GIVEN_UP = "webhook:delivery:given_up"
     LOG_FORK_REFUSED = "receipts:log:fork_refused"
     FORGET_FAILED = "expiry:counts:failed"
     CLOCK_JUMPED = "clock:wall:jumped"

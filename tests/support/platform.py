@@ -27,6 +27,9 @@ from keepless.governance.organizations import Organizations
 from keepless.http import problems
 from keepless.ids import Id
 from keepless.vault.rows import Kept
+from keepless.webhooks.endpoints import Endpoints
+from keepless.webhooks.send import Sender
+from keepless.webhooks.signature import Secrets
 from tests.support.asgi import Answer, call
 from tests.support.governed import Deployment, deploy
 from tests.support.vault import Rig, make_rig
@@ -116,6 +119,7 @@ def platform(database: Database, folder: Path, settings: Settings | None = None)
         sweeper=sweeper,
         holds=Holds(database, rig.clock, rig.log, sweeper),
         cases=CaseDecisions(database, rig.clock, rig.log),
+        webhooks=Endpoints(database, rig.clock, rig.log, Secrets(lambda: bytes(32)), Sender()),
         location=rig.guard,
         checks=lambda: checks,
         metrics=lambda: metrics,

@@ -37,6 +37,8 @@ class Permission(StrEnum):
     HOLDS_PLACE = "policy:holds:place"
     CASES_READ = "incident:cases:read"
     CASES_DECIDE = "incident:cases:decide"
+    WEBHOOKS_READ = "webhooks:endpoints:read"
+    WEBHOOKS_MANAGE = "webhooks:endpoints:manage"
     ORGANIZATIONS_MANAGE = "accounts:organizations:manage"
     METRICS_READ = "server:metrics:read"
 
@@ -51,6 +53,7 @@ _READ: Final = frozenset(
         Permission.KEYS_READ,
         Permission.HOLDS_READ,
         Permission.CASES_READ,
+        Permission.WEBHOOKS_READ,
     }
 )
 
@@ -65,6 +68,7 @@ ROLES: Final = {
         Permission.KEYS_MANAGE,
         Permission.ADMIN_KEYS_MANAGE,
         Permission.MEMBERS_MANAGE,
+        Permission.WEBHOOKS_MANAGE,
     },
     # Operators run the platform; they see no organization's content and change no organization's controls.
     Role.OPERATOR: frozenset(

@@ -7,7 +7,7 @@ what, and a test walks over their whole product. A route that is not in this tab
 from typing import Final
 
 from keepless.accounts.roles import Permission
-from keepless.admin import accounts, cases, controls, holds, objects, receipts, usage
+from keepless.admin import accounts, cases, controls, holds, objects, receipts, usage, webhooks
 from keepless.admin.endpoint import Endpoint, Scope
 
 __all__ = ["ENDPOINTS"]
@@ -20,6 +20,7 @@ _ADMIN_KEYS: Final = "/organization/admin_api_keys"
 _CONTROLS: Final = "/organization/data_controls"
 _OBJECTS: Final = "/organization/retained_objects"
 _HOLDS: Final = "/organization/legal_holds"
+_HOOKS: Final = "/webhook_endpoints"
 _CASES: Final = "/organization/abuse_cases"
 _ALL: Final = Scope.PLATFORM
 _NAMED: Final = Scope.NAMED
@@ -80,6 +81,15 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     E("GET", "/organization/users", P.MEMBERS_MANAGE, accounts.list_members),
     E("POST", "/organization/users", P.MEMBERS_MANAGE, accounts.create_member),
     E("DELETE", "/organization/users/{user_id}", P.MEMBERS_MANAGE, accounts.delete_member),
+    # webhooks
+    E("GET", "/webhook_event_types", P.WEBHOOKS_READ, webhooks.list_webhook_event_types),
+    E("GET", _HOOKS, P.WEBHOOKS_READ, webhooks.list_webhook_endpoints),
+    E("POST", _HOOKS, P.WEBHOOKS_MANAGE, webhooks.create_webhook_endpoint),
+    E("GET", _HOOKS + "/{id}", P.WEBHOOKS_READ, webhooks.retrieve_webhook_endpoint),
+    E("POST", _HOOKS + "/{id}", P.WEBHOOKS_MANAGE, webhooks.update_webhook_endpoint),
+    E("DELETE", _HOOKS + "/{id}", P.WEBHOOKS_MANAGE, webhooks.delete_webhook_endpoint),
+    E("POST", _HOOKS + "/{id}/rotate_secret", P.WEBHOOKS_MANAGE, webhooks.rotate_webhook_secret),
+    E("POST", _HOOKS + "/{id}/test", P.WEBHOOKS_MANAGE, webhooks.test_webhook_endpoint),
     # operators
     E("GET", "/organizations", P.ORGANIZATIONS_MANAGE, accounts.list_organizations, _ALL),
     E("POST", "/organizations", P.ORGANIZATIONS_MANAGE, accounts.create_organization, _ALL),

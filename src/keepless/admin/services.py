@@ -16,6 +16,7 @@ from keepless.governance.holds import Holds
 from keepless.governance.organizations import Organizations
 from keepless.receipts.log import Log
 from keepless.vault.locations import LocationGuard
+from keepless.webhooks.endpoints import Endpoints
 
 __all__ = ["Services"]
 
@@ -35,6 +36,7 @@ class Services:
     sweeper: Sweeper
     holds: Holds
     cases: CaseDecisions
+    webhooks: Endpoints
     location: LocationGuard
     checks: Callable[[], Sequence[Check]]
     metrics: Callable[[], Sequence[Metric]]

@@ -37,6 +37,7 @@ from keepless.app.health import checks_of, metrics_of
 from keepless.app.housekeeping import Housekeeping
 from keepless.app.parent import die_with_parent
 from keepless.app.plan import Plan, decode
+from keepless.app.webhooks import endpoints_of
 from keepless.config import Engine, Settings
 from keepless.errors import ConfigError
 from keepless.gateway.chat import ChatFamily
@@ -204,6 +205,7 @@ class _Worker:
             sweeper=deployment.sweeper,
             holds=Holds(db, clock, keeping, deployment.sweeper),
             cases=CaseDecisions(db, clock, keeping),
+            webhooks=endpoints_of(deployment),
             location=deployment.location,
             checks=checks_of(deployment, ledger, router),
             metrics=lambda: metrics_of(servers[0], way, ledger, lease),

@@ -30,6 +30,7 @@ from keepless.ids import Id, Prefix, mint
 from keepless.policy.data_class import DataClass
 from keepless.receipts.log import Log
 from keepless.receipts.statement import Entry, EntryKind, Fact, FactValue
+from keepless.webhooks import endpoints as webhooks
 
 __all__ = ["FOREVER_MS", "CreatedOrganization", "Initial", "Organizations", "bootstrap"]
 
@@ -169,6 +170,7 @@ class Organizations:
                 rows = owned.update().where(owned.c.organization_id == organization_id)
                 tx.execute(rows.values(**gone, **{ended: first}))
             tx.execute(member.delete().where(member.c.organization_id == organization_id))
+            webhooks.forget(tx, organization_id)
             facts: dict[Fact, FactValue] = {Fact.ACTOR: actor.id, Fact.EPOCH: epoch, Fact.PURGE_ID: purge_id}
             self._office.log.append(tx, [Entry(EntryKind.ORGANIZATION_DELETED, now_ms, organization_id, facts=facts)])
             return purge_id

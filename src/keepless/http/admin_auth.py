@@ -32,7 +32,7 @@ def authenticate(authorization: bytes | None, lease: Lease) -> AdminPrincipal:
         raise Problem(
             403,
             Code.INSUFFICIENT_PERMISSIONS,
-            "This is an API key. Routes under /organization need an admin key.",
+            "This is an API key. This route needs an admin key of the organization.",
             type=ErrorType.PERMISSION,
         )
     lease.refresh_soon()

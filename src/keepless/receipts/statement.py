@@ -84,6 +84,9 @@ class EntryKind(StrEnum):
     CASE_CONFIRMED = "case_confirmed"
     CASE_EXTENDED = "case_extended"
     CASE_CLOSED = "case_closed"
+    WEBHOOK_CREATED = "webhook_created"  # ids of events go to one more place of the owner's
+    WEBHOOK_CHANGED = "webhook_changed"
+    WEBHOOK_DELETED = "webhook_deleted"
 
 
 class Fact(StrEnum):
@@ -127,6 +130,7 @@ class Fact(StrEnum):
     SOURCE = "source"
     TERMS_VERSION = "terms_version"
     TOKENS_PER_MINUTE = "tokens_per_minute"
+    WEBHOOK_ID = "webhook_id"
     ZERO_DATA_RETENTION = "zero_data_retention"
 
 

@@ -31,6 +31,7 @@ __all__ = ["FileKeyring", "open_keyring"]
 
 _KEY_BYTES: Final = 32
 _LOG_KEY: Final = "log.key"
+_WEBHOOKS_KEY: Final = "webhooks.key"
 _HEAD: Final = "log.head"
 _LOCK: Final = "log.lock"
 _TAG_NAME: Final = "CACHEDIR.TAG"
@@ -147,6 +148,21 @@ class FileKeyring:
             return (self._folder / _LOG_KEY).read_bytes()
         except OSError:
             raise ConfigError("keyring: log.key cannot be read; restore the keyring of this data folder") from None
+
+    def webhooks_key(self) -> bytes:
+        """What webhooks' secrets are derived from; made when it is first asked for. Raises `StoreFailedError`."""
+        path = self._folder / _WEBHOOKS_KEY
+        try:
+            if not path.exists():
+                with self.exclusive():  # of two that find none, the second finds the first one's
+                    if not path.exists():
+                        self._create(_WEBHOOKS_KEY, os.urandom(_KEY_BYTES))
+            key = path.read_bytes()
+        except OSError:
+            raise StoreFailedError("the keyring cannot be read or written") from None
+        if len(key) != _KEY_BYTES:
+            raise StoreFailedError("the keyring's webhooks.key does not have 32 bytes")
+        return key
 
     def head(self) -> tuple[int, bytes] | None:
         """Size and root of the last checkpoint that was signed; None before the first. Raises `ConfigError`."""

@@ -19,6 +19,8 @@ BODIES: Final = {
     },
 }
 
+HOOK: Final = {"name": "Mine", "url": "https://example.com/hook", "event_types": ["batch.completed"]}
+
 
 def everything(here: Platform) -> dict[str, list[str]]:
     """One of each thing of the first organization, by the name a path has for it."""
@@ -33,6 +35,7 @@ def everything(here: Platform) -> dict[str, list[str]]:
         {**BODIES["/organization/legal_holds"], "organization_id": here.organization_id},
         key="operator",
     )["id"]
+    hook = here.json("POST", "/webhook_endpoints", HOOK)["id"]
     receipt = here.json("GET", "/organization/receipts")["data"][0]["id"]
     member = here.json("GET", "/organization/users")["data"][0]["id"]
     api = here.json("GET", f"/organization/projects/{here.project_id}/api_keys")["data"][0]["id"]
@@ -41,7 +44,7 @@ def everything(here: Platform) -> dict[str, list[str]]:
         "project_id": [here.project_id],
         "key_id": [api, admin],
         "user_id": [member],
-        "id": [object_id, gone, purge, hold, receipt, mint(Prefix.REQUEST)],
+        "id": [object_id, gone, purge, hold, hook, receipt, mint(Prefix.REQUEST)],
     }
 
 
@@ -49,6 +52,7 @@ def snapshot(here: Platform) -> dict[str, object]:
     """What its owner sees."""
     paths = ("data_controls", "retained_objects", "receipts", "projects", "admin_api_keys", "users", "legal_holds")
     seen = {path: here.json("GET", f"/organization/{path}") for path in paths}
+    seen["webhooks"] = here.json("GET", "/webhook_endpoints")
     return seen | {"keys": here.json("GET", f"/organization/projects/{here.project_id}/api_keys")}
 
 
@@ -63,9 +67,11 @@ def test_foreign_ids_are_404_on_every_route_and_change_nothing(here: Platform) -
         if not names or endpoint.scope is Scope.PLATFORM:
             continue
         body = {"name": "x"} if endpoint.method == "POST" else None
+        if endpoint.path.endswith("/test"):
+            body = {"event_type": "batch.completed"}
         if endpoint.path.endswith("data_retention"):
             body = {"retention_type": "zero_data_retention"}
-        if endpoint.path.endswith(("archive", "preview", "limits", "data_controls")):
+        if endpoint.path.endswith(("archive", "preview", "limits", "data_controls", "rotate_secret")):
             body = {}
         for values in _combinations(names, theirs, own):
             path = re.sub(r"\{(\w+)\}", lambda found, v=values: v[found[1]], endpoint.path)

@@ -199,3 +199,20 @@ def test_signers_exclude_each_other_across_threads_and_processes(keyring: FileKe
     assert process.exitcode == 0
     assert keyring.head() == (80, bytes(32))
     keyring.check()
+
+
+def test_the_key_of_webhooks_is_made_once_by_whoever_asks_first(keyring: FileKeyring, folder: Path) -> None:
+    found: list[bytes] = []
+    threads = [threading.Thread(target=lambda: found.append(FileKeyring(folder).webhooks_key())) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 8
+    assert len(set(found)) == 1
+    assert found[0] not in (bytes(32), keyring.log_key())
+    assert stat.S_IMODE((folder / "webhooks.key").stat().st_mode) == 0o600
+    keyring.check()
+    (folder / "webhooks.key").write_bytes(b"short")
+    with pytest.raises(StoreFailedError):
+        keyring.webhooks_key()

@@ -24,10 +24,11 @@ from keepless.incidents import tables as incidents
 from keepless.receipts import tables as receipts
 from keepless.usage import tables as usage
 from keepless.vault import tables as vault
+from keepless.webhooks import tables as webhooks
 
 __all__ = ["TABLES", "difference"]
 
-_ROOMS: Final = (accounts, batches, expiry, incidents, receipts, usage, vault)  # whose tables there are
+_ROOMS: Final = (accounts, batches, expiry, incidents, receipts, usage, vault, webhooks)  # whose tables there are
 TABLES: Final = {item.name for room in _ROOMS for item in vars(room).values() if isinstance(item, sa.Table)}
 
 

@@ -1,0 +1,1 @@
+"""Telling customers' own servers that something ended: endpoints, the outbox, signed deliveries. Ids only."""

@@ -24,19 +24,10 @@ _LABEL: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")
 _NUMBER: Final = re.compile(r"([0-9]+|0x[0-9a-f]*)\Z")  # as a last label it would be read as a number, not a name
 _REST: Final = re.compile(r"[A-Za-z0-9\-._~!$&'()*+,;=:@/%?]*\Z")
 _HTTPS: Final = 443
-# Ways of writing an IPv4 address inside an IPv6 one; Python calls some of them global.
-_EMBEDDING: Final = tuple(
-    ipaddress.IPv6Network(text)
-    for text in (
-        "::/96",
-        "::ffff:0:0/96",
-        "::ffff:0:0:0/96",
-        "64:ff9b::/96",
-        "64:ff9b:1::/48",
-        "2001::/32",
-        "2002::/16",
-    )
-)
+_RELAY: Final = ipaddress.IPv4Network("192.88.99.0/24")  # 6to4's relays
+_UNICAST: Final = ipaddress.IPv6Network("2000::/3")  # all that is assigned; mapped and site-local ones lie outside
+# IPv4 addresses inside IPv6 ones within it (Teredo, 6to4).
+_EMBEDDING: Final = (ipaddress.IPv6Network("2001::/32"), ipaddress.IPv6Network("2002::/16"))
 
 
 class UrlError(KeeplessError):
@@ -65,21 +56,10 @@ class Target:
 def permitted(address: Address) -> bool:
     """Whether an address is a public unicast one: not private, loopback, link-local, multicast, reserved or mapped."""
     if isinstance(address, ipaddress.IPv6Address):
-        if address.scope_id is not None or any(address in network for network in _EMBEDDING):
-            return False
-    elif address in _RELAY:
-        return False
-    return address.is_global and not (
-        address.is_multicast
-        or address.is_private
-        or address.is_reserved
-        or address.is_loopback
-        or address.is_link_local
-        or address.is_unspecified
-    )
-
-
-_RELAY: Final = ipaddress.IPv4Network("192.88.99.0/24")  # 6to4's relays
+        plain = address.scope_id is None and address in _UNICAST and not any(address in one for one in _EMBEDDING)
+    else:
+        plain = address not in _RELAY
+    return plain and address.is_global and not (address.is_multicast or address.is_reserved)
 
 
 def target_of(url: str, *, allow_private: bool = False) -> Target:

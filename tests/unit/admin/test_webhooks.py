@@ -58,7 +58,7 @@ def test_with_the_organization_go_its_endpoints(here: Platform) -> None:
     other = here.other()
     here.json("POST", "/webhook_endpoints", HOOK, key=other["admin_key"])
     kept = here.json("POST", "/webhook_endpoints", HOOK)["id"]
-    here.json("DELETE", f"/organizations/{other['organization_id']}", key="operator")
+    here.json("DELETE", f"/organizations/{other['id']}", key="operator")
     assert [one["id"] for one in here.json("GET", "/webhook_endpoints")["data"]] == [kept]
     with here.services.db.read() as tx:
         assert len(tx.exec_driver_sql("SELECT id FROM webhook_endpoint").all()) == 1

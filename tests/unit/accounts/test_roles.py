@@ -21,6 +21,8 @@ MAY = {
     "policy:holds:place": "operator",
     "incident:cases:read": "owner developer reader operator",
     "incident:cases:decide": "operator",
+    "webhooks:endpoints:read": "owner developer reader",
+    "webhooks:endpoints:manage": "owner",
     "accounts:organizations:manage": "operator",
     "server:metrics:read": "operator",
 }

@@ -9,14 +9,14 @@ from pathlib import Path
 import msgspec
 import pytest
 import uvloop
-from tests.support.engine import LONG, MODEL, chat, engine
-from tests.support.sinks import Recorder, ask, call
-from tests.support.upstream import Behaviour, MockUpstream
 
 from keepless.config import Engine, ModelConfig
 from keepless.inference.backend import Backend, FailureKind
 from keepless.inference.embedded.llama import LlamaBackend
 from keepless.inference.upstream import UpstreamBackend
+from tests.support.engine import LONG, MODEL, chat, engine
+from tests.support.sinks import Recorder, ask, call
+from tests.support.upstream import Behaviour, MockUpstream
 
 
 @dataclass

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import obstore
 import pytest
-from tests.support.moto import Moto
 
 from keepless.errors import ConfigError
 from keepless.ids import Id, Prefix, mint
@@ -17,6 +16,7 @@ from keepless.vault.bucket_api import S3Api
 from keepless.vault.errors import BlobMissingError, StoreFailedError
 from keepless.vault.rows import Leftover
 from keepless.vault.sigv4 import sign
+from tests.support.moto import Moto
 
 EVER = 2**62
 

@@ -3,8 +3,6 @@
 from collections.abc import Iterator
 
 import pytest
-from tests.support import rows
-from tests.support.rows import NOW
 
 from keepless.accounts.tables import organization, period, ratchet
 from keepless.clock import DAY_MS
@@ -14,6 +12,8 @@ from keepless.ids import Id, Prefix, mint
 from keepless.policy.data_class import DataClass
 from keepless.vault.states import Cause, PurgeState
 from keepless.vault.tables import purge
+from tests.support import rows
+from tests.support.rows import NOW
 
 
 @pytest.fixture

@@ -4,9 +4,6 @@ import os
 from pathlib import Path
 
 import pytest
-from tests.support.accounts import make_organization
-from tests.support.sweeping import HOUR_MS, Stage, make_stage
-from tests.support.vault import CrashError
 
 from keepless.content import Content
 from keepless.db import Database
@@ -16,6 +13,9 @@ from keepless.ids import Id, Prefix, mint
 from keepless.vault.errors import StoreFailedError
 from keepless.vault.states import KekState, Step
 from keepless.vault.tables import intent, kek, kept
+from tests.support.accounts import make_organization
+from tests.support.sweeping import HOUR_MS, Stage, make_stage
+from tests.support.vault import CrashError
 
 Owner = tuple[Id, Id]
 

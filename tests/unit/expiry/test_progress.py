@@ -3,8 +3,6 @@
 from pathlib import Path
 
 import pytest
-from tests.support.accounts import make_organization
-from tests.support.sweeping import Stage, make_stage
 
 from keepless.accounts.tables import organization
 from keepless.db import Database
@@ -13,6 +11,8 @@ from keepless.ids import Id, Prefix, mint
 from keepless.policy.data_class import DataClass
 from keepless.receipts.statement import EntryKind
 from keepless.vault.states import Cause, PurgeState
+from tests.support.accounts import make_organization
+from tests.support.sweeping import Stage, make_stage
 
 Owner = tuple[Id, Id]
 LOGS = [DataClass.RELIABILITY_LOG, DataClass.ABUSE_LOG]

@@ -4,9 +4,6 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from tests.support.accounts import make_organization
-from tests.support.sweeping import Stage, make_stage
-from tests.support.vault import CrashError
 
 from keepless.accounts.tables import period
 from keepless.clock import DAY_MS
@@ -19,6 +16,9 @@ from keepless.receipts.statement import EntryKind
 from keepless.vault.errors import StoreFailedError
 from keepless.vault.states import Cause, TombstoneState
 from keepless.vault.tables import kept_total
+from tests.support.accounts import make_organization
+from tests.support.sweeping import Stage, make_stage
+from tests.support.vault import CrashError
 
 Owner = tuple[Id, Id]
 

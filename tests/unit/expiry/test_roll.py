@@ -6,9 +6,6 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from tests.support.accounts import make_organization
-from tests.support.sweeping import HOUR_MS, Stage, make_stage
-from tests.support.vault import CrashError
 
 from keepless.accounts.tables import period
 from keepless.clock import day_end_ms, day_of
@@ -22,6 +19,9 @@ from keepless.receipts.statement import EntryKind
 from keepless.vault.door import Vault
 from keepless.vault.states import KekKind, KekState, Step
 from keepless.vault.tables import kek, kept
+from tests.support.accounts import make_organization
+from tests.support.sweeping import HOUR_MS, Stage, make_stage
+from tests.support.vault import CrashError
 
 Owner = tuple[Id, Id]
 

@@ -3,8 +3,6 @@
 from pathlib import Path
 
 import pytest
-from tests.support.accounts import make_organization
-from tests.support.sweeping import HOUR_MS, Stage, make_stage
 
 from keepless.clock import GuardedClock
 from keepless.db import Database
@@ -14,6 +12,8 @@ from keepless.expiry.sweep import Sweeper
 from keepless.expiry.turn import Turn
 from keepless.ids import Id
 from keepless.vault.errors import StoreFailedError
+from tests.support.accounts import make_organization
+from tests.support.sweeping import HOUR_MS, Stage, make_stage
 
 Owner = tuple[Id, Id]
 

@@ -1,10 +1,10 @@
 """One sweeper at a time, and only under a credible clock."""
 
 import pytest
-from tests.support.clock import FakeClock
 
 from keepless.db import Database
 from keepless.expiry.turn import LEASE_MS, ClockWatch, Turn, TurnLostError
+from tests.support.clock import FakeClock
 
 HOUR_MS = 3_600_000
 

@@ -13,11 +13,11 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
-from tests.support.http import Echo, answers, connect, exchange, get, post, read_all, read_until, running, wait_for
 
 from keepless import log
 from keepless.gateway.asgi import MisuseError
 from keepless.http.problems import Guard, handlers
+from tests.support.http import Echo, answers, connect, exchange, get, post, read_all, read_until, running, wait_for
 
 
 @pytest.fixture(autouse=True)

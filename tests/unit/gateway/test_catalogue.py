@@ -2,12 +2,12 @@
 
 import msgspec
 import pytest
-from tests.support.way import MODELS
 
 from keepless.config import Endpoint, Engine, ModelConfig
 from keepless.gateway.catalogue import capabilities_of, does_not_serve, endpoints_of
 from keepless.ids import trusted
 from keepless.inference.embedded.dialect import CAPABILITIES
+from tests.support.way import MODELS
 
 BY_ID = {model.id: model for model in MODELS}
 

@@ -5,12 +5,12 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.support.way import API_KEY, EVENTS, FakeReply, Harness, answer, asked, stream
 
 from keepless.accounts.principal import Limits
 from keepless.content import Purpose
 from keepless.errors import Code
 from keepless.usage.record import Endpoint, Outcome, Phase
+from tests.support.way import API_KEY, EVENTS, FakeReply, Harness, answer, asked, stream
 
 M = "MARKER"
 USER = [{"role": "user", "content": M}]

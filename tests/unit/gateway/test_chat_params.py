@@ -5,12 +5,12 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.outcome import outcome
 
 from keepless.config import Engine, ModelConfig
 from keepless.errors import Code, Problem
 from keepless.gateway.chat_params import PARAMETERS, ChatRules, model_name
 from keepless.policy.controls import NO_REQUEST, RequestControls
+from tests.support.outcome import outcome
 
 M = "MARKER"
 MODEL = ModelConfig(id="m", engine=Engine.OPENAI, base_url="http://x", extra_params=["guided_regex"])

@@ -10,6 +10,13 @@ import time
 from collections.abc import Iterator
 
 import pytest
+
+from keepless import log
+from keepless.config import Limits
+from keepless.errors import Code, Problem
+from keepless.gateway.connection import AHEAD_BYTES, WRITE_BYTES, Connection
+from keepless.gateway.server import Reply, Request
+from keepless.gateway.serving import Serving
 from tests.support.http import (
     CHAT,
     Calls,
@@ -25,13 +32,6 @@ from tests.support.http import (
     running,
     wait_for,
 )
-
-from keepless import log
-from keepless.config import Limits
-from keepless.errors import Code, Problem
-from keepless.gateway.connection import AHEAD_BYTES, WRITE_BYTES, Connection
-from keepless.gateway.server import Reply, Request
-from keepless.gateway.serving import Serving
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.support.way import API_KEY, OK, Harness, Step, answer, asked, fail
 
 from keepless.accounts.principal import Limits
 from keepless.config import Endpoint
@@ -15,6 +14,7 @@ from keepless.gateway.line import Collector
 from keepless.inference.backend import FailureKind
 from keepless.policy.controls import Controls
 from keepless.usage.record import Outcome, Phase
+from tests.support.way import API_KEY, OK, Harness, Step, answer, asked, fail
 
 BODY = {"model": "zero", "messages": [{"role": "user", "content": "MARKER"}]}
 

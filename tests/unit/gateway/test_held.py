@@ -1,13 +1,13 @@
 """Bodies that are still coming: what they may take of memory, whose are read at all."""
 
 import pytest
-from tests.support.http import Calls, Echo, answers, connect, exchange, post, read_all, read_until, running, wait_for
 
 from keepless.config import Limits
 from keepless.errors import Code, Problem
 from keepless.gateway.held import HeldBody
 from keepless.gateway.parser import Request
 from keepless.gateway.reply import Reply
+from tests.support.http import Calls, Echo, answers, connect, exchange, post, read_all, read_until, running, wait_for
 
 LIMITS = Limits(body_bytes=1 << 20, held_bytes=1 << 20)
 

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.outcome import outcome
 
 from keepless.errors import Code, Problem
 from keepless.gateway.messages import PARTS, ROLES, check_messages
+from tests.support.outcome import outcome
 
 M = "MARKER"
 U = {"role": "user", "content": "x"}

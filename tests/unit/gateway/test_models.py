@@ -5,8 +5,6 @@ from typing import Any, cast
 
 import pytest
 from starlette.applications import Starlette
-from tests.support.asgi import Answer, call
-from tests.support.way import KEY, MODELS, FakeBackend, FakeLease
 
 from keepless.accounts.lease import Lease
 from keepless.gateway.models import routes
@@ -15,6 +13,8 @@ from keepless.inference.embedded.dialect import CAPABILITIES
 from keepless.inference.router import Route, Router
 from keepless.policy.controls import Controls
 from keepless.policy.data_class import Feature
+from tests.support.asgi import Answer, call
+from tests.support.way import KEY, MODELS, FakeBackend, FakeLease
 
 BEARER = {"authorization": f"Bearer {KEY}"}
 

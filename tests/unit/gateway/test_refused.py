@@ -2,13 +2,12 @@
 
 from typing import cast
 
-from tests.support.clock import FakeClock
-
 from keepless.errors import Code, Problem
 from keepless.gateway.refused import on_refused
 from keepless.ids import Prefix, mint
 from keepless.usage.ledger import Ledger
 from keepless.usage.record import Endpoint, Phase, Record
+from tests.support.clock import FakeClock
 
 
 class List(list[Record]):

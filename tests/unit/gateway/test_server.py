@@ -17,6 +17,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+
+from keepless.config import Limits
+from keepless.errors import Code
+from keepless.gateway.server import Reply, Request, Server, create_listening_socket
 from tests.support.http import (
     CHAT,
     Calls,
@@ -31,10 +35,6 @@ from tests.support.http import (
     running,
     wait_for,
 )
-
-from keepless.config import Limits
-from keepless.errors import Code
-from keepless.gateway.server import Reply, Request, Server, create_listening_socket
 
 
 class Held:

@@ -2,10 +2,9 @@
 
 import asyncio
 
-from tests.support.http import no_app
-
 from keepless.config import Limits
 from keepless.gateway.serving import Serving
+from tests.support.http import no_app
 
 
 def test_uploads_are_limited_like_other_bodies_unless_said_otherwise() -> None:

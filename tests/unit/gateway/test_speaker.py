@@ -4,13 +4,13 @@ import asyncio
 from typing import cast
 
 import pytest
-from tests.support.way import FakeReply
 
 from keepless.errors import Code, Problem
 from keepless.gateway.speaker import PlainSpeaker, rejected
 from keepless.http.limits import RateLimits
 from keepless.ids import Prefix, mint
 from keepless.inference.asking import Ask, MalformedError
+from tests.support.way import FakeReply
 
 
 class Asked:

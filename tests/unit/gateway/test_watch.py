@@ -4,8 +4,6 @@ import asyncio
 from dataclasses import replace
 
 import pytest
-from tests.support.clock import FakeClock
-from tests.support.way import API_KEY, ORGANIZATION, FakeLease, Harness, answer
 
 from keepless.accounts.principal import Limits
 from keepless.gateway import watch as module
@@ -15,6 +13,8 @@ from keepless.ids import Prefix, mint
 from keepless.incidents.abuse import KEYS, REFUSALS, Detector, Suspicion
 from keepless.incidents.origin import Origins
 from keepless.incidents.states import Signal
+from tests.support.clock import FakeClock
+from tests.support.way import API_KEY, ORGANIZATION, FakeLease, Harness, answer
 
 CLIENT = [(b"x-forwarded-for", b"8.8.8.8")]
 

@@ -4,7 +4,6 @@ import os
 from dataclasses import replace
 
 import pytest
-from tests.support.clock import FakeClock
 
 from keepless.accounts.principal import Limits, OrganizationState, Principal, ProjectState
 from keepless.clock import DAY_MS
@@ -12,6 +11,7 @@ from keepless.errors import Code, ErrorType, Problem
 from keepless.http.limits import Grant, RateLimits, go_duration
 from keepless.ids import Prefix, mint
 from keepless.policy.controls import Controls, effective
+from tests.support.clock import FakeClock
 
 NOBODY = Controls()
 UNSET = Limits()

@@ -11,11 +11,11 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
-from tests.support.asgi import call
 
 from keepless import log
 from keepless.errors import Code, ErrorType, Problem
 from keepless.http import problems
+from tests.support.asgi import call
 
 SECRET = "MARKER-in-an-exception"
 

@@ -10,12 +10,12 @@ import pytest
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
-from tests.support.gcs import GcsSettings
-from tests.support.moto import Moto
 
 from keepless.errors import ConfigError
 from keepless.vault.blobs import open_blobs
 from keepless.vault.bucket_api import BucketError, GcsApi, S3Api, leaves
+from tests.support.gcs import GcsSettings
+from tests.support.moto import Moto
 
 
 @pytest.fixture

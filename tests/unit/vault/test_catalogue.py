@@ -5,7 +5,6 @@ from dataclasses import asdict, replace
 
 import pytest
 import sqlalchemy as sa
-from tests.support.accounts import make_organization
 
 from keepless.clock import DAY_MS
 from keepless.db import Database
@@ -17,6 +16,7 @@ from keepless.vault.keks import Keks
 from keepless.vault.rows import KekRow, Kept, Shredded
 from keepless.vault.states import Cause, KekKind, KekState, TombstoneState
 from keepless.vault.tables import intent, kek, kept, kept_total, tombstone
+from tests.support.accounts import make_organization
 
 LOCATION = Id("local")
 

@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from tests.support.accounts import make_organization
-from tests.support.vault import CrashError, Rig, make_rig
 
 from keepless.accounts import tables as accounts
 from keepless.clock import DAY_MS, day_of
@@ -30,6 +28,8 @@ from keepless.vault.errors import (
 from keepless.vault.locations import Finding, Light, Property
 from keepless.vault.states import Cause, KekKind, KekState, Step, TombstoneState
 from keepless.vault.tables import intent, kek, kept, kept_total, legal_hold, tombstone
+from tests.support.accounts import make_organization
+from tests.support.vault import CrashError, Rig, make_rig
 
 MARKER = b"marker-7e1b the customer's own words"
 

@@ -11,8 +11,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import sqlalchemy as sa
-from tests.support.accounts import make_organization
-from tests.support.vault import Rig, make_rig
 
 from keepless.accounts import tables as accounts
 from keepless.content import Content, Purpose
@@ -23,6 +21,8 @@ from keepless.receipts.statement import EntryKind
 from keepless.vault.errors import KeyMissingError, StaleEpochError
 from keepless.vault.states import Cause, TombstoneState
 from keepless.vault.tables import kek, kept, kept_total, tombstone
+from tests.support.accounts import make_organization
+from tests.support.vault import Rig, make_rig
 
 CLASSES = [DataClass.RELIABILITY_LOG, DataClass.BATCH_INPUT]
 PUTS = 15

@@ -4,7 +4,6 @@ import threading
 from typing import Any
 
 import pytest
-from tests.support.accounts import make_organization
 
 from keepless.accounts import tables as accounts
 from keepless.db import Database
@@ -14,6 +13,7 @@ from keepless.policy.hold import HoldAuthority, HoldReason
 from keepless.policy.period import Ratchet
 from keepless.vault.in_force import epoch_of, holds_of, in_force, lock_organizations
 from keepless.vault.tables import legal_hold
+from tests.support.accounts import make_organization
 
 CLASS = DataClass.RELIABILITY_LOG
 

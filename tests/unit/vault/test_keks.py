@@ -4,8 +4,6 @@ import threading
 from pathlib import Path
 
 import pytest
-from tests.support.accounts import make_organization
-from tests.support.vault import CrashError, Rig, make_rig
 
 from keepless.clock import DAY_MS
 from keepless.content import Content
@@ -15,6 +13,8 @@ from keepless.receipts.statement import EntryKind
 from keepless.vault.errors import StoreFailedError
 from keepless.vault.states import Cause, KekState, Step
 from keepless.vault.tables import kek
+from tests.support.accounts import make_organization
+from tests.support.vault import CrashError, Rig, make_rig
 
 LOCATION = Id("local")
 

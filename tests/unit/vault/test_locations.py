@@ -5,9 +5,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from tests.support.clock import FakeClock
-from tests.support.gcs import PROMISED, GcsSettings
-from tests.support.moto import REGION, Moto
 
 from keepless.ids import Id
 from keepless.vault.bucket_api import BucketError, GcsApi, S3Api
@@ -22,6 +19,9 @@ from keepless.vault.locations import (
     check_s3,
     within,
 )
+from tests.support.clock import FakeClock
+from tests.support.gcs import PROMISED, GcsSettings
+from tests.support.moto import REGION, Moto
 
 BLOCK = {
     "BlockPublicAcls": True,

@@ -3,8 +3,6 @@
 from pathlib import Path
 
 import pytest
-from tests.support.accounts import make_organization
-from tests.support.vault import Rig, make_rig
 
 from keepless.db import Database
 from keepless.ids import Id, Prefix, mint
@@ -12,6 +10,8 @@ from keepless.vault import catalogue
 from keepless.vault.rows import Leftover
 from keepless.vault.states import Cause
 from keepless.vault.tables import intent, kek
+from tests.support.accounts import make_organization
+from tests.support.vault import Rig, make_rig
 
 EVER = 2**62
 

@@ -5,7 +5,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from tests.support.golden import ROOT
 
 HEAD = """

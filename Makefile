@@ -4,6 +4,7 @@ HOST ?= 127.0.0.1
 PORT ?= 8000
 DATA_DIR ?= data
 BIN := .venv/bin
+SOURCES := hatch_build.py $(shell find src -type f -not -name '*.pyc')
 
 .PHONY: help run install install-dev services lock check test test-long bench docs
 
@@ -13,12 +14,15 @@ help: ## Show this list
 run: install ## Install everything, create the first organization, serve, print the keys
 	@$(BIN)/keepless serve --data-dir $(DATA_DIR) --host $(HOST) --port $(PORT) $(if $(wildcard keepless.toml),--config keepless.toml)
 
-install: .venv/.run ## The environment alone, from the lock file with hashes
+install: .venv/.package ## The environment alone, from the lock file with hashes
 
-install-dev: .venv/.dev services ## What tests need: tools, PostgreSQL, faketime
+install-dev: .venv/.dev .venv/.package services ## What tests need: tools, PostgreSQL, faketime
 
-.venv/.run: requirements/run.lock pyproject.toml
+.venv/.run: requirements/run.lock
 	@bash requirements/install run
+
+.venv/.package: .venv/.run pyproject.toml $(SOURCES)
+	@bash requirements/package
 
 .venv/.dev: .venv/.run requirements/dev.lock
 	@bash requirements/install dev
@@ -35,7 +39,7 @@ check: install-dev ## Fast: lint, types, import contracts, house rules, unit tes
 
 test: install-dev ## README's second command: every test
 	@bash lint/check
-	@$(BIN)/pytest -m "not long" -n 2 --dist loadfile
+	@KEEPLESS_TEST_INSTALLED=1 $(BIN)/pytest -m "not long" -n 2 --dist loadfile
 
 test-long: install-dev ## Million-row cases and long runs
 	@$(BIN)/pytest -m long

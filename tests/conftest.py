@@ -1,4 +1,8 @@
-"""Fixtures that every room's tests share."""
+"""Fixtures that every room's tests share.
+
+Tests import the tree that they stand in. Processes that they start run the same tree, or, with
+KEEPLESS_TEST_INSTALLED=1 (as `make test` does), the package as it is installed: compiled.
+"""
 
 import os
 from collections.abc import Iterator
@@ -9,6 +13,12 @@ import pytest
 from keepless.db import Database, metadata
 from tests.support.moto import Moto
 from tests.support.postgres import Cluster
+
+SOURCE = str(Path(__file__).parents[1] / "src")
+if os.environ.pop("KEEPLESS_TEST_INSTALLED", "0") != "1":
+    os.environ["PYTHONPATH"] = SOURCE
+else:
+    os.environ.pop("PYTHONPATH", None)
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,7 @@ from keepless.prover.report import Report
 from keepless.prover.throwaway import prove
 from keepless.prover.upstream import FaultUpstream, Temper
 from keepless.prover.wire import ProverError, ask
+from tests.conftest import SOURCE
 from tests.support.postgres import Cluster
 
 pytestmark = pytest.mark.xdist_group("prove")
@@ -133,11 +134,11 @@ LIES = {
 
 
 def broken(folder: Path, code: str) -> dict[str, str]:
-    """What makes Python run some code before the server's own."""
+    """What makes Python run some code before the server's own: the tree's, as compiled classes cannot be broken."""
     (folder / "code").mkdir()
     (folder / "work").mkdir()
     (folder / "code" / "sitecustomize.py").write_text(textwrap.dedent(code))
-    return {"PYTHONPATH": str(folder / "code")}
+    return {"PYTHONPATH": f"{folder / 'code'}:{SOURCE}"}
 
 
 def test_a_leaking_server_is_caught(tmp_path: Path) -> None:

@@ -51,9 +51,12 @@ class ChatRequest:
     changed: bool
 
 
-def _plain(make: Callable[..., Check], *arguments: Any) -> Callable[[Capabilities], Check]:
-    check = make(*arguments)
+def _fixed(check: Check) -> Callable[[Capabilities], Check]:
     return lambda _: check
+
+
+def _plain(make: Callable[..., Check], *arguments: Any) -> Callable[[Capabilities], Check]:
+    return _fixed(make(*arguments))
 
 
 _TOOL_NAME: Final = re.compile(r"[a-zA-Z0-9_.-]{1,64}\Z")
@@ -184,18 +187,22 @@ def _response_format(capabilities: Capabilities) -> Check:
     return check
 
 
+def _messages(capabilities: Capabilities) -> Check:
+    return lambda value: check_messages(value, capabilities)
+
+
 def _any(_: Any) -> None:
     """For what only one vendor's engine understands: the capability is the check."""
 
 
 _64: Final = (-(2**63), 2**63 - 1)
-_UNCHECKED: Final = _plain(lambda: _any)
+_UNCHECKED: Final = _fixed(_any)
 
 PARAMETERS: Final[dict[str, Parameter]] = {
     "model": Parameter(_UNCHECKED),  # looked up before
-    "messages": Parameter(lambda capabilities: lambda value: check_messages(value, capabilities)),
+    "messages": Parameter(_messages),
     "stream": Parameter(_plain(values.boolean, "stream"), "streaming", (False,)),
-    "stream_options": Parameter(_plain(lambda: _stream_options)),
+    "stream_options": Parameter(_fixed(_stream_options)),
     "max_tokens": Parameter(_plain(values.integer, "max_tokens", 1, 2**31)),
     "max_completion_tokens": Parameter(_plain(values.integer, "max_completion_tokens", 1, 2**31)),
     "temperature": Parameter(_plain(values.number, "temperature", 0, 2)),
@@ -203,11 +210,11 @@ PARAMETERS: Final[dict[str, Parameter]] = {
     "frequency_penalty": Parameter(_plain(values.number, "frequency_penalty", -2, 2)),
     "presence_penalty": Parameter(_plain(values.number, "presence_penalty", -2, 2)),
     "seed": Parameter(_plain(values.integer, "seed", *_64), "seed"),
-    "stop": Parameter(_plain(lambda: _stop), "stop", ([],)),
+    "stop": Parameter(_fixed(_stop), "stop", ([],)),
     "n": Parameter(_plain(values.integer, "n", 1, 128), "n", (1,)),
     "logprobs": Parameter(_plain(values.boolean, "logprobs"), "logprobs", (False,)),
     "top_logprobs": Parameter(_plain(values.integer, "top_logprobs", 0, 20), "logprobs", (0,)),
-    "logit_bias": Parameter(_plain(lambda: _logit_bias), "logit_bias", ({},)),
+    "logit_bias": Parameter(_fixed(_logit_bias), "logit_bias", ({},)),
     "tools": Parameter(_tools, "tools", ([],)),
     "tool_choice": Parameter(_tool_choice, "tools", ("none", "auto")),
     "parallel_tool_calls": Parameter(_plain(values.boolean, "parallel_tool_calls")),

@@ -165,7 +165,10 @@ class ChunkedBody:
 
     __slots__ = ("_carry", "_framing", "_left", "_limit", "_state", "done", "received", "rest")
 
-    _SIZE, _DATA, _END, _TRAILER = range(4)
+    _SIZE: Final = 0
+    _DATA: Final = 1
+    _END: Final = 2
+    _TRAILER: Final = 3
 
     def __init__(self, limit: int) -> None:
         self._limit = limit

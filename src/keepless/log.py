@@ -45,6 +45,8 @@ class Event(StrEnum):
     CAPTURE_FAILED = "incident:capture:failed"
     CASE_OPENED = "incident:case:opened"
     CASE_FAILED = "incident:case:failed"
+    JOB_FAILED = "jobs:job:failed"
+    JOBS_RESCUED = "jobs:job:rescued"
     LEDGER_FAILED = "usage:ledger:failed"
     LEDGER_GAP = "usage:ledger:gap"
     SWEEP_DONE = "expiry:sweep:done"

@@ -1,0 +1,1 @@
+"""Durable jobs: what survives the death of the process that runs it."""

@@ -1,0 +1,139 @@
+"""The engine behind the port: DBOS, with what it keeps, says and forgets in our hands.
+
+1. Its store: a SQLite file of its own in the data folder (WAL before it is opened) or a schema of its own in the
+   PostgreSQL database. It opens no socket but that to its database, and no file but that one.
+2. What enters it: ids and numbers (`ids_only`). What it says: nothing, its logger is off; a job that fails is told to
+   our own log, as a class and our frames.
+3. A job is one workflow without steps: it does not go on in the middle but begins again, and finds what is done in our
+   own tables. One version for ever: a newer Keepless runs what an older one has submitted.
+4. What a dead process had begun is enqueued again (`rescue`), by the engine's public call.
+5. What has ended is removed at once (`forget`): the engine itself would keep it for ever.
+
+DBOS is one instance a process, so is `DurableJobs`.
+"""
+
+import contextlib
+import sqlite3
+import threading
+from pathlib import Path
+from typing import Any, Final
+
+from dbos import DBOS, SetEnqueueOptions, SetWorkflowID
+
+from keepless import log
+from keepless.clock import Clock
+from keepless.db import Database
+from keepless.ids import Id, trusted
+from keepless.jobs.ids_only import IdsOnly
+from keepless.jobs.liveness import Roll
+from keepless.jobs.port import Argument, Handlers, JobFailedError, JobKind
+
+__all__ = ["DurableJobs", "prepare_store"]
+
+_NAME: Final = "keepless"
+_SCHEMA: Final = "keepless_jobs"
+_VERSION: Final = "1"
+_QUEUE: Final = "jobs"
+_POLL_S: Final = 0.1
+_ENDED: Final = ["SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"]
+_ACTIVE: Final = ["PENDING", "ENQUEUED", "DELAYED"]
+_AT_ONCE: Final = 500
+_handlers: dict[JobKind, Any] = {}
+
+
+def prepare_store(data_dir: str, database: str) -> str:
+    """The address of the job store; makes the SQLite file, private and in WAL mode, before the engine opens it."""
+    if not database.startswith("sqlite"):
+        return database
+    path = Path(data_dir) / "jobs.sqlite"
+    path.touch(mode=0o600)
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
+    return f"sqlite:///{path}"
+
+
+class DurableJobs:
+    """See `Jobs`. Made and used in worker threads, never on an event loop's."""
+
+    def __init__(self, store: str, db: Database, clock: Clock, handlers: Handlers, *, at_once: int) -> None:
+        self._roll: Final = Roll(db, clock)
+        self._closing: Final = threading.Event()
+        _handlers.update(handlers)
+        DBOS.logger.disabled = True
+        DBOS(
+            config={
+                "name": _NAME,
+                "system_database_url": store,
+                "dbos_system_schema": _SCHEMA,
+                "serializer": IdsOnly(),
+                "application_version": _VERSION,
+                "executor_id": self._roll.id,
+                "use_listen_notify": False,
+                "sys_db_pool_size": 4,
+                "max_executor_threads": at_once + 8,
+                "enable_otlp": False,
+            }
+        )
+        self._workflow: Final = DBOS.workflow(name="job")(_run)
+        DBOS.launch()
+        DBOS.register_queue(
+            _QUEUE, worker_concurrency=at_once, polling_interval_sec=_POLL_S, on_conflict="always_update"
+        )
+        self._roll.beat()
+
+    @property
+    def id(self) -> Id:
+        """This process, as the engine and the roll know it."""
+        return self._roll.id
+
+    def submit(self, kind: JobKind, job_id: str, *arguments: Argument, priority: int = 1) -> None:
+        """See `Jobs`."""
+        order = list(JobKind).index(kind)
+        with SetWorkflowID(job_id), SetEnqueueOptions(priority=priority):
+            DBOS.enqueue_workflow(_QUEUE, self._workflow, order, *arguments)
+
+    def active(self) -> set[str]:
+        """See `Jobs`."""
+        found = DBOS.list_workflows(status=_ACTIVE, load_input=False, load_output=False)
+        return {one.workflow_id for one in found}
+
+    def cancel(self, job_ids: set[str]) -> None:
+        """See `Jobs`."""
+        for job_id in sorted(job_ids):
+            DBOS.cancel_workflow(job_id)
+
+    def rescue(self) -> int:
+        """See `Jobs`. Also what was begun by a process that is not on the roll at all."""
+        self._roll.beat()
+        dead = self._roll.dead()
+        alive = self._roll.known().difference(dead)
+        begun = DBOS.list_workflows(status="PENDING", load_input=False, load_output=False)
+        left = [one.workflow_id for one in begun if one.executor_id not in alive]
+        for job_id in left:
+            DBOS.resume_workflow(job_id, queue_name=_QUEUE)
+        self._roll.bury(dead)
+        return len(left)
+
+    def forget(self) -> int:
+        """See `Jobs`."""
+        gone = 0
+        while True:
+            found = DBOS.list_workflows(status=_ENDED, load_input=False, load_output=False, limit=_AT_ONCE)
+            if not found:
+                return gone
+            DBOS.delete_workflows([one.workflow_id for one in found])
+            gone += len(found)
+
+    def close(self) -> None:
+        """See `Jobs`."""
+        DBOS.destroy(workflow_completion_timeout_sec=10)
+        self._roll.leave()
+
+
+def _run(order: int, *arguments: Argument) -> None:
+    kind = list(JobKind)[order]
+    try:
+        _handlers[kind](*(trusted(one) if isinstance(one, str) else one for one in arguments))
+    except Exception as error:
+        log.failure(log.Event.JOB_FAILED, error, kind=kind)
+        raise JobFailedError("a job failed") from None

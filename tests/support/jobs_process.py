@@ -1,0 +1,70 @@
+"""A process with the job engine, told by its standard input what to do: `python -m tests.support.jobs_process URL DIR`.
+
+One JSON array a line: a verb of the port and its arguments; each is answered by one line, after the lines of jobs that
+ran meanwhile. A job with argument 77 raises a marker; with 99 it runs until it is let go or killed.
+"""
+
+import json
+import os
+import sys
+import threading
+from pathlib import Path
+
+from keepless.clock import SystemClock
+from keepless.db import Database
+from keepless.ids import Id
+from keepless.jobs.durable import DurableJobs, prepare_store
+from keepless.jobs.port import JobKind
+
+MARKER = "MARKER-of-a-job"
+
+
+def main() -> None:
+    url, folder = sys.argv[1], sys.argv[2]
+    (Path(folder) / "cwd").mkdir(exist_ok=True)
+    os.chdir(Path(folder) / "cwd")
+    printing = threading.Lock()
+    let_go = threading.Event()
+
+    def say(*what: object) -> None:
+        with printing:
+            sys.stdout.write(json.dumps(what) + "\n")
+            sys.stdout.flush()
+
+    def run(batch_id: Id, number: int) -> None:
+        say("began", batch_id, number)
+        if number == 77:
+            raise ValueError(MARKER, batch_id)
+        if number == 99:
+            let_go.wait()
+        say("ran", batch_id, number)
+
+    db = Database(url)
+    jobs = DurableJobs(prepare_store(folder, url), db, SystemClock(), dict.fromkeys(JobKind, run), at_once=4)
+    say("ready", jobs.id)
+    for line in sys.stdin:
+        verb, *arguments = json.loads(line)
+        if verb == "let_go":
+            let_go.set()
+            say("told", None)
+            continue
+        try:
+            if verb == "submit":
+                *rest, priority = arguments
+                typed = [Id(one) if isinstance(one, str) else one for one in rest[2:]]
+                jobs.submit(JobKind(rest[0]), rest[1], *typed, priority=priority)
+                say("told", None)
+            elif verb == "cancel":
+                jobs.cancel(set(arguments))
+                say("told", None)
+            else:
+                told = getattr(jobs, verb)()
+                say("told", sorted(told) if isinstance(told, set) else told)
+        except Exception as error:
+            say("raised", type(error).__name__, str(error))
+        if verb == "close":
+            return
+
+
+if __name__ == "__main__":
+    main()

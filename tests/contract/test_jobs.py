@@ -1,4 +1,4 @@
-"""The port of durable jobs, with real processes, on both databases: run once, survive, be taken over, leave no trace."""
+"""The port of durable jobs, real processes, both databases: run once, survive, be taken over, leave no trace."""
 
 import contextlib
 import json

@@ -83,7 +83,7 @@ class DurableJobs:
 
     @property
     def id(self) -> Id:
-        """This process, as the engine and the roll know it."""
+        """The process that asks, as the engine and the roll know it."""
         return self._roll.id
 
     def submit(self, kind: JobKind, job_id: str, *arguments: Argument, priority: int = 1) -> None:

@@ -70,5 +70,5 @@ class Roll:
                 tx.execute(job_worker.delete().where(job_worker.c.id.in_(dead)))
 
     def leave(self) -> None:
-        """This process ends in order."""
+        """Take the process that asks off the roll: it ends in order."""
         self.bury([self.id])

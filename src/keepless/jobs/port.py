@@ -1,7 +1,7 @@
 """The port of durable jobs: six verbs, and nothing of the engine behind it.
 
-Holds: `Jobs` (the Protocol), `JobKind`, `Handler`, `Argument`, `JobFailedError`. Leaves out: the engine (durable), what the
-jobs do (each kind's own module).
+Holds: `Jobs` (the Protocol), `JobKind`, `Handler`, `Argument`, `JobFailedError`. Leaves out: the engine (durable), what
+the jobs do (each kind's own module).
 
 A job is a kind, an id of ours and a few arguments that are ids or whole numbers; never content. It runs at least once
 after `submit`: a job whose process died runs again, elsewhere, so what it does must find its work undone or done.

@@ -14,7 +14,16 @@ import msgspec
 
 from keepless.errors import ConfigError
 
-__all__ = ["Endpoint", "Engine", "Limits", "ModelConfig", "Settings", "UpstreamRetention", "load"]
+__all__ = [
+    "Endpoint",
+    "Engine",
+    "Limits",
+    "ModelConfig",
+    "Settings",
+    "UpstreamConfig",
+    "UpstreamRetention",
+    "load",
+]
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Seconds = Annotated[float, msgspec.Meta(gt=0)]
@@ -47,8 +56,32 @@ class UpstreamRetention(StrEnum):
     UNKNOWN = "unknown"
 
 
+class UpstreamConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One `[[models.upstreams]]` entry: a server that answers for a model, with promises of its own.
+
+    Time-outs and `max_connections` that are not set here are the model's.
+    """
+
+    base_url: str
+    api_key_env: str | None = None
+    upstream_model: str | None = None
+    retention: UpstreamRetention = UpstreamRetention.UNKNOWN
+    region: str | None = None
+    weight: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 1  # its share of the requests, against the others'
+    max_connections: Positive | None = None
+    connect_timeout: Seconds | None = None
+    first_byte_timeout: Seconds | None = None
+    idle_timeout: Seconds | None = None
+    # asked with GET at the server's root, e.g. "/health"; None: only real requests tell
+    health_path: Annotated[str, msgspec.Meta(pattern=r"^/[A-Za-z0-9._~!$&'()*+,;=:@%/?-]{0,200}$")] | None = None
+    health_seconds: Annotated[float, msgspec.Meta(ge=0.1)] = 10.0
+
+
 class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One `[[models]]` entry. Times in seconds, sizes in tokens."""
+    """One `[[models]]` entry. Times in seconds, sizes in tokens.
+
+    One upstream can be written into the entry itself; several are `[[models.upstreams]]`.
+    """
 
     id: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,95}$")]
     engine: Engine = Engine.LLAMA
@@ -68,6 +101,13 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     first_byte_timeout: Seconds = 60.0
     idle_timeout: Seconds = 60.0
     max_connections: Positive = 256
+    # several upstreams
+    upstreams: list[UpstreamConfig] = []
+    tries: Positive = 3  # upstreams asked for one request at most, one after another
+    retry_seconds: Seconds = 30.0  # since a request arrived; after them no other upstream is tried
+    retry_timeouts: bool = False  # ask another one too when the first byte did not come in time
+    breaker_failures: Positive = 5  # in a row, until an upstream is avoided
+    breaker_seconds: Seconds = 1.0  # how long, at first; twice as long each time, up to a minute
     # llama only
     path: str | None = None  # a GGUF file; default: the embedded SmolLM2
     threads: Positive = 2
@@ -76,6 +116,28 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     # prices, USD a million tokens; unset = 0
     input_price: float = 0.0
     output_price: float = 0.0
+
+    def all_upstreams(self) -> list[UpstreamConfig]:
+        """Every upstream, with nothing left unset that the model says; none for an embedded engine."""
+        if self.engine is not Engine.OPENAI:
+            return []
+        own = UpstreamConfig(
+            base_url=self.base_url or "",
+            api_key_env=self.api_key_env,
+            upstream_model=self.upstream_model,
+            retention=self.retention,
+            region=self.region,
+        )
+        return [
+            msgspec.structs.replace(
+                upstream,
+                max_connections=upstream.max_connections or self.max_connections,
+                connect_timeout=upstream.connect_timeout or self.connect_timeout,
+                first_byte_timeout=upstream.first_byte_timeout or self.first_byte_timeout,
+                idle_timeout=upstream.idle_timeout or self.idle_timeout,
+            )
+            for upstream in self.upstreams or [own]
+        ]
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -137,6 +199,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 DEFAULT_MODEL: Final = ModelConfig(
     id="smollm2-135m-instruct", retention=UpstreamRetention.ZERO, context_window=2048, max_completion_tokens=2048
 )
+# What several upstreams must say one by one: nothing is inherited that could be a promise of somebody else.
+_OF_AN_UPSTREAM: Final[dict[str, object]] = {
+    "base_url": None,
+    "api_key_env": None,
+    "upstream_model": None,
+    "retention": UpstreamRetention.UNKNOWN,
+    "region": None,
+}
 _LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
 Source = Literal["keepless.toml", "environment", "command line"]
 
@@ -167,8 +237,7 @@ def load(
 
 def _checked(settings: Settings) -> Settings:
     for model in settings.models:
-        if model.engine is Engine.OPENAI and not model.base_url:
-            raise ConfigError(f"models[{model.id}].base_url is required for engine openai")
+        _check_upstreams(model)
         if Endpoint.OTHER in (model.endpoints or ()):
             raise ConfigError(f"models[{model.id}].endpoints: other is not an endpoint of a model")
         if model.native_responses and model.engine is not Engine.OPENAI:
@@ -183,3 +252,16 @@ def _checked(settings: Settings) -> Settings:
         for m in settings.models or [DEFAULT_MODEL]
     ]
     return msgspec.structs.replace(settings, models=models)
+
+
+def _check_upstreams(model: ModelConfig) -> None:
+    """Where a model's upstreams are said: in the entry or in its list, and never a promise that might mean another."""
+    if not model.upstreams:
+        if model.engine is Engine.OPENAI and not model.base_url:
+            raise ConfigError(f"models[{model.id}].base_url is required for engine openai")
+        return
+    if model.engine is not Engine.OPENAI:
+        raise ConfigError(f"models[{model.id}].upstreams is for engine openai only")
+    for name, default in _OF_AN_UPSTREAM.items():
+        if getattr(model, name) != default:
+            raise ConfigError(f"models[{model.id}].{name} belongs to each of its upstreams, which say it themselves")

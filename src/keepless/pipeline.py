@@ -6,7 +6,8 @@ capture (incidents, which ask policy and the vault's door; nothing here can reac
 
 1. Decide what could be kept at most if this request failed, under the policy in force now (no lease: nothing).
 2. Infer: only at an engine that policy permits, asked again at the very moment of sending. A tightening cancels what
-   is under way to an engine that is not permitted any more (`Way.enforce`, called after each change of policy).
+   is under way to an engine that is not permitted any more (`Way.enforce`, called after each change of policy). Where
+   a model has several upstreams and one fails before a byte of its answer, another one may be asked (inference.tries).
 3. Answer, byte for byte.
 4. Record usage: exactly one row, whatever happened.
 5. Only if it failed in a way that degrades reliability and 1. allowed it (or a confirmed abuse case names the key):
@@ -25,15 +26,16 @@ from keepless import log
 from keepless.accounts.lease import Lease
 from keepless.accounts.principal import PolicyInForce
 from keepless.clock import Clock
-from keepless.config import UpstreamRetention
-from keepless.errors import Code, Problem
+from keepless.errors import Code
 from keepless.incidents.afterwards import Afterwards, Conclude, could_keep, described
 from keepless.inference import faults
 from keepless.inference.asking import Ask, Ending, MalformedError, Speaker
 from keepless.inference.backend import Call, Exchange, Failure, FailureKind
 from keepless.inference.faults import Fault
 from keepless.inference.metering import record_of
-from keepless.inference.router import eligible
+from keepless.inference.permission import refusal
+from keepless.inference.target import Target
+from keepless.inference.tries import Tries
 from keepless.policy.decision import Discard, Reason
 from keepless.usage.ledger import Ledger
 from keepless.usage.record import Outcome, Phase
@@ -45,11 +47,6 @@ _LONGEST_ANSWER: Final = 64 * 1024 * 1024  # bytes of an answer that is not stre
 _NOTHING: Final = b"none"
 _COULD_BE_KEPT: Final = Outcome.ON_ERROR
 _COULD_NOT: Final = Outcome.NONE
-_ASKED_UPSTREAM: Final = {
-    UpstreamRetention.ZERO: b"",
-    UpstreamRetention.LOGS_30D: b"; upstream=logs_30d",
-    UpstreamRetention.UNKNOWN: b"; upstream=unknown",
-}
 
 
 class Way:
@@ -80,30 +77,14 @@ class Way:
         """What is in force for a request now; None when that cannot be known."""
         return self.lease.snapshot_effective(ask.principal.organization.id, ask.principal.project.id)
 
-    def refusal(self, ask: Ask) -> Fault | None:
-        """Why policy does not permit the engine of a request at this moment; None when it does."""
-        lease = self.lease
-        valid = lease.valid  # first: what is looked up afterwards is at least as new
-        organization = lease.organization(ask.principal.organization.id)
-        project = lease.project(ask.principal.project.id)
-        if organization is None or project is None:
-            return Fault(Problem(401, Code.INVALID_API_KEY, "This API key is not valid any more."), None)
-        model, region = ask.route.model, organization.region
-        zero_only = ask.controls.zero_upstream or project.effective.zero_upstream_only
-        refusal = eligible(model, zero_only=zero_only, region=region)
-        if refusal is not None:
-            return faults.withdrawn(refusal)
-        if not valid and eligible(model, zero_only=True, region=region) is not None:
-            return faults.withdrawn(None)
-        return None
-
 
 class Passage:
     """One request on its way; the engine's `Sink`."""
 
     __slots__ = (
         "_answered", "_ask", "_could_keep", "_exchange", "_first", "_generation", "_over", "_parts", "_policy",
-        "_room", "_speaker", "_status", "_streaming", "_told", "_too_large", "_upstream", "_watched", "_way",
+        "_room", "_speaker", "_status", "_streaming", "_target", "_told", "_too_large", "_tries", "_upstream",
+        "_watched", "_way",
     )  # fmt: skip
 
     def __init__(self, way: Way, ask: Ask, speaker: Speaker) -> None:
@@ -115,7 +96,9 @@ class Passage:
         self._policy = way.policy_of(ask)
         self._could_keep = not ask.batch and could_keep(self._policy, ask.controls)
         self._watched = self._could_keep and way.afterwards.watches(ask.principal.key_id)
-        self._upstream = _ASKED_UPSTREAM[ask.route.model.retention]
+        self._target: Target | None = None  # who is asked, or was last
+        self._tries: Tries | None = None  # when there are several to ask
+        self._upstream = b""  # what is said of who has seen the request
         self._parts: list[bytes] = []  # of the answer: a whole one until it is sent, a stream only if it could be kept
         self._room = way.capture_bytes - ask.received.size  # for what is answered, bytes
         self._answered = 0  # bytes
@@ -129,33 +112,64 @@ class Passage:
     # -- 2 infer -------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Ask the engine, if policy permits it."""
-        fault = self._way.refusal(self._ask)
-        if fault is not None:
-            self._upstream = b""  # none has seen anything
-            self._fail(fault)
+        """Ask an engine that policy permits, or say why there is none."""
+        ask, target = self._ask, self._ask.route.only
+        found: Target | Fault
+        if target is not None:
+            found = refusal(self._way.lease, ask, target) or target
+        else:
+            self._tries = Tries(ask.route, partial(refusal, self._way.lease, ask), ask.began)
+            found = self._tries.first()
+        if isinstance(found, Fault):
+            self._fail(found)
             return
-        ask = self._ask
         self._way.inflight.add(self)
-        call = Call(
-            ask.path, ask.body, ask.stream, ask.request_id, permitted=self.permitted, content_type=ask.content_type
-        )
+        self._send(found)
+
+    def _send(self, target: Target) -> None:
+        ask, tries = self._ask, self._tries
+        self._target = target
+        self._upstream = target.said if tries is None else target.said + tries.said
+        target.take()
         try:
-            self._exchange = ask.route.backend.start(call, self)
+            body = ask.body_for(target)
+            call = Call(
+                ask.path, body, ask.stream, ask.request_id, permitted=self.permitted, content_type=ask.content_type
+            )
+            self._exchange = target.backend.start(call, self)
         except Exception as error:  # an engine that cannot even begin: a fault of ours, with an end like any other
             self._caught(error)
 
+    def _elsewhere(self, fault: Fault, *, begun: bool) -> None:
+        """An engine failed, or may not be asked any more: ask another if that can mend it, or fail."""
+        target, tries = self._target, self._tries
+        if self._over or target is None or tries is None:
+            self._fail(fault)
+            return
+        found = tries.after(target, fault, begun=begun)
+        if isinstance(found, Fault):
+            self._fail(found)
+            return
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.cancel()
+        target.leave(fault)
+        self._status = self._first = 0
+        self._send(found)
+
     def permitted(self) -> bool:
         """Whether the engine may be sent the request now: the policy it was checked under still holds, or permits."""
-        lease = self._way.lease
-        return (lease.valid and lease.generation == self._generation) or self._way.refusal(self._ask) is None
+        lease, target = self._way.lease, self._target
+        if lease.valid and lease.generation == self._generation:
+            return True
+        return target is not None and refusal(lease, self._ask, target) is None
 
     def enforce(self) -> None:
         """Obey a policy that has changed: stop at an engine no longer permitted, forget what may not be kept."""
-        fault = self._way.refusal(self._ask)
+        fault = None if self._target is None else refusal(self._way.lease, self._ask, self._target)
         if fault is not None:
-            self._fail(fault)
-        elif self._could_keep:
+            self._elsewhere(fault, begun=self._first > 0)
+        if self._could_keep and not self._over:
             now = self._way.policy_of(self._ask)
             if not could_keep(now, self._ask.controls):
                 self._policy, self._could_keep, self._watched = now, False, False
@@ -187,7 +201,7 @@ class Passage:
         if status != 200:
             fault = faults.of_status(status, retry_after_s, embedded=self._ask.route.embedded)
             if fault is not None:
-                self._fail(fault)
+                self._elsewhere(fault, begun=False)
         elif self._streaming and not content_type.lower().startswith(self._ask.answered_as):
             self._fail(faults.malformed())
 
@@ -226,7 +240,7 @@ class Passage:
                 self._succeed(partial(self._deliver, body))
             else:
                 self._speaker.answer(self._status, body, _NOTHING + self._upstream)
-                self._end()
+                self._end(answered=True)
                 self._record(self._status, Code.UPSTREAM_REJECTED, None)
         except Exception as error:
             self._caught(error)
@@ -234,8 +248,10 @@ class Passage:
     def on_failure(self, failure: Failure) -> None:
         """See `Sink`."""
         self._exchange = None
-        refused = self._way.refusal(self._ask) if failure.kind is FailureKind.WITHDRAWN else None
-        self._fail(refused or faults.of_failure(failure))
+        refused: Fault | None = None
+        if failure.kind is FailureKind.WITHDRAWN and self._target is not None:
+            refused = refusal(self._way.lease, self._ask, self._target)
+        self._elsewhere(refused or faults.of_failure(failure), begun=self._first > 0)
 
     def _caught(self, error: Exception) -> None:
         """Turn an answer that is none, or a fault of ours, into an error for the client."""
@@ -263,7 +279,7 @@ class Passage:
             self._fail(faults.of_failure(Failure(FailureKind.CUT)))
 
     def _succeed(self, deliver: Callable[[Kept | Discard | None], None]) -> None:
-        self._end()
+        self._end(answered=True)
         if self._watched:
             self._ask_for_capture(None, partial(self._conclude, deliver))
         else:
@@ -295,7 +311,7 @@ class Passage:
 
         if self._over:
             return
-        self._end()
+        self._end(fault)
         if (fault.reason is not None and not self._ask.batch) or self._watched:
             self._ask_for_capture(fault.reason, conclude)
         else:
@@ -327,9 +343,11 @@ class Passage:
             return Phase.ANSWER
         return Phase.FIRST_BYTE if self._first else Phase.CONNECT
 
-    def _end(self) -> None:
+    def _end(self, fault: Fault | None = None, *, answered: bool = False) -> None:
         self._over = True
         self._way.inflight.discard(self)
+        if self._target is not None:
+            self._target.leave(fault, answered=answered)
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             exchange.cancel()
@@ -351,6 +369,7 @@ class Passage:
             outcome=outcome,
             discard=result if isinstance(result, Discard) else None,
             object_id=result.id if isinstance(result, Kept) else None,
+            upstream=None if self._target is None else self._target.retention,
             sketch=None if code is None else speaker.sketch(self._phase, self._status, self._answered),
         )
         way.ledger.add(record)

@@ -3,9 +3,9 @@
 Holds: `Check`, `Metric`, `readiness` and the text of `/metrics` (Prometheus text exposition format 0.0.4). Leaves
 out: who may ask (public), measuring (each room counts for itself; app hands the numbers over).
 
-`/healthz` says alive and nothing else. `/readyz` is 200 only when every check holds; whoever wants inference to go on
-while content cannot be stored (a red location keeps nothing) lets the load balancer ask `/healthz`. Names, labels and
-details are fixed texts, enums and ids of ours: both are read by machines that keep what they read.
+`/healthz` says alive and nothing else. `/readyz` is 200 only when every vital check holds; whoever wants inference to
+go on while content cannot be stored (a red location keeps nothing) lets the load balancer ask `/healthz`. Names, labels
+and details are fixed texts, enums and ids of ours: both are read by machines that keep what they read.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,11 +21,15 @@ __all__ = ["Check", "Metric", "MetricKind", "exposition", "readable"]
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that must hold. `why` is a fixed text or a closed code, empty when it holds."""
+    """One thing that should hold. `why` is a fixed text or a closed code, empty when it holds.
+
+    `vital` False: it is told, but the deployment is ready without it.
+    """
 
     name: str
     ok: bool
     why: str = ""
+    vital: bool = True
 
 
 class MetricKind(StrEnum):

@@ -1,6 +1,6 @@
 """What `/readyz` and `/metrics` say of a running process: gathered from the rooms, in closed words and numbers."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import sqlalchemy as sa
 
@@ -10,7 +10,8 @@ from keepless.app.compose import Deployment
 from keepless.app.guard import is_behind
 from keepless.errors import KeeplessError
 from keepless.gateway.server import Server
-from keepless.inference.router import Router
+from keepless.inference.router import Route, Router
+from keepless.inference.target import Target
 from keepless.pipeline import Way
 from keepless.receipts.checkpoint import LogForkError
 from keepless.usage.ledger import Ledger
@@ -32,13 +33,20 @@ def checks_of(deployment: Deployment, ledger: Ledger, router: Router) -> Callabl
             Check("ledger", ledger.healthy, "" if ledger.healthy else "usage rows cannot be written"),
             _log(deployment),
         ]
-        for model in router.models():
-            route = router.route(model.id)
-            up = route is not None and route.backend.healthy
-            found.append(Check(f"model {model.id}", up, "" if up else "its engine does not answer"))
+        for route in router.routes():
+            found.extend(_model(route))
         return found
 
     return checks
+
+
+def _model(route: Route) -> Iterator[Check]:
+    """A model is there when one of its upstreams can be asked; each of several is told as well."""
+    up = any(target.reachable for target in route.targets)
+    yield Check(f"model {route.model.id}", up, "" if up else "its engine does not answer")
+    for target in route.targets if route.only is None else ():
+        why = "" if target.healthy else "its circuit is open" if target.reachable else "it does not answer"
+        yield Check(f"model {route.model.id} upstream {target.index}", target.healthy, why, vital=False)
 
 
 def _time(deployment: Deployment) -> Check:
@@ -56,7 +64,7 @@ def _log(deployment: Deployment) -> Check:
     return Check("transparency log", ok=True)
 
 
-def metrics_of(server: Server, way: Way, ledger: Ledger, lease: Lease) -> Sequence[Metric]:
+def metrics_of(server: Server, way: Way, ledger: Ledger, lease: Lease, router: Router) -> Sequence[Metric]:
     """The numbers of `/metrics`, of this process."""
     gauge, counter, counters = MetricKind.GAUGE, MetricKind.COUNTER, ledger.counters
     numbers: tuple[tuple[str, MetricKind, str, float], ...] = (
@@ -71,4 +79,21 @@ def metrics_of(server: Server, way: Way, ledger: Ledger, lease: Lease) -> Sequen
         ("ledger_gapped_total", counter, "Requests of which only sums remain.", counters.gapped),
         ("policy_lease", gauge, "1 while policy may be acted on.", float(lease.valid)),
     )
-    return [Metric(f"keepless_{name}", kind, text, (({}, float(value)),)) for name, kind, text, value in numbers]
+    own = [Metric(f"keepless_{name}", kind, text, (({}, float(value)),)) for name, kind, text, value in numbers]
+    return [*own, *_upstreams([target for route in router.routes() for target in route.targets])]
+
+
+def _upstreams(targets: Sequence[Target]) -> Iterator[Metric]:
+    """The same for each upstream (an embedded engine is upstream 0 of its model)."""
+    gauge, counter = MetricKind.GAUGE, MetricKind.COUNTER
+    columns: tuple[tuple[str, MetricKind, str, Callable[[Target], float]], ...] = (
+        ("up", gauge, "1 while it can be reached.", lambda target: target.reachable),
+        ("circuit_open", gauge, "1 while it is avoided after failures.", lambda target: target.health.open),
+        ("in_flight", gauge, "Requests at it.", lambda target: target.in_flight),
+        ("tries_total", counter, "Requests sent to it.", lambda target: target.tries),
+        ("failures_total", counter, "Of those, failed through it.", lambda target: target.failures),
+        ("left_total", counter, "Of those, sent to another upstream afterwards.", lambda target: target.left),
+    )
+    for name, kind, text, value in columns:
+        samples = [({"model": t.model_id, "upstream": str(t.index)}, float(value(t))) for t in targets]
+        yield Metric(f"keepless_upstream_{name}", kind, text, samples)

@@ -61,9 +61,10 @@ from keepless.incidents.afterwards import Afterwards
 from keepless.incidents.cases import CaseBook
 from keepless.incidents.origin import Origins
 from keepless.incidents.reliability import Reliability
+from keepless.inference.checks import HealthChecks
 from keepless.inference.embedded.llama import LlamaBackend
 from keepless.inference.router import Route, Router
-from keepless.inference.upstream import UpstreamBackend
+from keepless.inference.upstream import upstream_backends
 from keepless.log import Event
 from keepless.pipeline import Way
 from keepless.usage.ledger import Ledger
@@ -126,6 +127,8 @@ class _Worker:
         await asyncio.to_thread(self._housekeeping.start)
         await asyncio.to_thread(self._cases.start)
         self._watch.start(loop)
+        checks = HealthChecks(target for route in router.routes() for target in route.targets)
+        checks.start(loop)
         server = self._server(router, way)
         _settle_down()
         listening = socket.socket(fileno=os.dup(self._plan.listening))
@@ -138,6 +141,7 @@ class _Worker:
         await announced
         await server.drain(_DRAIN_S)
         self._watch.stop()
+        checks.stop()
         await router.close()
         # In two steps: what the last captures conclude is recorded by the loop, before the ledger is written.
         await asyncio.to_thread(self._executor.shutdown)
@@ -159,7 +163,7 @@ class _Worker:
                 at = engines[model.id]
                 routes.append(Route(model, LlamaBackend(model, Path(at.socket), at.key)))
             else:
-                routes.append(Route(model, UpstreamBackend(model)))
+                routes.append(Route(model, *upstream_backends(model)))
         return routes
 
     def _way(self) -> Way:
@@ -208,7 +212,7 @@ class _Worker:
             webhooks=endpoints_of(deployment),
             location=deployment.location,
             checks=checks_of(deployment, ledger, router),
-            metrics=lambda: metrics_of(servers[0], way, ledger, lease),
+            metrics=lambda: metrics_of(servers[0], way, ledger, lease, router),
         )
         application = Starlette(
             routes=[*model_routes(lease, router), *admin_routes(services)],

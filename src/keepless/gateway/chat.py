@@ -5,7 +5,8 @@ Leaves out: the steps of a request (handler), parameters (chat_params), what is 
 """
 
 from dataclasses import dataclass
-from typing import Final
+from functools import partial
+from typing import Any, Final
 
 import msgspec
 
@@ -40,7 +41,8 @@ _encode: Final = msgspec.json.Encoder().encode
 @dataclass(frozen=True, slots=True)
 class _Model(Served):
     rules: ChatRules
-    name: str | None  # the upstream's own, when it is another one
+    name: str | None  # the first upstream's own, when it is another one
+    several_names: bool  # its upstreams call it by different names
     asks_usage: bool  # usage of a stream comes only when it is asked for
 
 
@@ -54,13 +56,15 @@ class ChatFamily:
     def serve(self, route: Route) -> _Model:
         """See `Family`."""
         model = route.model
+        names = [target.name or model.id for target in route.targets]
         return _Model(
             route=route,
             id=route.model_id,
             endpoint=_CHAT,
             path=ENGINE_PATH,
             rules=ChatRules(model, capabilities_of(model)),
-            name=model.upstream_model if model.upstream_model not in (None, model.id) else None,
+            name=names[0] if names[0] != model.id else None,
+            several_names=len(set(names)) > 1,
             asks_usage=model.engine is Engine.OPENAI,
         )
 
@@ -84,7 +88,8 @@ class ChatFamily:
         body = arrival.request.body
         received = Content(body)
         sent = _for_engine(model, checked, arrival.encoded, body, received)
-        return arrival.ask(principal, model, sent, received, controls, stream=checked.stream)
+        renamed = partial(_renamed, checked) if model.several_names else None
+        return arrival.ask(principal, model, sent, received, controls, stream=checked.stream, renamed=renamed)
 
     def speaker(
         self, arrival: Arrival, ask: Ask, checked: ChatRequest, grant: Grant | None, rates: RateLimits
@@ -151,11 +156,21 @@ def _for_engine(model: _Model, checked: ChatRequest, encoded: bytes, body: bytes
 
     What was received is sent on only where it is our encoding already, byte for byte.
     """
-    asked = checked.body
-    if model.asks_usage and checked.stream and not checked.include_usage:
-        asked = {**asked, "stream_options": {**asked.get("stream_options", {}), **USAGE}}
+    asked = _asking_usage(checked) if model.asks_usage else checked.body
     if model.name is not None:
         asked = {**asked, "model": model.name}
     if asked is checked.body and not checked.changed:
         return received if encoded == body else Content(encoded)
     return Content(_encode(asked))
+
+
+def _renamed(checked: ChatRequest, name: str) -> Content:
+    """The same for an upstream that calls the model by a name of its own."""
+    return Content(_encode({**_asking_usage(checked), "model": name}))
+
+
+def _asking_usage(checked: ChatRequest) -> dict[str, Any]:
+    asked = checked.body
+    if checked.stream and not checked.include_usage:
+        return {**asked, "stream_options": {**asked.get("stream_options", {}), **USAGE}}
+    return asked

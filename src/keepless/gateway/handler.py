@@ -10,6 +10,7 @@ engine, its own row of usage; only rate limits do not count it, and it cannot st
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Generic, Protocol, TypeVar
 
@@ -96,6 +97,7 @@ class Arrival:
         stream: bool,
         content_type: bytes = JSON_BODY,
         answered_as: bytes = SSE_ANSWER,
+        renamed: Callable[[str], Content] | None = None,
     ) -> Ask:
         """The request as it goes its way. See `Ask`."""
         return Ask(
@@ -113,6 +115,7 @@ class Arrival:
             batch=self.batch,
             content_type=content_type,
             answered_as=answered_as,
+            renamed=renamed,
         )
 
 
@@ -169,7 +172,7 @@ class InferenceHandler(Generic[S, C]):
         self._ledger: Final = ledger
         self._clock: Final = clock
         self._rates: Final = rates
-        routes = [route for model in router.models() if (route := router.route(model.id)) is not None]
+        routes = list(router.routes())
         serving = [route for route in routes if family.endpoint in endpoints_of(route.model)]
         self._models: Final = {route.model.id: family.serve(route) for route in serving}
         self._others: Final = {route.model.id: route.model_id for route in routes if route.model.id not in self._models}

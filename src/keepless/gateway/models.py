@@ -20,7 +20,9 @@ from keepless.errors import Code, Problem
 from keepless.gateway.catalogue import capabilities_of, endpoints_of
 from keepless.gateway.chat_params import CAPABILITIES
 from keepless.http.auth import authenticate
-from keepless.inference.router import Router, allowed_modes, eligible
+from keepless.inference.router import Route as Offered
+from keepless.inference.router import Router, allowed_modes
+from keepless.inference.target import eligible
 from keepless.policy.data_class import Feature
 
 __all__ = ["routes"]
@@ -47,7 +49,7 @@ class _Pages:
 
     async def index(self, request: Request) -> Response:
         principal = self._caller(request)
-        data = [self._shown(model, principal) for model in self._router.models()]
+        data = [self._shown(route, principal) for route in self._router.routes()]
         return JSONResponse({"object": "list", "data": data})
 
     async def one(self, request: Request) -> Response:
@@ -56,13 +58,14 @@ class _Pages:
         if route is None:
             message = "The requested model does not exist or you do not have access to it."
             raise Problem(404, Code.MODEL_NOT_FOUND, message, param="model")
-        return JSONResponse(self._shown(route.model, principal))
+        return JSONResponse(self._shown(route, principal))
 
     def _caller(self, request: Request) -> Principal:
         sent = request.headers.get("authorization")
         return authenticate(self._lease, None if sent is None else sent.encode("latin-1"))
 
-    def _shown(self, model: ModelConfig, principal: Principal) -> dict[str, Any]:
+    def _shown(self, route: Offered, principal: Principal) -> dict[str, Any]:
+        model = route.model
         return {
             "id": model.id,
             "object": "model",
@@ -73,27 +76,43 @@ class _Pages:
             "max_completion_tokens": model.max_completion_tokens,
             "public_apps": None,
             "capabilities": _served(model),
-            "data_retention": self._retention(model, principal),
+            "data_retention": self._retention(route, principal),
         }
 
-    def _retention(self, model: ModelConfig, principal: Principal) -> dict[str, Any]:
-        """The policy that a request would meet now; without a lease that is as under ZDR."""
+    def _retention(self, route: Offered, principal: Principal) -> dict[str, Any]:
+        """The policy that a request would meet now; without a lease that is as under ZDR.
+
+        Of several upstreams `upstream` and `region` are said only where all say the same; `upstreams` has each.
+        """
         valid = self._lease.valid
         effective = principal.project.effective
         zero_only = effective.zero_upstream_only or not valid
-        permitted = eligible(model, zero_only=zero_only, region=principal.organization.region) is None
         if effective.zero_data_retention:
             source = effective.zdr_source.value
         else:
             source = effective.feature_source[Feature.INFERENCE_LOGGING].value
+        upstreams = [
+            {
+                "retention": target.retention.value,
+                "region": target.region,
+                "permitted": eligible(target, zero_only=zero_only, region=principal.organization.region) is None,
+            }
+            for target in route.targets
+        ]
         return {
             "mode": "zero_data_retention" if zero_only else "default",
             "source": source if valid else "policy_unreadable",
-            "allowed_modes": list(allowed_modes(model)),
-            "permitted": permitted,
-            "upstream": model.retention.value,
-            "region": model.region,
+            "allowed_modes": list(allowed_modes(route)),
+            "permitted": any(upstream["permitted"] for upstream in upstreams),
+            "upstream": _common([upstream["retention"] for upstream in upstreams]),
+            "region": _common([upstream["region"] for upstream in upstreams]),
+            "regions": sorted({target.region for target in route.targets if target.region is not None}),
+            "upstreams": upstreams,
         }
+
+
+def _common(values: list[Any]) -> Any:
+    return values[0] if len(set(values)) == 1 else None
 
 
 def _served(model: ModelConfig) -> list[str]:

@@ -4,6 +4,7 @@ Holds: `Ask` (a validated request on its way), `Speaker` (its client, in the cli
 `MalformedError`. Leaves out: engines (backend), what happens (pipeline).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final, NamedTuple, Protocol
@@ -14,6 +15,7 @@ from keepless.content import Content
 from keepless.errors import KeeplessError, Problem
 from keepless.ids import Id
 from keepless.inference.router import Route
+from keepless.inference.target import Target
 from keepless.policy.controls import RequestControls
 from keepless.usage.record import Phase, Sketch
 
@@ -49,6 +51,7 @@ class MalformedError(KeeplessError):
 class Ask:
     """A validated request. `began` is `time.perf_counter_ns()` at its arrival; `path` is the engine's.
 
+    `body` calls the model by the first upstream's name; `renamed` makes it for one that has a name of its own.
     `batch`: a line of a batch, which is never captured (its error file has it). `content_type` is that of `body`;
     `answered_as`: how the content type of an answer begins that is streamed.
     """
@@ -67,6 +70,13 @@ class Ask:
     batch: bool = False
     content_type: bytes = JSON_BODY
     answered_as: bytes = SSE_ANSWER
+    renamed: Callable[[str], Content] | None = None
+
+    def body_for(self, target: Target) -> Content:
+        """What is sent to a target: the same bytes for all that call the model by the same name."""
+        if self.renamed is None or target.name == self.route.targets[0].name:
+            return self.body
+        return self.renamed(target.name or self.route.model.id)
 
 
 class Speaker(Protocol):

@@ -6,6 +6,7 @@ Holds: `record_of`. Leaves out: requests refused before (gateway), writing (usag
 import time
 from typing import Final
 
+from keepless.config import UpstreamRetention
 from keepless.errors import Code
 from keepless.ids import Id
 from keepless.inference.asking import Ask, Tokens
@@ -30,9 +31,13 @@ def record_of(
     outcome: Outcome,
     discard: Discard | None,
     object_id: Id | None,
+    upstream: UpstreamRetention | None,
     sketch: Sketch | None,
 ) -> Record:
-    """One row. `first` is `time.perf_counter_ns()` at the engine's first byte, 0 = none came."""
+    """One row. `first` is `time.perf_counter_ns()` at the engine's first byte, 0 = none came.
+
+    `upstream`: what the engine that answered (or failed last) promises to keep; None = none was asked.
+    """
     principal, route = ask.principal, ask.route
     organization = principal.organization
     return Record(
@@ -60,6 +65,6 @@ def record_of(
         source=None if discard is None else discard.source,
         object_id=object_id,
         route=_EMBEDDED if route.embedded else _UPSTREAM,
-        upstream=route.model.retention,
+        upstream=upstream,
         sketch=sketch,
     )

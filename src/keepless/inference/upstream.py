@@ -1,7 +1,7 @@
 """The engine `openai`: any server that speaks OpenAI's HTTP, asked over a pool, its answer handed on byte for byte.
 
-Holds: `UpstreamBackend`. Leaves out: what an answer's status means (pipeline, DECISIONS 9), who may be sent here
-(router), the connection (client).
+Holds: `UpstreamBackend`, `upstream_backends`. Leaves out: what an answer's status means (faults, DECISIONS 9), who may
+be sent here (target), the connection (client).
 
 What leaves this house: our own head (host, the operator's credential, JSON in and out) and the re-encoded body. None
 of the client's headers, no address of a client, no id of an organization.
@@ -14,13 +14,13 @@ from collections.abc import Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
-from keepless.config import ModelConfig
+from keepless.config import ModelConfig, UpstreamConfig
 from keepless.content import Purpose
 from keepless.errors import ConfigError
 from keepless.inference.backend import Call, Sink
 from keepless.inference.client import Address, Pool, PooledExchange, PoolLimits
 
-__all__ = ["UpstreamBackend"]
+__all__ = ["UpstreamBackend", "upstream_backends"]
 
 _HOST: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,252}[A-Za-z0-9])?\Z|[0-9A-Fa-f:.]+\Z")
 _PATH: Final = re.compile(r"(/[A-Za-z0-9._~!$&'()*+,;=:@%-]*)*\Z")
@@ -28,28 +28,39 @@ _TOKEN: Final = re.compile(r"[\x21-\x7e]{1,4096}\Z")
 
 
 class UpstreamBackend:
-    """One upstream. Raises `ConfigError` when its address or credential cannot be used."""
+    """One upstream, as `ModelConfig.all_upstreams` says it; `setting` names its place in the configuration.
+
+    Raises `ConfigError` when its address or credential cannot be used.
+    """
 
     def __init__(
-        self, model: ModelConfig, *, environ: Mapping[str, str] | None = None, tls: ssl.SSLContext | None = None
+        self,
+        upstream: UpstreamConfig,
+        setting: str = "upstream",
+        *,
+        environ: Mapping[str, str] | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
-        address, prefix, host = _parse(model, tls)
-        credential = _credential(model, os.environ if environ is None else environ)
+        address, prefix, host = _parse(upstream, setting, tls)
+        credential = _credential(upstream, setting, os.environ if environ is None else environ)
+        ours = b" HTTP/1.1\r\nhost: " + host + b"\r\n" + credential + b"user-agent: keepless\r\n"
         self._before: Final = b"POST " + prefix
-        self._after: Final = (
-            b" HTTP/1.1\r\nhost: " + host + b"\r\n" + credential + b"user-agent: keepless\r\n"
-            b"accept: application/json, text/event-stream\r\naccept-encoding: identity\r\n"
-        )
+        self._after: Final = ours + b"accept: application/json, text/event-stream\r\naccept-encoding: identity\r\n"
+        limits = PoolLimits()
+        most = upstream.max_connections or limits.max_connections
         self._pool: Final = Pool(
             address,
             PoolLimits(
-                max_connections=model.max_connections,
-                max_waiting=4 * model.max_connections,
-                connect_timeout_s=model.connect_timeout,
-                first_byte_timeout_s=model.first_byte_timeout,
-                idle_timeout_s=model.idle_timeout,
+                max_connections=most,
+                max_waiting=4 * most,
+                connect_timeout_s=upstream.connect_timeout or limits.connect_timeout_s,
+                first_byte_timeout_s=upstream.first_byte_timeout or limits.first_byte_timeout_s,
+                idle_timeout_s=upstream.idle_timeout or limits.idle_timeout_s,
             ),
         )
+        # A check has a connection of its own: it must not wait behind requests, nor take the place of one.
+        self._checks: Final = Pool(address, PoolLimits(max_connections=1, max_waiting=1, keep_idle_s=0))
+        self._check: Final = b"GET " + (upstream.health_path or "/").encode("ascii") + ours + b"accept: */*\r\n\r\n"
         self._heads: Final[dict[str, bytes]] = {}
 
     def start(self, call: Call, sink: Sink) -> PooledExchange:
@@ -63,6 +74,10 @@ class UpstreamBackend:
         head = b"%b%bcontent-type: %b\r\ncontent-length: %d\r\n\r\n" % (head, extra, call.content_type, len(body))
         return self._pool.start(head, body, sink, call.permitted)
 
+    def check(self, sink: Sink) -> PooledExchange:
+        """Ask its `health_path`; no content is sent. The caller gives up when it takes too long."""
+        return self._checks.start(self._check, b"", sink)
+
     @property
     def healthy(self) -> bool:
         """Whether the last attempt to connect succeeded (true before the first)."""
@@ -71,13 +86,21 @@ class UpstreamBackend:
     async def close(self) -> None:
         """See `Backend`."""
         await self._pool.close()
+        await self._checks.close()
 
 
-def _parse(model: ModelConfig, tls: ssl.SSLContext | None) -> tuple[Address, bytes, bytes]:
+def upstream_backends(model: ModelConfig) -> list[UpstreamBackend]:
+    """An engine for each upstream of a model, in order. Raises `ConfigError`."""
+    settings = [f"models[{model.id}].upstreams[{index}]" for index in range(len(model.upstreams))]
+    pairs = zip(model.all_upstreams(), settings or [f"models[{model.id}]"], strict=True)
+    return [UpstreamBackend(upstream, setting) for upstream, setting in pairs]
+
+
+def _parse(upstream: UpstreamConfig, setting: str, tls: ssl.SSLContext | None) -> tuple[Address, bytes, bytes]:
     """Where to connect, what stands before every path, and the Host header."""
-    wrong = ConfigError(f"models[{model.id}].base_url must be http(s)://host[:port][/path], nothing else")
+    wrong = ConfigError(f"{setting}.base_url must be http(s)://host[:port][/path], nothing else")
     try:
-        url = urlsplit(model.base_url or "")
+        url = urlsplit(upstream.base_url)
         host, port = url.hostname or "", url.port
     except ValueError:
         raise wrong from None
@@ -91,11 +114,11 @@ def _parse(model: ModelConfig, tls: ssl.SSLContext | None) -> tuple[Address, byt
     return address, path.encode("ascii"), url.netloc.encode("ascii")
 
 
-def _credential(model: ModelConfig, environ: Mapping[str, str]) -> bytes:
+def _credential(upstream: UpstreamConfig, setting: str, environ: Mapping[str, str]) -> bytes:
     """The Authorization line, or nothing when the upstream asks for none."""
-    if model.api_key_env is None:
+    if upstream.api_key_env is None:
         return b""
-    key = environ.get(model.api_key_env, "")
+    key = environ.get(upstream.api_key_env, "")
     if not _TOKEN.match(key):
-        raise ConfigError(f"models[{model.id}].api_key_env names a variable that is unset or no credential")
+        raise ConfigError(f"{setting}.api_key_env names a variable that is unset or no credential")
     return b"authorization: Bearer " + key.encode("ascii") + b"\r\n"

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 import uvloop
 
-from keepless.config import Engine, ModelConfig
+from keepless.config import UpstreamConfig
 from keepless.inference.backend import Backend, FailureKind
 from keepless.inference.embedded.llama import LlamaBackend
 from keepless.inference.upstream import UpstreamBackend
@@ -45,10 +45,10 @@ def subject(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     else:
         with MockUpstream() as mock:
             mock.set("slow", Behaviour.SLOW_STREAM)
-            model = ModelConfig(id="m", engine=Engine.OPENAI, base_url=mock.base_url, max_connections=1)
-            closed = msgspec.structs.replace(model, base_url="http://127.0.0.1:1/v1")
+            upstream = UpstreamConfig(base_url=mock.base_url, max_connections=1)
+            closed = msgspec.structs.replace(upstream, base_url="http://127.0.0.1:1/v1")
             yield Subject(
-                make=lambda: UpstreamBackend(model),
+                make=lambda: UpstreamBackend(upstream),
                 nothing_there=lambda: UpstreamBackend(closed),
                 slow={"model": "slow"},
                 gone=FailureKind.UNREACHABLE,

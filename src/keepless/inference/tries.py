@@ -7,7 +7,8 @@ sending (pipeline), what a failure means (faults).
 Order among the upstreams that policy permits and that have not been asked yet:
 1. those that are well, before those that are avoided (of these, whose pause ends first); one whose own health check
    fails is not asked at all;
-2. those with a free connection, and not more than twice their share of what is in flight (a slow one is passed over);
+2. those with a free connection, and not more than about twice as much in flight, by weight, as the others have on
+   average (one that is slow or stuck is passed over);
 3. weighted fair turns: each upstream has its next turn in virtual time, `1 / weight` after its last one. One that was
    away starts at the present, it does not catch up.
 
@@ -90,7 +91,8 @@ class Tries:
                 continue
             until = target.health.until if standing else 0.0
             full = target.in_flight >= target.full_at
-            slow = target.in_flight > 2 * in_flight * target.weight / weights + 1
+            others, weight = in_flight - target.in_flight, target.weight
+            slow = target.in_flight > 2 * (others + 1) * weight / (weights - weight) + 2
             order = (standing, until, full, slow, max(target.next_at, route.virtual_time))
             if best is None or order < least:
                 best, least = target, order

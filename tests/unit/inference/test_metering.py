@@ -43,7 +43,8 @@ def test_a_failure_and_a_success() -> None:
     discard = Discard(DiscardReason.OPTED_OUT, Source.PROJECT)
     failed = record_of(
         ask, at_ms=1, status=502, code=Code.UPSTREAM_CUT, tokens=Tokens(1, 2, 3), first=ask.began + 2_000_000,
-        bytes_out=9, outcome=Outcome.REFUSED, discard=discard, object_id=None, sketch=Sketch(phase=Phase.ANSWER),
+        bytes_out=9, outcome=Outcome.REFUSED, discard=discard, object_id=None,
+        upstream=UpstreamRetention.LOGS_30D, sketch=Sketch(phase=Phase.ANSWER),
     )  # fmt: skip
     assert (failed.prompt_tokens, failed.completion_tokens, failed.cached_tokens) == (1, 2, 3)
     assert (failed.first_byte_us, failed.latency_us >= 5000) == (2000, True)
@@ -54,7 +55,7 @@ def test_a_failure_and_a_success() -> None:
     object_id = mint(Prefix.OBJECT)
     kept = record_of(
         ask_of(Engine.LLAMA), at_ms=1, status=200, code=None, tokens=Tokens(0, 0, 0), first=0, bytes_out=0,
-        outcome=Outcome.CAPTURED, discard=None, object_id=object_id, sketch=None,
+        outcome=Outcome.CAPTURED, discard=None, object_id=object_id, upstream=UpstreamRetention.ZERO, sketch=None,
     )  # fmt: skip
     assert (kept.object_id, kept.first_byte_us, kept.route) == (object_id, 0, RouteKind.EMBEDDED)
     assert "MARKER" not in str(msgspec.structs.asdict(kept))

@@ -1,12 +1,9 @@
-"""Who may be routed where: the whole table."""
-
-import itertools
+"""The catalogue."""
 
 import pytest
 import uvloop
 
-from keepless.config import DEFAULT_MODEL, Engine, ModelConfig, UpstreamRetention
-from keepless.errors import Code
+from keepless.config import DEFAULT_MODEL, Engine, ModelConfig, UpstreamConfig, UpstreamRetention
 from keepless.inference.router import Route, Router, allowed_modes
 
 
@@ -25,50 +22,40 @@ class NoBackend:
         self.closed += 1
 
 
-def upstream(retention: UpstreamRetention, region: str | None, id: str = "up") -> Route:
-    model = ModelConfig(id=id, engine=Engine.OPENAI, base_url="http://x", retention=retention, region=region)
-    return Route(model, NoBackend())
+def model(id: str, *retentions: UpstreamRetention) -> ModelConfig:
+    upstreams = [UpstreamConfig(base_url="http://x", retention=retention) for retention in retentions]
+    return ModelConfig(id=id, engine=Engine.OPENAI, upstreams=upstreams)
 
 
-@pytest.mark.parametrize(
-    ("retention", "declared", "zero_only", "pinned"),
-    list(itertools.product(UpstreamRetention, ("us", "eu", None), (False, True), (None, "us"))),
-)
-def test_eligible(retention: UpstreamRetention, declared: str | None, zero_only: bool, pinned: str | None) -> None:
-    problem = Router.eligible(upstream(retention, declared), zero_only=zero_only, region=pinned)
-    keeps, elsewhere = retention is not UpstreamRetention.ZERO, declared != "us"
-    if zero_only and keeps:
-        assert problem is not None
-        assert problem.code is Code.UPSTREAM_RETENTION
-        assert retention.value in problem.message
-        assert "ero data retention" in problem.message
-    elif pinned and elsewhere:
-        assert problem is not None
-        assert problem.code is Code.UPSTREAM_REGION
-    else:
-        assert problem is None
-    if problem is not None:
-        assert (problem.status, problem.retry) == (403, False)
+def route(*retentions: UpstreamRetention) -> Route:
+    return Route(model("up", *retentions), *(NoBackend() for _ in retentions))
 
 
-@pytest.mark.parametrize(("zero_only", "region"), list(itertools.product((False, True), (None, "us", "eu"))))
-def test_an_embedded_engine_is_always_eligible(zero_only: bool, region: str | None) -> None:
-    assert Router.eligible(Route(DEFAULT_MODEL, NoBackend()), zero_only=zero_only, region=region) is None
-
-
-def test_allowed_modes() -> None:
+def test_allowed_modes_are_those_of_all_its_upstreams_together() -> None:
     both = ("default", "zero_data_retention")
-    assert allowed_modes(DEFAULT_MODEL) == both
-    assert allowed_modes(upstream(UpstreamRetention.ZERO, None).model) == both
-    assert allowed_modes(upstream(UpstreamRetention.LOGS_30D, None).model) == ("default",)
-    assert allowed_modes(upstream(UpstreamRetention.UNKNOWN, None).model) == ("default",)
+    assert allowed_modes(Route(DEFAULT_MODEL, NoBackend())) == both
+    assert allowed_modes(route(UpstreamRetention.ZERO)) == both
+    assert allowed_modes(route(UpstreamRetention.LOGS_30D)) == ("default",)
+    assert allowed_modes(route(UpstreamRetention.UNKNOWN, UpstreamRetention.LOGS_30D)) == ("default",)
+    assert allowed_modes(route(UpstreamRetention.UNKNOWN, UpstreamRetention.ZERO)) == both
+
+
+def test_one_upstream_in_the_entry_itself_is_the_only_target() -> None:
+    plain = ModelConfig(id="m", engine=Engine.OPENAI, base_url="http://x", region="eu", upstream_model="theirs")
+    only = Route(plain, NoBackend()).only
+    assert only is not None
+    assert (only.region, only.retention, only.name) == ("eu", UpstreamRetention.UNKNOWN, "theirs")
+    assert route(UpstreamRetention.ZERO, UpstreamRetention.ZERO).only is None
+    with pytest.raises(ValueError, match="zip"):
+        Route(plain, NoBackend(), NoBackend())
 
 
 def test_the_catalogue_keeps_its_order_and_closes_each_engine_once() -> None:
     shared = NoBackend()
-    first, second = upstream(UpstreamRetention.ZERO, None, "b"), upstream(UpstreamRetention.ZERO, None, "a")
-    router = Router([Route(first.model, shared), Route(second.model, shared)])
+    zero = UpstreamRetention.ZERO
+    router = Router([Route(model("b", zero, zero), shared, shared), Route(model("a", zero), shared)])
     assert [model.id for model in router.models()] == ["b", "a"]
+    assert [len(route.targets) for route in router.routes()] == [2, 1]
     assert router.route("a") is not None
     assert router.route("A") is None
     uvloop.run(router.close())

@@ -9,16 +9,16 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from keepless.config import Engine, ModelConfig
+from keepless.config import Engine, ModelConfig, UpstreamConfig
 from keepless.errors import ConfigError
 from keepless.inference.backend import FailureKind
-from keepless.inference.upstream import UpstreamBackend
+from keepless.inference.upstream import UpstreamBackend, upstream_backends
 from tests.support.sinks import Recorder, ask
 from tests.support.upstream import MockUpstream
 
 
-def model(base_url: str, **more) -> ModelConfig:
-    return ModelConfig(id="m", engine=Engine.OPENAI, base_url=base_url, **more)
+def model(base_url: str, **more) -> UpstreamConfig:
+    return UpstreamConfig(base_url=base_url, **more)
 
 
 def one(backend: UpstreamBackend, **more) -> Recorder:
@@ -103,8 +103,16 @@ def test_a_stream_is_untouched() -> None:
     ],
 )
 def test_addresses_that_are_refused(base_url: str) -> None:
-    with pytest.raises(ConfigError, match=r"models\[m\]\.base_url"):
+    with pytest.raises(ConfigError, match=r"upstream\.base_url"):
         UpstreamBackend(model(base_url), environ={})
+
+
+def test_the_place_in_the_configuration_is_named() -> None:
+    one, bad = UpstreamConfig(base_url="http://x/v1"), UpstreamConfig(base_url="ftp://x")
+    with pytest.raises(ConfigError, match=r"models\[m\]\.upstreams\[1\]\.base_url"):
+        upstream_backends(ModelConfig(id="m", engine=Engine.OPENAI, upstreams=[one, bad]))
+    with pytest.raises(ConfigError, match=r"models\[m\]\.base_url"):
+        upstream_backends(ModelConfig(id="m", engine=Engine.OPENAI, base_url="ftp://x"))
 
 
 @pytest.mark.parametrize("key", [None, "", "with space", "line\nbreak", "ümlaut"])

@@ -5,6 +5,7 @@
 3. `finalize` when every shard is done or the completion window has ended.
 4. `end` in the transaction that makes the result files: COMMIT POINT of a batch.
 `request_cancel` and `cancel_at_once` come in between; `expire_unstarted` is for what no worker has begun in time.
+The end of a batch is noted in the outbox of webhooks by the same statement's transaction.
 
 Each returns whether it was this call that changed the state: of two workers that do the same, one sees True.
 """
@@ -19,6 +20,8 @@ from keepless.batches.shards import ShardPlan, add_shards
 from keepless.batches.tables import batch, batch_line_error, batch_shard
 from keepless.batches.values import ACTIVE, MOST_LINE_ERRORS, NEXT, BatchState, CancelReason, Counts, LineError
 from keepless.ids import Id
+from keepless.webhooks.events import EventType
+from keepless.webhooks.outbox import announce
 
 __all__ = ["cancel_at_once", "end", "expire_unstarted", "fail", "finalize", "request_cancel", "start"]
 
@@ -113,6 +116,12 @@ def expire_unstarted(tx: Connection, now_ms: int) -> list[Id]:
 _STAMP: Final[Mapping[BatchState, str]] = {
     state: f"{state.value}_at" for state in BatchState if state is not BatchState.VALIDATING
 }
+_EVENT: Final[Mapping[BatchState, EventType]] = {
+    BatchState.COMPLETED: EventType.BATCH_COMPLETED,
+    BatchState.FAILED: EventType.BATCH_FAILED,
+    BatchState.EXPIRED: EventType.BATCH_EXPIRED,
+    BatchState.CANCELLED: EventType.BATCH_CANCELLED,
+}
 
 
 def _move(tx: Connection, batch_id: Id, to: BatchState, now_ms: int, **values: Any) -> bool:
@@ -120,5 +129,11 @@ def _move(tx: Connection, batch_id: Id, to: BatchState, now_ms: int, **values: A
     values |= {"state": to, _STAMP[to]: now_ms}
     if not NEXT[to]:
         values["ended_at"] = now_ms
-    changed = tx.execute(batch.update().where(batch.c.id == batch_id, batch.c.state.in_(before)).values(**values))
-    return changed.rowcount == 1
+    move = batch.update().where(batch.c.id == batch_id, batch.c.state.in_(before)).values(**values)
+    moved = tx.execute(move.returning(batch.c.organization_id, batch.c.project_id)).one_or_none()
+    if moved is None:
+        return False
+    if to in _EVENT:
+        owner = {"organization_id": moved.organization_id, "project_id": moved.project_id}
+        announce(tx, _EVENT[to], batch_id, **owner, now_ms=now_ms)
+    return True

@@ -97,6 +97,8 @@ class Outbox:
             if tx.execute(sa.select(row.event_id).where(row.due_at <= now_ms).limit(1)).first() is None:
                 return []
         with self._db.write() as tx:
+            alive = sa.select(endpoint.id).where(endpoint.id == row.endpoint_id).exists()
+            tx.execute(webhook_delivery.delete().where(row.due_at <= now_ms, ~alive))  # removed while it was announced
             turn = sa.func.row_number().over(partition_by=row.organization_id, order_by=(row.due_at, row.event_id))
             due = sa.select(*row, turn.label("turn")).where(row.due_at <= now_ms).subquery()
             found = tx.execute(

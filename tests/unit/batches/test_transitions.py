@@ -20,6 +20,8 @@ from keepless.batches.values import (
 from keepless.clock import DAY_MS
 from keepless.db import Database
 from keepless.ids import Id, Prefix, mint
+from keepless.webhooks.events import EventType, mask_of
+from keepless.webhooks.tables import webhook_delivery, webhook_endpoint
 from tests.unit.batches.test_store import NOW, made, new
 
 PLAN = [ShardPlan(1, 5, 0, 50), ShardPlan(6, 2, 50, 70)]
@@ -133,3 +135,42 @@ def test_what_nobody_has_begun_expires_with_its_window(database: Database) -> No
         assert transitions.expire_unstarted(tx, NOW + DAY_MS) == [waiting]
     assert at(database, waiting).state is BatchState.EXPIRED
     assert at(database, running).state is BatchState.IN_PROGRESS
+
+
+@pytest.mark.parametrize(
+    ("end", "event"),
+    [
+        (BatchState.FAILED, EventType.BATCH_FAILED),
+        (BatchState.COMPLETED, EventType.BATCH_COMPLETED),
+        (BatchState.EXPIRED, EventType.BATCH_EXPIRED),
+        (BatchState.CANCELLED, EventType.BATCH_CANCELLED),
+    ],
+)
+def test_the_end_is_announced_once_in_the_same_transaction(
+    database: Database, end: BatchState, event: EventType
+) -> None:
+    batch_id = made(database, new(database)) if end is BatchState.FAILED else started(database)
+    owner = at(database, batch_id)
+    with database.write() as tx:
+        tx.execute(
+            webhook_endpoint.insert().values(
+                id=mint(Prefix.WEBHOOK),
+                organization_id=owner.organization_id,
+                name="x",
+                url="https://example.com/",
+                events=mask_of(list(EventType)),
+                created_at=NOW,
+                updated_at=NOW,
+                salt=bytes(32),
+                hint="abcd",
+            )
+        )
+    if end is BatchState.CANCELLED:
+        assert change(database, batch_id, BatchState.CANCELLING)
+    elif end is not BatchState.FAILED:
+        assert change(database, batch_id, BatchState.FINALIZING)
+    assert change(database, batch_id, end)
+    assert not change(database, batch_id, end)
+    with database.read() as tx:
+        (told,) = tx.execute(webhook_delivery.select()).all()
+    assert (told.event_type, told.subject_id, told.created_at) == (event, batch_id, LATER)

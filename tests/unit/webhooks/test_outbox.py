@@ -12,7 +12,7 @@ from keepless.webhooks.events import EventType
 from keepless.webhooks.outbox import CLAIM_MS, GIVE_UP_MS, Outbox, announce, delay_ms
 from keepless.webhooks.send import Sender
 from keepless.webhooks.signature import Secrets
-from keepless.webhooks.tables import webhook_delivery
+from keepless.webhooks.tables import webhook_delivery, webhook_endpoint
 from tests.support.accounts import make_organization
 from tests.support.clock import FakeClock
 from tests.support.log import make_log
@@ -147,3 +147,12 @@ def test_with_an_endpoint_go_its_deliveries(world: World) -> None:
     world.announce()
     world.endpoints.delete(ACTOR, world.organization, endpoint)
     assert (world.rows(), world.outbox.claim(10)) == (0, [])
+
+
+def test_what_was_announced_to_an_endpoint_that_went_meanwhile_is_dropped(world: World) -> None:
+    world.endpoint()
+    world.announce()
+    with world.db.write() as tx:
+        tx.execute(webhook_endpoint.delete())
+    assert world.outbox.claim(10) == []
+    assert world.rows() == 0

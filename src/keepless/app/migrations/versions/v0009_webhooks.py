@@ -39,7 +39,6 @@ def upgrade() -> None:
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("due_at", sa.BigInteger(), nullable=False),
         sa.Column("attempts", sa.Integer(), nullable=False),
-        sa.ForeignKeyConstraint(["endpoint_id"], ["webhook_endpoint.id"]),
         sa.PrimaryKeyConstraint("event_id", "endpoint_id"),
     )
     op.create_index("ix_webhook_delivery_organization_id", "webhook_delivery", ["organization_id"])

@@ -45,6 +45,41 @@ def test_what_was_put_is_got(store: BlobStore, blob: Id, sizes: list[int]) -> No
     assert store.get(blob) == b"".join(pieces)
 
 
+@pytest.mark.parametrize("sizes", [[], [0], [5], [100_000] * 3, [1 << 20] * 12])
+def test_what_was_written_piece_by_piece_is_got(store: BlobStore, blob: Id, sizes: list[int]) -> None:
+    pieces = [bytes([65 + i]) * size for i, size in enumerate(sizes)]
+    sink = store.begin(blob)
+    for piece in pieces:
+        sink.write(piece)
+    assert list(store.listed(EVER)) == []  # not before it is finished
+    sink.finish()
+    assert store.get(blob) == b"".join(pieces)
+    assert list(store.listed(EVER)) == [blob]
+    assert store.leftovers(EVER) == []
+
+
+@pytest.mark.parametrize("count", [0, 1, 12])
+def test_what_is_aborted_leaves_nothing(store: BlobStore, blob: Id, count: int) -> None:
+    sink = store.begin(blob)
+    for _ in range(count):
+        sink.write(b"x" * (1 << 20))
+    sink.abort()
+    assert list(store.listed(EVER)) == []
+    assert store.leftovers(EVER) == []
+
+
+def test_parts_of_a_blob_are_got(store: BlobStore, blob: Id) -> None:
+    data = bytes(range(256)) * 40_000
+    store.put(blob, [data])
+    for start, length in ((0, 1), (0, len(data)), (7, 300), (len(data) - 3, 3), (len(data) - 3, 10)):
+        assert store.get_range(blob, start, length) == data[start : start + length]
+    with pytest.raises(BlobMissingError) as caught:
+        store.get_range(mint(Prefix.BLOB), 0, 5)
+    assert caught.value.__suppress_context__
+    with pytest.raises(StoreFailedError):
+        store.get_range(blob, len(data) + 5, 1)
+
+
 def test_a_blob_that_is_not_there_is_missing(store: BlobStore, blob: Id) -> None:
     with pytest.raises(BlobMissingError) as caught:
         store.get(blob)
@@ -155,6 +190,8 @@ def test_a_store_that_cannot_be_reached_says_so_without_its_text(blob: Id) -> No
     calls = [
         lambda: store.put(blob, [b"x"]),
         lambda: store.get(blob),
+        lambda: store.get_range(blob, 0, 1),
+        lambda: store.begin(blob).finish(),
         lambda: list(store.listed(EVER)),
         lambda: store.leftovers(EVER),
         lambda: store.drop(Leftover(f"{blob[5]}/{blob}", "u", 0)),
@@ -182,6 +219,21 @@ def test_a_disk_that_takes_no_more_is_an_error_and_leaves_no_blob(tmp_path: Path
         store.get(blob)
     for leftover in store.leftovers(EVER):
         store.drop(leftover)
+    assert not [path for path in (tmp_path / "blobs").rglob("*") if path.is_file()]
+
+
+def test_a_disk_that_is_full_half_way_through_a_streamed_blob(tmp_path: Path, blob: Id) -> None:
+    store = open_blobs(f"file://{tmp_path}/blobs", {})
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    sink = store.begin(blob)
+    sink.write(b"x" * 50_000)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    try:
+        with pytest.raises(StoreFailedError):
+            sink.write(b"x" * 100_000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    sink.abort()
     assert not [path for path in (tmp_path / "blobs").rglob("*") if path.is_file()]
 
 

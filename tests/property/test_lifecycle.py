@@ -48,6 +48,7 @@ from keepless.vault.envelope import Facts, unseal, unwrap
 from keepless.vault.keyring import FileKeyring
 from keepless.vault.locations import LocationGuard, check_local
 from keepless.vault.rows import Kept
+from keepless.vault.sinks import BlobSink
 from keepless.vault.states import KekState, PurgeState, TombstoneState
 from keepless.vault.tables import intent, kek, kept, kept_total, legal_hold, purge, tombstone
 from tests.support.accounts import make_organization
@@ -108,6 +109,26 @@ class MortalKeyring(FileKeyring):
         return done
 
 
+class MortalSink:
+    """A blob that comes piece by piece, and dies before and after each."""
+
+    def __init__(self, sink: BlobSink, fuse: Fuse) -> None:
+        self.sink, self.fuse = sink, fuse
+
+    def write(self, piece: bytes) -> None:
+        self.fuse.step()
+        self.sink.write(piece)
+
+    def finish(self) -> None:
+        self.fuse.step()
+        self.sink.finish()
+        self.fuse.step()
+
+    def abort(self) -> None:
+        self.fuse.step()
+        self.sink.abort()
+
+
 class MortalStore(MemoryBlobs):
     """Dies before, after and in the middle of its work; acknowledges nothing while it is down."""
 
@@ -118,6 +139,10 @@ class MortalStore(MemoryBlobs):
         self.fuse.step()
         super().put(blob, pieces)
         self.fuse.step()
+
+    def begin(self, blob: Id) -> BlobSink:
+        self.fuse.step()
+        return MortalSink(super().begin(blob), self.fuse)
 
     def delete(self, blobs: Sequence[Id]) -> list[Id]:
         gone: list[Id] = []
@@ -289,12 +314,14 @@ class Lifecycle(RuleBasedStateMachine):
     def light_the_fuse(self, steps: int) -> None:
         self.fuse.left = steps
 
-    @rule(wanted=st.lists(st.tuples(st.integers(0, 2), st.sampled_from(CLASSES)), min_size=1, max_size=5))
-    def put(self, wanted: list[tuple[int, DataClass]]) -> None:
-        for who, data_class in wanted:
-            self.put_one(who, data_class)
+    @rule(
+        wanted=st.lists(st.tuples(st.integers(0, 2), st.sampled_from(CLASSES), st.booleans()), min_size=1, max_size=5)
+    )
+    def put(self, wanted: list[tuple[int, DataClass, bool]]) -> None:
+        for who, data_class, streamed in wanted:
+            self.put_one(who, data_class, streamed)
 
-    def put_one(self, who: int, data_class: DataClass) -> None:
+    def put_one(self, who: int, data_class: DataClass, streamed: bool) -> None:
         account = self.accounts[who // 2]
         project_id = account.projects[who % len(account.projects)]
         days = [level.days for level in account.levels if level.project_id in ("", project_id)]
@@ -321,9 +348,15 @@ class Lifecycle(RuleBasedStateMachine):
             assert not account.logging
             return
         with self.maybe_dying():
-            row = self.vault.put(Content(DATA), decision)
+            row = self.stream(decision) if streamed else self.vault.put(Content(DATA), decision)
             self.add(row)
             self.copies.append((row, self.store.get(row.blob)))
+
+    def stream(self, permit: Retain) -> Kept:
+        with self.vault.writing(Id(permit.organization_id)) as writer:
+            for at in range(len(DATA)):
+                writer.write(Content(DATA[at : at + 1]))
+            return writer.commit(permit, label=Content(DATA))
 
     @rule(amount=st.sampled_from([60_000, 6 * HOUR_MS, DAY_MS, 4 * DAY_MS, 31 * DAY_MS]))
     def pass_time(self, amount: int) -> None:
@@ -461,7 +494,7 @@ class Lifecycle(RuleBasedStateMachine):
             expires_at=row.expires_at,
         )
         dek = unwrap(self.keyring.load(row.kek_id), row.wrapped_dek, facts)
-        return unseal(dek, facts, ciphertext).reveal(Purpose.PROVE)
+        return unseal(dek, facts, row.blob, ciphertext).reveal(Purpose.PROVE)
 
     @rule()
     def all_is_accounted_for_after_two_sweeps_past_the_grace(self) -> None:
@@ -499,7 +532,9 @@ class Lifecycle(RuleBasedStateMachine):
         """A dozen acts at once, in the proportions of a busy deployment."""
         draw = random.Random(seed)
         acts = {
-            lambda: self.put([(draw.choice([0, 0, 0, 1, 2]), draw.choice(CLASSES)) for _ in range(3)]): 5,
+            lambda: self.put(
+                [(draw.choice([0, 0, 0, 1, 2]), draw.choice(CLASSES), draw.random() < 0.5) for _ in range(3)]
+            ): 5,
             lambda: self.pass_time(draw.choice([6 * HOUR_MS, DAY_MS])): 2,
             lambda: self.change_period(draw.choice([0, 0, 1, 2, 4]), draw.choice([None, 1, 3])): 4,
             lambda: self.turn_logging_off(draw.choice([0, 0, 1]), True): 2,
@@ -528,6 +563,8 @@ class Lifecycle(RuleBasedStateMachine):
                 assert not lives
             else:
                 assert content.reveal(Purpose.CUSTOMER) == DATA
+                label = self.vault.reader(thing.id, thing.organization_id, Purpose.CUSTOMER).label()
+                assert label is None or label.reveal(Purpose.CUSTOMER) == DATA
                 assert thing.id in rows
                 assert not self.has_ended(thing)
 

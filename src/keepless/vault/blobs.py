@@ -1,7 +1,7 @@
 """The blob drivers: ciphertext under opaque keys, in a folder, in memory, or in a bucket (S3, GCS), through obstore.
 
 Holds: `BlobStore`, the one Protocol; its drivers; `open_blobs` by URL. Leaves out: encryption (envelope), which blob
-belongs to what (catalogue), whether the location may be written to (locations).
+belongs to what (catalogue), whether the location may be written to (locations), writing piece by piece (sinks).
 
 put returns when the bytes are durable (the folder driver fsyncs file and folder itself; obstore's never does).
 delete returns the blobs that the store acknowledged to be absent, whether or not they were there before.
@@ -31,11 +31,13 @@ from keepless.ids import Id, Prefix, parse
 from keepless.vault.bucket_api import BucketApi, BucketError, GcsApi, S3Api
 from keepless.vault.errors import BlobMissingError, StoreFailedError
 from keepless.vault.rows import Leftover
+from keepless.vault.sinks import BlobSink, FileSink, PulledSink, WholeSink
 
 __all__ = ["BlobStore", "BucketBlobs", "FileBlobs", "MemoryBlobs", "open_blobs"]
 
 _STAGED: Final = re.compile(r"[a-z2-7]/blob_[a-z2-7]{24}#\d+\Z")
 _BATCH: Final = 1000
+_PARTS_AT_ONCE: Final = 4  # of an upload in parts of 5 MiB: what one blob may hold in memory
 _CONNECT: Final = timedelta(seconds=5)
 _RETRY: Final[Any] = {"max_retries": 3, "retry_timeout": timedelta(seconds=30)}
 _FAILURES: Final = (BaseError, OSError, BucketError)
@@ -51,8 +53,14 @@ class BlobStore(Protocol):
     def put(self, blob: Id, pieces: Sequence[bytes]) -> None:
         """Store one blob; durable when this returns."""
 
+    def begin(self, blob: Id) -> BlobSink:
+        """A blob to be written piece by piece."""
+
     def get(self, blob: Id) -> bytes:
         """All bytes of a blob. Raises `BlobMissingError`."""
+
+    def get_range(self, blob: Id, start: int, length: int) -> bytes:
+        """Some bytes of a blob; fewer when it ends before. Raises `BlobMissingError`."""
 
     def delete(self, blobs: Sequence[Id]) -> list[Id]:
         """Delete blobs; returns those now acknowledged absent."""
@@ -85,8 +93,11 @@ class _Blobs:
 
     def put(self, blob: Id, pieces: Sequence[bytes]) -> None:
         """See `BlobStore`."""
+        self._pull(blob, iter(pieces))
+
+    def _pull(self, blob: Id, pieces: Iterator[bytes]) -> None:
         try:
-            obstore.put(self._store, _key(blob), iter(pieces))
+            obstore.put(self._store, _key(blob), pieces, max_concurrency=_PARTS_AT_ONCE)
         except _FAILURES:
             raise StoreFailedError("the store did not take the blob") from None
 
@@ -94,6 +105,15 @@ class _Blobs:
         """See `BlobStore`."""
         try:
             return obstore.get(self._store, _key(blob)).bytes().to_bytes()
+        except (NotFoundError, FileNotFoundError):
+            raise BlobMissingError("the store has no such blob") from None
+        except _FAILURES:
+            raise StoreFailedError("the store did not give the blob") from None
+
+    def get_range(self, blob: Id, start: int, length: int) -> bytes:
+        """See `BlobStore`."""
+        try:
+            return obstore.get_range(self._store, _key(blob), start=start, length=length).to_bytes()
         except (NotFoundError, FileNotFoundError):
             raise BlobMissingError("the store has no such blob") from None
         except _FAILURES:
@@ -142,6 +162,10 @@ class MemoryBlobs(_Blobs):
     def __init__(self) -> None:
         super().__init__("memory", MemoryStore())
 
+    def begin(self, blob: Id) -> BlobSink:
+        """See `BlobStore`."""
+        return WholeSink(lambda pieces: self._pull(blob, pieces))
+
     def leftovers(self, older_than_ms: int) -> list[Leftover]:
         """Memory has none."""
         return []
@@ -170,13 +194,21 @@ class FileBlobs(_Blobs):
         path = self._folder / _key(blob)
         try:
             _fsync(path)
-            _fsync(path.parent)
-            with self._lock:
-                if path.parent.name not in self._durable:
-                    _fsync(self._folder)
-                    self._durable.add(path.parent.name)
+            self._name_durably(path)
         except OSError:
             raise StoreFailedError("the store did not take the blob") from None
+
+    def begin(self, blob: Id) -> BlobSink:
+        """See `BlobStore`."""
+        path = self._folder / _key(blob)
+        return FileSink(path.with_name(f"{path.name}#0"), path, self._name_durably)
+
+    def _name_durably(self, path: Path) -> None:
+        _fsync(path.parent)
+        with self._lock:
+            if path.parent.name not in self._durable:
+                _fsync(self._folder)
+                self._durable.add(path.parent.name)
 
     def delete(self, blobs: Sequence[Id]) -> list[Id]:
         """See `BlobStore`."""
@@ -223,6 +255,10 @@ class BucketBlobs(_Blobs):
     def __init__(self, store: ObjectStore, api: BucketApi) -> None:
         super().__init__(api.name, store)
         self.api: Final = api
+
+    def begin(self, blob: Id) -> BlobSink:
+        """See `BlobStore`."""
+        return PulledSink(lambda pieces: self._pull(blob, pieces))
 
     def leftovers(self, older_than_ms: int) -> list[Leftover]:
         """See `BlobStore`."""

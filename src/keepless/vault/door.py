@@ -1,7 +1,8 @@
 """The one door to stored customer data: put with a permit, read for a purpose, shred, erase, settle.
 
 Holds: `Vault`. Leaves out: whether something may be kept (policy.decide mints the permit), what is due and in which
-batches (expiry), what stands in the tables (catalogue), the lives of KEKs (keks), what lies astray (strays).
+batches (expiry), what stands in the tables (catalogue), the lives of KEKs (keks), what lies astray (strays), and the
+steps of keeping (keeping), of what is written piece by piece (writer) and of reading (reading).
 
 Put, in this order (DECISIONS 13):
 1. transaction: epoch compared, intent row;
@@ -28,44 +29,22 @@ from keepless.content import Content, Purpose
 from keepless.db import Database
 from keepless.errors import KeeplessError
 from keepless.ids import Id, Prefix, mint, trusted
-from keepless.policy.data_class import Feature
 from keepless.policy.decision import Retain
-from keepless.policy.period import end_in_force_ms
-from keepless.policy.schedule import row_of
 from keepless.receipts.log import Log
-from keepless.receipts.statement import captured, deleted
+from keepless.receipts.statement import deleted
 from keepless.vault import catalogue, in_force
-from keepless.vault.blobs import BlobStore
-from keepless.vault.envelope import Facts, new_dek, seal, unseal, unwrap, wrap
-from keepless.vault.errors import (
-    BlobMissingError,
-    KeyMissingError,
-    LocationRedError,
-    NotKeptError,
-    NotOpenedError,
-    StaleEpochError,
-    StoreFailedError,
-    store_failures,
-)
-from keepless.vault.keks import KekEndedError, Keks
+from keepless.vault.envelope import facts_of, new_dek, seal, unwrap, wrap
+from keepless.vault.errors import KeyMissingError, NotOpenedError, StoreFailedError, store_failures
+from keepless.vault.keeping import Keeping, Place, Sealed, Within, demand, facts_under, nothing_more
+from keepless.vault.keks import Keks
 from keepless.vault.keyring import FileKeyring
-from keepless.vault.locations import LocationGuard
+from keepless.vault.reading import ObjectReader, Reading
 from keepless.vault.rows import Kept, Shredded
 from keepless.vault.states import Cause, Step
 from keepless.vault.strays import Strays
+from keepless.vault.writer import ObjectWriter
 
 __all__ = ["Place", "Rewrapped", "Shredding", "Vault"]
-
-_TRIES: Final = 4  # a KEK may end between its choice and the commit; more than once in a row is a failure
-_READERS: Final = frozenset({Purpose.CUSTOMER, Purpose.BREAK_GLASS, Purpose.INFERENCE, Purpose.PROVE})
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """One location: its driver and the verdict about it."""
-
-    store: BlobStore
-    guard: LocationGuard
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,120 +76,50 @@ class Vault:
         *,
         at_step: Callable[[Step], None] = lambda _: None,
     ) -> None:
-        self._db: Final = db
         self._keyring: Final = keyring
         self.keks: Final = Keks(db, keyring, log, clock, at_step)
         self.strays: Final = Strays(db, {place.store.name: place.store for place in places}, keyring)
         self.places: Final = {place.store.name: place for place in places}
-        self._home: Final = places[0]
+        self._keeping: Final = Keeping(
+            db, places[0], keks=self.keks, strays=self.strays, log=log, clock=clock, at_step=at_step
+        )
+        self._reading: Final = Reading(db, keyring, self.places, clock)
         self._log: Final = log
         self._clock: Final = clock
-        self._at = at_step
 
     # --- put ---------------------------------------------------------------------------------------------------------
 
-    def put(self, content: Content, permit: Retain) -> Kept:
-        """Keep one object under its permit.
+    def put(self, content: Content, permit: Retain, *, within: Within = nothing_more) -> Kept:
+        """Keep one object under its permit, and with it what `within` writes in the same transaction.
 
         Raises `StaleEpochError` (decide again), `LocationRedError`, `StoreFailedError`; then nothing is kept.
         """
-        _demand(content, Content)
-        _demand(permit, Retain)
-        blob, location = mint(Prefix.BLOB), self._home.store.name
+        demand(content, Content)
+        demand(permit, Retain)
+        blob = mint(Prefix.BLOB)
         with store_failures():
-            # 1. Intent. A stale permit is refused here already, before a byte of ciphertext is written.
-            with self._db.write() as tx:
-                self._agree(tx, permit)
-                catalogue.add_intent(tx, blob, location, self._clock.now_ms())
-            self._at(Step.INTENT)
+            self._keeping.begin(blob, trusted(permit.organization_id), permit)
             try:
-                return self._put(content, permit, blob)
+                return self._put(content, permit, blob, within)
             except (KeeplessError, sa.exc.SQLAlchemyError):
-                self.strays.abandon(location, blob)  # what fails of it is left to the sweep
+                self._keeping.abandon(blob)
                 raise
 
-    def _put(self, content: Content, permit: Retain, blob: Id) -> Kept:
-        location = self._home.store.name
-        # 2. The KEK.
-        wanted = Keks.of_end(location, permit.expires_at_ms)
-        kek_id, kek = self.keks.active(wanted)
-        # 3. The blob.
+    def _put(self, content: Content, permit: Retain, blob: Id, within: Within) -> Kept:
+        kek = self._keeping.kek(permit)
         object_id, dek = mint(Prefix.OBJECT), new_dek()
-        facts = Facts(
-            organization_id=permit.organization_id,
-            project_id=permit.project_id,
-            data_class=permit.data_class.value,
-            object_id=object_id,
-            created_at=permit.created_at_ms,
-            expires_at=permit.expires_at_ms,
-        )
-        pieces = seal(dek, facts, content.reveal(Purpose.SEAL))
-        self._home.store.put(blob, pieces)
-        self._at(Step.BLOB)
-        # 4. The commit.
-        for _ in range(_TRIES):
-            row = Kept(
-                id=object_id,
-                organization_id=trusted(permit.organization_id),
-                project_id=trusted(permit.project_id),
-                data_class=permit.data_class,
-                reason=permit.reason,
-                request_id=None if permit.request_id is None else trusted(permit.request_id),
-                epoch=permit.epoch,
-                created_at=permit.created_at_ms,
-                expires_at=permit.expires_at_ms,
-                size=sum(len(piece) for piece in pieces),
-                location=location,
-                blob=blob,
-                kek_id=kek_id,
-                wrapped_dek=wrap(kek, dek, facts),
-            )
-            try:
-                self._commit(row, permit)
-            except KekEndedError:
-                kek_id, kek = self.keks.active(wanted)
-                continue
-            except sa.exc.DBAPIError:
-                # A connection that dies during COMMIT does not say on which side of it: what is answered must be true.
-                if not self._stands(object_id):
-                    raise
-            self._at(Step.COMMIT)
-            return row
-        raise StoreFailedError("the keys of the day change too often")
+        pieces = seal(dek, facts_under(permit, object_id), content.reveal(Purpose.SEAL))
+        self._keeping.place.store.put(blob, pieces)
+        self._keeping.at(Step.BLOB)
+        sealed = Sealed(object_id, blob, dek, sum(len(piece) for piece in pieces))
+        return self._keeping.commit(sealed, permit, kek, within)
 
-    def _commit(self, row: Kept, permit: Retain) -> None:
-        with self._db.write() as tx:
-            self._agree(tx, permit)
-            if not catalogue.lock_active_kek(tx, row.kek_id):
-                raise KekEndedError("the KEK is not active any more")
-            if not catalogue.take_intent(tx, row.blob):
-                raise StoreFailedError("the intent was taken: the blob is being destroyed as an orphan")
-            catalogue.add_kept(tx, row)
-            entry = captured(
-                at_ms=self._clock.now_ms(),
-                organization_id=row.organization_id,
-                project_id=row.project_id,
-                object_id=row.id,
-                data_class=row.data_class,
-                reason=row.reason,
-                epoch=row.epoch,
-                expires_at_ms=row.expires_at,
-                location=row.location,
-                request_id=row.request_id,
-            )
-            self._log.append(tx, [entry])
+    def writing(self, organization_id: Id) -> ObjectWriter:
+        """Begin an object that comes piece by piece (writer): `with vault.writing(...) as writer`, then `commit`.
 
-    def _stands(self, object_id: Id) -> bool:
-        with self._db.read() as tx:
-            return catalogue.one_kept(tx, object_id) is not None
-
-    def _agree(self, tx: Connection, permit: Retain) -> None:
-        """The fence: the epoch of the permit is the organization's epoch at this very transaction."""
-        organization = in_force.epoch_of(tx, trusted(permit.organization_id))
-        if organization is None or organization[0] != permit.epoch:
-            raise StaleEpochError("the policy changed; decide again")
-        if not self._home.guard.writable(organization[1]):
-            raise LocationRedError("the location does not hold what was promised of it")
+        Raises `StaleEpochError` when the organization is gone, `LocationRedError`, `StoreFailedError`.
+        """
+        return ObjectWriter(self._keeping, organization_id)
 
     # --- read --------------------------------------------------------------------------------------------------------
 
@@ -220,43 +129,15 @@ class Vault:
         Raises `NotKeptError` for what is not (or not any more) to be read, `NotOpenedError` for what was tampered with,
         `StoreFailedError`.
         """
-        with store_failures():
-            for _ in range(_TRIES):
-                row = self._readable(object_id, organization_id, purpose)
-                try:
-                    kek = self._keyring.load(row.kek_id)
-                    ciphertext = self.places[row.location].store.get(row.blob)
-                except (KeyMissingError, BlobMissingError):
-                    continue  # moved to another KEK, or deleted, since the row was read: look again
-                except KeyError:
-                    raise StoreFailedError("the object lies in a location that is not configured") from None
-                facts = _facts(row)
-                return unseal(unwrap(kek, row.wrapped_dek, facts), facts, ciphertext)
-            raise NotKeptError("the key or the blob is gone")
+        return self._reading.read(object_id, organization_id, purpose)
 
-    def _readable(self, object_id: Id, organization_id: Id, purpose: Purpose) -> Kept:
-        with self._db.read() as tx:
-            row = catalogue.one_kept(tx, object_id)
-            if row is None or row.organization_id != organization_id or purpose not in _READERS:
-                raise NotKeptError("no such object")
-            policy = in_force.in_force(tx, row.organization_id, row.project_id, row.data_class)
-            held = in_force.is_held(row, in_force.holds_of(tx, [row.organization_id]))
-        if policy is None:
-            raise NotKeptError("its policy cannot be read")
-        end = end_in_force_ms(
-            created_at_ms=row.created_at, expires_at_ms=row.expires_at, days=policy.days, ratchets=policy.ratchets
-        )
-        # What a feature that is off has left stays readable until it ends (DECISIONS 6), but inference logs have lost
-        # their reason with the switch, and nothing is fed to a model any more.
-        needs_feature = purpose is Purpose.INFERENCE or row_of(row.data_class).feature is Feature.INFERENCE_LOGGING
-        served = (
-            policy.alive
-            and (end is None or self._clock.now_ms() < end)
-            and (not needs_feature or policy.effective.allows(row.data_class))
-        )
-        if not served and not (held and purpose is Purpose.BREAK_GLASS):
-            raise NotKeptError("ended")
-        return row
+    def reader(self, object_id: Id, organization_id: Id, purpose: Purpose) -> ObjectReader:
+        """One object to be read in parts, and its label. Raises as `read`."""
+        return self._reading.reader(object_id, organization_id, purpose)
+
+    def labels(self, object_ids: Sequence[Id], organization_id: Id, purpose: Purpose) -> dict[Id, Content | None]:
+        """The labels of those of some objects that may be read now. Raises `NotOpenedError`, `StoreFailedError`."""
+        return self._reading.labels(object_ids, organization_id, purpose)
 
     # --- destroy -----------------------------------------------------------------------------------------------------
 
@@ -349,26 +230,10 @@ class Vault:
             try:
                 if row.kek_id not in old:
                     old[row.kek_id] = self._keyring.load(row.kek_id)
-                facts = _facts(row)
+                facts = facts_of(row)
                 moved.append((row, wrap(new, unwrap(old[row.kek_id], row.wrapped_dek, facts), facts)))
             except (KeyMissingError, NotOpenedError):
                 lost.append(row.id)
         catalogue.rewrapped(tx, moved, kek_id, hold_id)
         catalogue.note_moved(tx, [row for row, _ in moved if row.kek_id != kek_id], day_of(self._clock.now_ms()))
         return Rewrapped(len(moved), lost)
-
-
-def _demand(value: object, kind: type) -> None:
-    if type(value) is not kind:
-        raise TypeError("the door takes Content and a Retain")
-
-
-def _facts(row: Kept) -> Facts:
-    return Facts(
-        organization_id=row.organization_id,
-        project_id=row.project_id,
-        data_class=row.data_class.value,
-        object_id=row.id,
-        created_at=row.created_at,
-        expires_at=row.expires_at,
-    )

@@ -32,6 +32,7 @@ class Kept:
     kek_id: Id
     wrapped_dek: bytes
     hold_id: Id | None = None
+    label: bytes | None = None  # a small text of the customer's, sealed with the DEK
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,6 +54,7 @@ class Step(StrEnum):
     KEK_FILE = "kek_file"
     KEK_ROW = "kek_row"
     BLOB = "blob"
+    GROUP = "group"
     COMMIT = "commit"
     KEK_RETIRING = "kek_retiring"
     KEK_GONE = "kek_gone"

@@ -1,6 +1,6 @@
 """Streaming authenticated encryption in Tink's wire format AES256_GCM_HKDF_1MB: any Tink SDK opens what is sealed here.
 
-Holds: `Encryptor` and `Decryptor` (push style, memory bounded by one segment), `open_range` (random access by segment).
+Holds: `Encryptor` and `Decryptor` (push style, memory bounded by one segment), `Segments` (random access).
 Leaves out: keys and what the associated data means (envelope).
 
 Format (Tink documentation, "AES-GCM-HKDF Streaming AEAD"): header = length byte 40 || salt(32) || nonce prefix(7); the
@@ -11,7 +11,6 @@ The counter makes a changed order fail, the last-flag makes a shortened stream f
 
 import os
 import struct
-from collections.abc import Callable
 from typing import Final
 
 from cryptography.exceptions import InvalidTag
@@ -21,7 +20,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from keepless.errors import KeeplessError
 
-__all__ = ["HEADER", "KEY", "SEGMENT", "Decryptor", "Encryptor", "NotAuthenticError", "ciphertext_size", "open_range"]
+__all__ = ["HEADER", "KEY", "SEGMENT", "Decryptor", "Encryptor", "NotAuthenticError", "Segments", "ciphertext_size"]
 
 KEY: Final = 32  # bytes of the key and of the salt
 SEGMENT: Final = 1 << 20  # bytes of a full ciphertext segment
@@ -143,30 +142,42 @@ def _open_segment(cipher: AESGCM, prefix: bytes, index: int, sealed: bytes, *, l
         raise NotAuthenticError("the ciphertext does not open") from None
 
 
-def open_range(
-    key: bytes, associated: bytes, fetch: Callable[[int, int], bytes], *, size: int, start: int, length: int
-) -> bytes:
-    """The plaintext bytes [start, start+length), reading only the segments that hold them.
+class Segments:
+    """Random access to a stream whose header and whole length (bytes of ciphertext) are known.
 
-    `fetch(offset, count)` returns ciphertext bytes, `size` is the ciphertext's whole length: which segment is the last
-    one follows from it, so a shortened stream fails. Raises `NotAuthenticError`; a range past the end is cut there.
+    Which segment is the last one follows from the length, so a shortened stream fails. `size` is that of the plaintext.
     """
-    if start < 0 or length < 0:
-        raise ValueError("a range is not negative")
-    cipher, prefix = _read_header(fetch(0, HEADER), key, associated)
-    final = max(0, -(-size // SEGMENT) - 1)
-    plaintext_size = size - HEADER - _TAG * (final + 1)
-    stop = min(start + length, plaintext_size)
-    if start >= stop:
-        return b""
-    first, last = _segment_of(start), _segment_of(stop - 1)
-    out = bytearray()
-    for index in range(first, last + 1):
-        begin = index * SEGMENT if index else HEADER
-        sealed = fetch(begin, min((index + 1) * SEGMENT, size) - begin)
-        out += _open_segment(cipher, prefix, index, sealed, last=index == final)
-    skip = start - (_FIRST + (first - 1) * _NEXT if first else 0)
-    return bytes(memoryview(out)[skip : skip + stop - start])
+
+    def __init__(self, key: bytes, associated: bytes, header: bytes, length: int) -> None:
+        self._cipher, self._prefix = _read_header(header, key, associated)
+        self._length = length
+        self._final = max(0, -(-length // SEGMENT) - 1)
+        self.size: Final = length - HEADER - _TAG * (self._final + 1)
+        if self.size < 0:
+            raise NotAuthenticError("the ciphertext is shorter than its header")
+
+    def window(self, start: int, stop: int) -> range:
+        """The segments that hold the plaintext bytes [start, stop); not empty."""
+        return range(_segment_of(start), _segment_of(stop - 1) + 1)
+
+    def place(self, window: range) -> tuple[int, int]:
+        """Where the ciphertext of some segments begins, and how long it is."""
+        begin = window.start * SEGMENT if window.start else HEADER
+        return begin, min(window.stop * SEGMENT, self._length) - begin
+
+    def open(self, window: range, sealed: bytes) -> bytes:
+        """The plaintext of some segments. Raises `NotAuthenticError`."""
+        begin, _ = self.place(window)
+        view, out = memoryview(sealed), []
+        for index in window:
+            at = (index * SEGMENT if index else HEADER) - begin
+            one = bytes(view[at : min((index + 1) * SEGMENT, self._length) - begin])
+            out.append(_open_segment(self._cipher, self._prefix, index, one, last=index == self._final))
+        return b"".join(out)
+
+    def begins(self, index: int) -> int:
+        """The plaintext position at which a segment begins."""
+        return _FIRST + (index - 1) * _NEXT if index else 0
 
 
 def _segment_of(position: int) -> int:

@@ -37,6 +37,8 @@ kept = table(
     # The hold whose KEK wraps it; null = not (yet) moved. What is moved leaves the indexes that a sweep reads, so that
     # no sweep walks over it again. Whether an object *is* held is asked of `legal_hold` at the commit point.
     sa.Column("hold_id", IdText),
+    # A small text of the customer's (a file's name), sealed with the DEK. Of a journal: its length, sealed.
+    sa.Column("label", sa.LargeBinary(1024)),
     sa.Index("kept_by_end", "expires_at", "id", sqlite_where=_NOT_MOVED, postgresql_where=_NOT_MOVED),
     sa.Index(
         "kept_by_age",

@@ -48,7 +48,7 @@ def an_object(owner: tuple[Id, Id], **changed: object) -> Kept:
 
 def a_tombstone(row: Kept) -> Shredded:
     values = asdict(row)
-    for name in ("request_id", "epoch", "expires_at", "wrapped_dek", "hold_id"):
+    for name in ("request_id", "epoch", "expires_at", "wrapped_dek", "hold_id", "label"):
         del values[name]
     object_id = values.pop("id")
     return Shredded(**values, object_id=object_id, deleted_at=30, cause=Cause.CUSTOMER, purge_id=None)

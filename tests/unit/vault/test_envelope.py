@@ -7,7 +7,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keepless.content import Purpose
-from keepless.vault.envelope import FORMAT, Facts, new_dek, seal, unseal, unwrap, wrap
+from keepless.vault.envelope import (
+    FORMAT,
+    STREAMED,
+    Facts,
+    StreamOpener,
+    StreamSealer,
+    new_dek,
+    seal,
+    seal_label,
+    unseal,
+    unseal_label,
+    unwrap,
+    wrap,
+)
 from keepless.vault.errors import NotOpenedError
 
 FACTS = Facts("org_a", "proj_b", "reliability_log", "obj_c", 1_790_000_000_000, 1_792_592_000_000)
@@ -15,7 +28,7 @@ KEK, DEK = bytes(range(32)), bytes(range(32, 64))
 
 
 def opened(dek: bytes, facts: Facts, ciphertext: bytes) -> bytes:
-    return unseal(dek, facts, ciphertext).reveal(Purpose.PROVE)
+    return unseal(dek, facts, "blob_a", ciphertext).reveal(Purpose.PROVE)
 
 
 @given(st.binary(max_size=300))
@@ -56,7 +69,7 @@ def test_other_facts_open_neither_key_nor_blob(facts: Facts) -> None:
     with pytest.raises(NotOpenedError):
         unwrap(KEK, wrap(KEK, DEK, FACTS), facts)
     with pytest.raises(NotOpenedError):
-        unseal(DEK, facts, b"".join(seal(DEK, FACTS, b"text")))
+        unseal(DEK, facts, "blob_a", b"".join(seal(DEK, FACTS, b"text")))
 
 
 def test_every_field_is_bound() -> None:
@@ -89,7 +102,7 @@ def test_another_key_a_changed_byte_or_another_format_does_not_open() -> None:
             unwrap(KEK, bad, FACTS)
     for bad in (b"", b"\x01", b"\x02" + b"x" * 80):
         with pytest.raises(NotOpenedError):
-            unseal(DEK, FACTS, bad)
+            unseal(DEK, FACTS, "blob_a", bad)
 
 
 def test_keys_are_random() -> None:
@@ -102,3 +115,67 @@ def test_an_error_says_nothing_of_what_it_failed_on() -> None:
         unwrap(bytes(32), wrap(KEK, DEK, FACTS), FACTS)
     assert caught.value.__suppress_context__
     assert "org_a" not in str(caught.value)
+
+
+def streamed(pieces: list[bytes], blob: str = "blob_a") -> bytes:
+    sealer = StreamSealer(DEK, blob)
+    return b"".join(sealer.update(piece) for piece in pieces) + sealer.finish()
+
+
+@given(st.lists(st.binary(max_size=300), max_size=5))
+def test_what_comes_piece_by_piece_opens_whole(pieces: list[bytes]) -> None:
+    ciphertext = streamed(pieces)
+    assert ciphertext[0] == STREAMED
+    assert opened(DEK, FACTS, ciphertext) == b"".join(pieces)
+
+
+def test_a_streamed_blob_is_bound_to_its_own_id_and_format() -> None:
+    ciphertext = streamed([b"text"])
+    for blob, changed in (
+        ("blob_b", ciphertext),
+        ("blob_a", b"\1" + ciphertext[1:]),
+        ("blob_a", b"\3" + ciphertext[1:]),
+    ):
+        with pytest.raises(NotOpenedError):
+            unseal(DEK, FACTS, blob, changed)
+    whole = b"".join(seal(DEK, FACTS, b"text"))
+    with pytest.raises(NotOpenedError):
+        unseal(DEK, FACTS, "blob_a", b"\2" + whole[1:])
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_parts_open_with_the_segments_that_hold_them(whole: bool) -> None:
+    plaintext = bytes(range(251)) * 15_000
+    ciphertext = b"".join(seal(DEK, FACTS, plaintext)) if whole else streamed([plaintext])
+    opener = StreamOpener(DEK, FACTS, "blob_a", ciphertext[: StreamOpener.HEAD], len(ciphertext))
+    assert opener.size == len(plaintext)
+    for start, stop in ((0, 1), (1_048_000, 1_049_000), (3_000_000, len(plaintext)), (0, len(plaintext))):
+        out = b""
+        while start + len(out) < stop:
+            window, at, length = opener.window(start + len(out), stop, 2)
+            assert len(window) <= 2
+            out += opener.open(window, ciphertext[at : at + length], start + len(out), stop)
+        assert out == plaintext[start:stop]
+    window, at, length = opener.window(0, 1, 1)
+    with pytest.raises(NotOpenedError):
+        opener.open(window, ciphertext[at + 1 : at + length], 0, 1)
+    for head in (b"", b"\7" + ciphertext[1 : StreamOpener.HEAD], ciphertext[: StreamOpener.HEAD - 1]):
+        with pytest.raises(NotOpenedError):
+            StreamOpener(DEK, FACTS, "blob_a", head, len(ciphertext))
+
+
+def test_a_label_opens_with_its_own_key_and_facts_alone() -> None:
+    sealed = seal_label(DEK, FACTS, b"a name")
+    assert seal_label(DEK, FACTS, b"a name") != sealed
+    assert unseal_label(DEK, FACTS, sealed) == b"a name"
+    assert len(seal_label(DEK, FACTS, b"x" * 900)) <= 1024
+    for dek, facts, bad in (
+        (KEK, FACTS, sealed),
+        (DEK, replace(FACTS, object_id="obj_x"), sealed),
+        (DEK, replace(FACTS, expires_at=None), sealed),
+        (DEK, FACTS, b""),
+        (DEK, FACTS, b"\2" + sealed[1:]),
+        (DEK, FACTS, sealed[:-1]),
+    ):
+        with pytest.raises(NotOpenedError):
+            unseal_label(dek, facts, bad)

@@ -16,8 +16,8 @@ from keepless.vault.streaming_aead import (
     Decryptor,
     Encryptor,
     NotAuthenticError,
+    Segments,
     ciphertext_size,
-    open_range,
 )
 
 KEY = bytes(range(32))
@@ -142,17 +142,26 @@ def test_a_range_reads_only_the_segments_that_hold_it(size: int) -> None:
                 fetched.append((offset, count))
                 return ciphertext[offset : offset + count]
 
-            got = open_range(KEY, ASSOCIATED, fetch, size=len(ciphertext), start=start, length=length)
-            assert got == plaintext[start : start + length]
-            assert len(fetched) <= 1 + (2 + length // NEXT)
+            segments = Segments(KEY, ASSOCIATED, ciphertext[:HEADER], len(ciphertext))
+            assert segments.size == size
+            stop = min(start + length, size)
+            if start >= stop:
+                continue
+            window = segments.window(start, stop)
+            got = segments.open(window, fetch(*segments.place(window)))
+            begin = segments.begins(window.start)
+            assert got[start - begin : stop - begin] == plaintext[start:stop]
+            assert fetched[0][1] <= (2 + length // NEXT) * SEGMENT
 
 
 def test_a_range_of_a_shortened_or_changed_stream_fails() -> None:
     ciphertext = seal(os.urandom(FIRST + NEXT))
-    short = ciphertext[:SEGMENT]
-    with pytest.raises(NotAuthenticError):
-        open_range(KEY, ASSOCIATED, lambda o, n: short[o : o + n], size=len(short), start=0, length=10)
-    with pytest.raises(NotAuthenticError):
-        open_range(KEY, b"other", lambda o, n: ciphertext[o : o + n], size=len(ciphertext), start=0, length=10)
-    with pytest.raises(ValueError, match="negative"):
-        open_range(KEY, ASSOCIATED, lambda o, n: ciphertext[o : o + n], size=len(ciphertext), start=-1, length=10)
+    for associated, length in ((ASSOCIATED, SEGMENT), (b"other", len(ciphertext)), (ASSOCIATED, len(ciphertext) + 1)):
+        segments = Segments(KEY, associated, ciphertext[:HEADER], length)
+        window = range(1) if length == SEGMENT else range(2)
+        begin, count = segments.place(window)
+        with pytest.raises(NotAuthenticError):
+            segments.open(window, ciphertext[begin : begin + count])
+    for header, length in ((ciphertext[: HEADER - 1], len(ciphertext)), (ciphertext[:HEADER], HEADER + 15)):
+        with pytest.raises(NotAuthenticError):
+            Segments(KEY, ASSOCIATED, header, length)

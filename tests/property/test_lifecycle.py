@@ -555,6 +555,7 @@ class Lifecycle(RuleBasedStateMachine):
     @invariant()
     def what_ended_is_not_served_and_what_lives_is(self) -> None:
         rows = self.kept_rows()
+        labelled = self.labels()
         for thing in self.things.values():
             try:
                 content = self.vault.read(thing.id, thing.organization_id, Purpose.CUSTOMER)
@@ -563,10 +564,16 @@ class Lifecycle(RuleBasedStateMachine):
                 assert not lives
             else:
                 assert content.reveal(Purpose.CUSTOMER) == DATA
-                label = self.vault.reader(thing.id, thing.organization_id, Purpose.CUSTOMER).label()
-                assert label is None or label.reveal(Purpose.CUSTOMER) == DATA
+                assert thing.id in labelled
                 assert thing.id in rows
                 assert not self.has_ended(thing)
+
+    def labels(self) -> set[Id]:
+        found: dict[Id, Content | None] = {}
+        for account in self.accounts:
+            found |= self.vault.labels(list(self.things), account.id, Purpose.CUSTOMER)
+        assert all(label is None or label.reveal(Purpose.CUSTOMER) == DATA for label in found.values())
+        return set(found)
 
     @invariant()
     def nothing_goes_without_a_reason_and_a_tombstone(self) -> None:

@@ -5,8 +5,6 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
-from tests.support.accounts import make_organization
-from tests.support.vault import make_rig
 
 from keepless.content import Content
 from keepless.db import Database
@@ -17,6 +15,8 @@ from keepless.vault.keeping import demand, facts_under, nothing_more
 from keepless.vault.rows import Kept
 from keepless.vault.states import KekState, Step
 from keepless.vault.tables import kek
+from tests.support.accounts import make_organization
+from tests.support.vault import make_rig
 
 
 def test_what_is_sealed_under_a_permit_opens_by_its_row(database: Database, tmp_path: Path) -> None:

@@ -5,8 +5,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.support.accounts import make_organization
-from tests.support.vault import Rig, make_rig
 
 from keepless.accounts import tables as accounts
 from keepless.clock import DAY_MS
@@ -18,6 +16,8 @@ from keepless.vault.errors import NotKeptError, NotOpenedError, StoreFailedError
 from keepless.vault.rows import Kept
 from keepless.vault.states import Cause
 from keepless.vault.tables import kept
+from tests.support.accounts import make_organization
+from tests.support.vault import Rig, make_rig
 
 READ = Purpose.CUSTOMER
 DATA = os.urandom(9_500_000)

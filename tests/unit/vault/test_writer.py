@@ -8,8 +8,6 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
-from tests.support.accounts import make_organization
-from tests.support.vault import CrashError, Rig, make_rig
 
 from keepless.accounts import tables as accounts
 from keepless.clock import DAY_MS
@@ -24,6 +22,8 @@ from keepless.vault.rows import Kept
 from keepless.vault.states import Step
 from keepless.vault.tables import intent, kept, kept_total
 from keepless.vault.writer import LONGEST_LABEL, ObjectWriter
+from tests.support.accounts import make_organization
+from tests.support.vault import CrashError, Rig, make_rig
 
 MARKER = b"marker-5b2e the customer's own words\n"
 

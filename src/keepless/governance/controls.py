@@ -7,7 +7,8 @@ The order of a change:
 1. refusals that need no database: impossible periods
 2. one transaction: the organization's row locked; compare-and-set on the epoch; looser than above (project); loosening
    without the right; purge choice missing; then the purge row, running batches that may not go on cancelled, the
-   generation, controls, periods, ratchets and the epoch, and last the log entries. COMMIT POINT: from here on no write decided before can be committed
+   generation, controls, periods, ratchets and the epoch, and last the log entries. COMMIT POINT: from here on no write
+   decided before can be committed
 3. the fence: no process acts on anything older; only then is the new state answered
 """
 

@@ -34,6 +34,7 @@ class Endpoint(StrEnum):
 
     CHAT = "chat.completions"
     RESPONSES = "responses"
+    INPUT_TOKENS = "responses.input_tokens"
     EMBEDDINGS = "embeddings"
     TRANSCRIPTIONS = "audio.transcriptions"
     TRANSLATIONS = "audio.translations"

@@ -44,6 +44,10 @@ class Prefix(StrEnum):
     BLOB = "blob_"
     WEBHOOK = "hook_"
     EVENT = "evt_"
+    RESPONSE = "resp_"
+    MESSAGE = "msg_"
+    FUNCTION_CALL = "fc_"
+    REASONING = "rs_"
 
 
 class Id(str):

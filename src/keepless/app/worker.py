@@ -40,10 +40,10 @@ from keepless.app.plan import Plan, decode
 from keepless.app.webhooks import endpoints_of
 from keepless.config import Engine, Settings
 from keepless.errors import ConfigError
-from keepless.gateway.chat import ChatFamily
-from keepless.gateway.handler import InferenceHandler
+from keepless.gateway.endpoints import fast_paths, handlers
 from keepless.gateway.models import routes as model_routes
 from keepless.gateway.refused import on_refused
+from keepless.gateway.responses import routes as response_routes
 from keepless.gateway.server import Server
 from keepless.gateway.watch import Watch
 from keepless.governance.access import Access
@@ -74,7 +74,6 @@ __all__ = ["run"]
 _DRAIN_S: Final = 15.0
 _SWITCH_S: Final = 0.0005  # how long another thread may keep the interpreter from the event loop
 _CAPTURE_THREADS: Final = 4
-_MODEL_PATHS: Final = ("/v1", "/openai/v1")
 
 
 def run(plan: Plan, *, on_ready: Callable[[], None]) -> int:
@@ -186,8 +185,8 @@ class _Worker:
         db, clock, keeping = deployment.db, deployment.clock, deployment.log
         office = Office(db, clock, Fence(db, clock, lease.refresh_soon), keeping)
         limits = self._settings.limits
-        chat = InferenceHandler(
-            ChatFamily(limits.json_depth),
+        answering = handlers(
+            limits,
             lease=lease,
             router=router,
             way=way,
@@ -215,11 +214,11 @@ class _Worker:
             metrics=lambda: metrics_of(servers[0], way, ledger, lease, router),
         )
         application = Starlette(
-            routes=[*model_routes(lease, router), *admin_routes(services)],
+            routes=[*model_routes(lease, router), *response_routes(lease), *admin_routes(services)],
             exception_handlers=dict(problems.handlers()),
         )
         server = Server(
-            {f"{base}/chat/completions".encode(): chat for base in _MODEL_PATHS},
+            fast_paths(answering),
             problems.Guard(application),
             limits,
             on_refused=on_refused(ledger, clock),

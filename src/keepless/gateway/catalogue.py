@@ -14,12 +14,14 @@ from keepless.inference.embedded.dialect import CAPABILITIES
 __all__ = ["capabilities_of", "does_not_serve", "endpoints_of", "no_such_model"]
 
 _BY_ENGINE: Final = {
-    Engine.LLAMA: frozenset({Endpoint.CHAT, Endpoint.RESPONSES}),
+    Engine.LLAMA: frozenset({Endpoint.CHAT, Endpoint.RESPONSES, Endpoint.INPUT_TOKENS}),
     Engine.OPENAI: frozenset({Endpoint.CHAT, Endpoint.RESPONSES}),
 }
+_NATIVE: Final = frozenset({Endpoint.INPUT_TOKENS})
 _WORDS: Final = {
     Endpoint.CHAT: "chat completions",
     Endpoint.RESPONSES: "responses",
+    Endpoint.INPUT_TOKENS: "input token counts",
     Endpoint.EMBEDDINGS: "embeddings",
     Endpoint.TRANSCRIPTIONS: "audio transcriptions",
     Endpoint.TRANSLATIONS: "audio translations",
@@ -29,7 +31,9 @@ _WORDS: Final = {
 
 def endpoints_of(model: ModelConfig) -> frozenset[Endpoint]:
     """The endpoints that a model serves."""
-    return _BY_ENGINE[model.engine] if model.endpoints is None else frozenset(model.endpoints)
+    if model.endpoints is not None:
+        return frozenset(model.endpoints)
+    return _BY_ENGINE[model.engine] | (_NATIVE if model.native_responses else frozenset())
 
 
 def capabilities_of(model: ModelConfig) -> frozenset[str] | None:

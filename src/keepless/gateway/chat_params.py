@@ -20,7 +20,22 @@ from keepless.gateway.messages import PARTS, check_messages
 from keepless.gateway.values import Check, bad_type, bad_value, members, missing, unsupported
 from keepless.policy.controls import RequestControls
 
-__all__ = ["CAPABILITIES", "PARAMETERS", "ChatRequest", "ChatRules", "Parameter", "model_name"]
+__all__ = [
+    "CAPABILITIES",
+    "EFFORTS",
+    "PARAMETERS",
+    "TIERS",
+    "Capabilities",
+    "ChatRequest",
+    "ChatRules",
+    "Parameter",
+    "anything",
+    "bind",
+    "check_name",
+    "fixed",
+    "model_name",
+    "plain",
+]
 
 Capabilities = frozenset[str] | None  # None: all
 
@@ -51,17 +66,19 @@ class ChatRequest:
     changed: bool
 
 
-def _fixed(check: Check) -> Callable[[Capabilities], Check]:
+def fixed(check: Check) -> Callable[[Capabilities], Check]:
+    """A check that is the same whatever a model can do."""
     return lambda _: check
 
 
-def _plain(make: Callable[..., Check], *arguments: Any) -> Callable[[Capabilities], Check]:
-    return _fixed(make(*arguments))
+def plain(make: Callable[..., Check], *arguments: Any) -> Callable[[Capabilities], Check]:
+    """A check that is made of its arguments, the same for all models."""
+    return fixed(make(*arguments))
 
 
 _TOOL_NAME: Final = re.compile(r"[a-zA-Z0-9_.-]{1,64}\Z")
-_EFFORTS: Final = frozenset({"none", "default", "minimal", "low", "medium", "high", "xhigh", "max"})
-_TIERS: Final = frozenset({"auto", "default", "on_demand", "flex", "performance", "scale", "priority", "fast"})
+EFFORTS: Final = frozenset({"none", "default", "minimal", "low", "medium", "high", "xhigh", "max"})
+TIERS: Final = frozenset({"auto", "default", "on_demand", "flex", "performance", "scale", "priority", "fast"})
 
 
 def _stop(value: Any) -> None:
@@ -127,7 +144,7 @@ def _tool_name(param: str, tool: Any, capabilities: Capabilities) -> str:
         return param
     members(param, tool, {"type", "function"})
     function = members(f"{param}.function", tool.get("function"), {"name", "description", "parameters", "strict"})
-    _name(f"{param}.function.name", function.get("name"))
+    check_name(f"{param}.function.name", function.get("name"))
     for key, kind, expected in (
         ("description", str, "a string"),
         ("parameters", dict, "an object"),
@@ -138,7 +155,8 @@ def _tool_name(param: str, tool: Any, capabilities: Capabilities) -> str:
     return str(function["name"])
 
 
-def _name(param: str, value: Any) -> None:
+def check_name(param: str, value: Any) -> None:
+    """Check the name of a function or a schema. Raises `Problem` (400)."""
     if value is None:
         raise missing(param)
     if type(value) is not str:
@@ -161,7 +179,7 @@ def _tool_choice(capabilities: Capabilities) -> Check:
             raise bad_value("tool_choice.type", "function")
         members("tool_choice", value, {"type", "function"})
         function = members("tool_choice.function", value.get("function"), {"name"})
-        _name("tool_choice.function.name", function.get("name"))
+        check_name("tool_choice.function.name", function.get("name"))
 
     return check
 
@@ -180,7 +198,7 @@ def _response_format(capabilities: Capabilities) -> Check:
             if value.get("json_schema") is None:
                 raise missing(param)
             schema = members(param, value["json_schema"], {"name", "description", "schema", "strict"})
-            _name(f"{param}.name", schema.get("name"))
+            check_name(f"{param}.name", schema.get("name"))
             if schema.get("schema") is not None and type(schema["schema"]) is not dict:
                 raise bad_type(f"{param}.schema", "an object", schema["schema"])
 
@@ -191,47 +209,47 @@ def _messages(capabilities: Capabilities) -> Check:
     return lambda value: check_messages(value, capabilities)
 
 
-def _any(_: Any) -> None:
+def anything(_: Any) -> None:
     """For what only one vendor's engine understands: the capability is the check."""
 
 
 _64: Final = (-(2**63), 2**63 - 1)
-_UNCHECKED: Final = _fixed(_any)
+_UNCHECKED: Final = fixed(anything)
 
 PARAMETERS: Final[dict[str, Parameter]] = {
     "model": Parameter(_UNCHECKED),  # looked up before
     "messages": Parameter(_messages),
-    "stream": Parameter(_plain(values.boolean, "stream"), "streaming", (False,)),
-    "stream_options": Parameter(_fixed(_stream_options)),
-    "max_tokens": Parameter(_plain(values.integer, "max_tokens", 1, 2**31)),
-    "max_completion_tokens": Parameter(_plain(values.integer, "max_completion_tokens", 1, 2**31)),
-    "temperature": Parameter(_plain(values.number, "temperature", 0, 2)),
-    "top_p": Parameter(_plain(values.number, "top_p", 0, 1)),
-    "frequency_penalty": Parameter(_plain(values.number, "frequency_penalty", -2, 2)),
-    "presence_penalty": Parameter(_plain(values.number, "presence_penalty", -2, 2)),
-    "seed": Parameter(_plain(values.integer, "seed", *_64), "seed"),
-    "stop": Parameter(_fixed(_stop), "stop", ([],)),
-    "n": Parameter(_plain(values.integer, "n", 1, 128), "n", (1,)),
-    "logprobs": Parameter(_plain(values.boolean, "logprobs"), "logprobs", (False,)),
-    "top_logprobs": Parameter(_plain(values.integer, "top_logprobs", 0, 20), "logprobs", (0,)),
-    "logit_bias": Parameter(_fixed(_logit_bias), "logit_bias", ({},)),
+    "stream": Parameter(plain(values.boolean, "stream"), "streaming", (False,)),
+    "stream_options": Parameter(fixed(_stream_options)),
+    "max_tokens": Parameter(plain(values.integer, "max_tokens", 1, 2**31)),
+    "max_completion_tokens": Parameter(plain(values.integer, "max_completion_tokens", 1, 2**31)),
+    "temperature": Parameter(plain(values.number, "temperature", 0, 2)),
+    "top_p": Parameter(plain(values.number, "top_p", 0, 1)),
+    "frequency_penalty": Parameter(plain(values.number, "frequency_penalty", -2, 2)),
+    "presence_penalty": Parameter(plain(values.number, "presence_penalty", -2, 2)),
+    "seed": Parameter(plain(values.integer, "seed", *_64), "seed"),
+    "stop": Parameter(fixed(_stop), "stop", ([],)),
+    "n": Parameter(plain(values.integer, "n", 1, 128), "n", (1,)),
+    "logprobs": Parameter(plain(values.boolean, "logprobs"), "logprobs", (False,)),
+    "top_logprobs": Parameter(plain(values.integer, "top_logprobs", 0, 20), "logprobs", (0,)),
+    "logit_bias": Parameter(fixed(_logit_bias), "logit_bias", ({},)),
     "tools": Parameter(_tools, "tools", ([],)),
     "tool_choice": Parameter(_tool_choice, "tools", ("none", "auto")),
-    "parallel_tool_calls": Parameter(_plain(values.boolean, "parallel_tool_calls")),
+    "parallel_tool_calls": Parameter(plain(values.boolean, "parallel_tool_calls")),
     "functions": Parameter(_UNCHECKED, "functions", ([],)),
     "function_call": Parameter(_UNCHECKED, "functions", ("none", "auto")),
     "response_format": Parameter(_response_format),
-    "user": Parameter(_plain(values.text, "user", 512)),
-    "safety_identifier": Parameter(_plain(values.text, "safety_identifier", 128)),
-    "prompt_cache_key": Parameter(_plain(values.text, "prompt_cache_key", 1024)),
+    "user": Parameter(plain(values.text, "user", 512)),
+    "safety_identifier": Parameter(plain(values.text, "safety_identifier", 128)),
+    "prompt_cache_key": Parameter(plain(values.text, "prompt_cache_key", 1024)),
     "prompt_cache_options": Parameter(_UNCHECKED, "prompt_cache_options", ({},)),
-    "service_tier": Parameter(_plain(values.choice, "service_tier", _TIERS)),
-    "reasoning_effort": Parameter(_plain(values.choice, "reasoning_effort", _EFFORTS), "reasoning", ("none",)),
+    "service_tier": Parameter(plain(values.choice, "service_tier", TIERS)),
+    "reasoning_effort": Parameter(plain(values.choice, "reasoning_effort", EFFORTS), "reasoning", ("none",)),
     "reasoning_format": Parameter(
-        _plain(values.choice, "reasoning_format", frozenset({"hidden", "raw", "parsed"})), "reasoning"
+        plain(values.choice, "reasoning_format", frozenset({"hidden", "raw", "parsed"})), "reasoning"
     ),
-    "include_reasoning": Parameter(_plain(values.boolean, "include_reasoning"), "reasoning", (False,)),
-    "verbosity": Parameter(_plain(values.choice, "verbosity", frozenset({"low", "medium", "high"})), "verbosity"),
+    "include_reasoning": Parameter(plain(values.boolean, "include_reasoning"), "reasoning", (False,)),
+    "verbosity": Parameter(plain(values.choice, "verbosity", frozenset({"low", "medium", "high"})), "verbosity"),
     "modalities": Parameter(_modalities),
     "audio": Parameter(_UNCHECKED, "audio_output"),
     "prediction": Parameter(_UNCHECKED, "prediction"),
@@ -244,7 +262,7 @@ PARAMETERS: Final[dict[str, Parameter]] = {
     "documents": Parameter(_UNCHECKED, "documents", ([],)),
     "citation_options": Parameter(_UNCHECKED, "documents"),
     "disable_tool_validation": Parameter(
-        _plain(values.boolean, "disable_tool_validation"), "disable_tool_validation", (False,)
+        plain(values.boolean, "disable_tool_validation"), "disable_tool_validation", (False,)
     ),
     "metadata": Parameter(_UNCHECKED, neutral=({},), never=True),
     **{member.path[0]: Parameter(_UNCHECKED) for member in switches.BODY},
@@ -262,8 +280,8 @@ class ChatRules:
     """The table bound to one model's capabilities, so that a request costs one look-up a parameter."""
 
     def __init__(self, model: ModelConfig, capabilities: Capabilities) -> None:
-        self._checks = {name: _bind(name, parameter, capabilities) for name, parameter in PARAMETERS.items()}
-        self._checks.update(dict.fromkeys(model.extra_params, _any))
+        self._checks = {name: bind(name, parameter, capabilities) for name, parameter in PARAMETERS.items()}
+        self._checks.update(dict.fromkeys(model.extra_params, anything))
         self._most = model.max_completion_tokens
 
     def check(self, body: dict[str, Any]) -> ChatRequest:
@@ -349,7 +367,8 @@ def model_name(body: dict[str, Any]) -> str:
     return name
 
 
-def _bind(name: str, parameter: Parameter, capabilities: Capabilities) -> Check:
+def bind(name: str, parameter: Parameter, capabilities: Capabilities) -> Check:
+    """The check of one parameter for one model."""
     check = parameter.check(capabilities)
     lacking = capabilities is not None and parameter.capability is not None and parameter.capability not in capabilities
     if not lacking and not parameter.never:

@@ -13,7 +13,7 @@ from keepless.gateway.chat_params import PARAMETERS
 from keepless.gateway.switches import BODY
 from keepless.usage.record import Flag, Phase, Sketch, roles_from
 
-__all__ = ["estimate", "sketch_of"]
+__all__ = ["CHARACTERS_A_TOKEN", "MOST", "TOKENS_A_MEDIUM", "TOKENS_A_MESSAGE", "estimate", "sketch_of"]
 
 _FLAGS: Final = {
     "tools": Flag.TOOLS,
@@ -29,10 +29,10 @@ _FLAGS: Final = {
 }
 _PARTS: Final = {"image_url": Flag.IMAGES, "input_audio": Flag.AUDIO, "file": Flag.FILES}
 _FORMATS: Final = {"json_object": Flag.JSON_OBJECT, "json_schema": Flag.JSON_SCHEMA}
-_MOST: Final = 2**31
-_CHARACTERS_A_TOKEN: Final = 4
-_TOKENS_A_MESSAGE: Final = 4
-_TOKENS_A_MEDIUM: Final = 800  # an image, a recording: unknowable, so a guess
+MOST: Final = 2**31
+CHARACTERS_A_TOKEN: Final = 4
+TOKENS_A_MESSAGE: Final = 4
+TOKENS_A_MEDIUM: Final = 800  # an image, a recording: unknowable, so a guess
 
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -66,7 +66,7 @@ def sketch_of(
         tools=tools,
         body_bytes=body_bytes,
         largest_message_bytes=max((len(_encode(message)) for message in messages), default=0),
-        max_tokens=min(max_tokens or 0, _MOST),
+        max_tokens=min(max_tokens or 0, MOST),
         upstream_status=upstream_status,
         answered_bytes=answered_bytes,
     )
@@ -84,7 +84,7 @@ def estimate(body: Mapping[str, Any], max_tokens: int | None, choices: int) -> i
             texts = [part.get("text") for part in content]
             characters += sum(len(text) for text in texts if type(text) is str)
             media += sum(text is None for text in texts)
-    prompt = characters // _CHARACTERS_A_TOKEN + len(messages) * _TOKENS_A_MESSAGE + media * _TOKENS_A_MEDIUM
+    prompt = characters // CHARACTERS_A_TOKEN + len(messages) * TOKENS_A_MESSAGE + media * TOKENS_A_MEDIUM
     return prompt + (max_tokens or 0) * choices
 
 

@@ -1,7 +1,7 @@
 """Server-sent events of an engine on their way to a client: whole events only, bytes untouched.
 
-Holds: `StreamReader` (what may be forwarded, the usage, whether the stream was complete), `error_event` and
-`kept_comment`. Leaves out: who writes them (chat).
+Holds: `StreamReader` (what may be forwarded, the usage, whether the stream was complete), `datas_of` (what a block's
+events say), `error_event` and `kept_comment`. Leaves out: who writes them (chat, response_speakers).
 
 Only whole events are forwarded, so that an error event of ours never lands in the middle of one. Everything else stays
 as it came, but for one event: the usage that we asked an upstream for and the client did not. It is taken out.
@@ -16,7 +16,7 @@ from keepless.gateway.wire import UsageOnly, tokens_of
 from keepless.http.problems import error_json
 from keepless.inference.asking import Ending, MalformedError, Tokens
 
-__all__ = ["StreamReader", "error_event", "kept_comment"]
+__all__ = ["StreamReader", "datas_of", "error_event", "kept_comment"]
 
 _LONGEST_EVENT: Final = 4 * 1024 * 1024
 _LAST: Final = 4  # events at the end of a stream: its finish reason, its usage and its [DONE] are among them
@@ -69,11 +69,19 @@ class StreamReader:
         self._earlier, self._before, self._last = self._before, self._last, data
         return data
 
+    @property
+    def partial(self) -> bool:
+        """Whether part of an event is there whose rest has not come."""
+        return bool(self._held.strip())
+
+    def last_datas(self) -> list[bytes]:
+        """What the last few events say, the last one first."""
+        return [_data(event) for event in reversed(_last_events(self._earlier + self._before + self._last))]
+
     def finish(self) -> Ending:
         """How it ended; `tokens` is set when usage was found."""
         verdict = Ending.CUT
-        for event in reversed(_last_events(self._earlier + self._before + self._last)):
-            data = _data(event)
+        for data in self.last_datas():
             if data == b"[DONE]":
                 verdict = Ending.COMPLETE
                 continue
@@ -85,7 +93,7 @@ class StreamReader:
             usage = parsed.usage or (parsed.x_groq and parsed.x_groq.usage)
             if usage and self.tokens is None:
                 self.tokens = tokens_of(usage)
-        return Ending.CUT if self._held.strip() else verdict
+        return Ending.CUT if self.partial else verdict
 
     def _without_usage(self, block: bytes) -> bytes:
         kept = []
@@ -96,6 +104,11 @@ class StreamReader:
             else:
                 kept.append(event)
         return b"".join(kept)
+
+
+def datas_of(block: bytes) -> list[bytes]:
+    """What the events of a block of whole events say; comments say nothing."""
+    return [data for event in _events(block) if (data := _data(event))]
 
 
 def error_event(problem: Problem) -> bytes:

@@ -10,7 +10,7 @@ import msgspec
 
 from keepless.inference.asking import NO_TOKENS, Tokens
 
-__all__ = ["JSON", "SSE", "UsageOnly", "head_lines", "is_object", "read_answer", "tokens_of"]
+__all__ = ["JSON", "SSE", "UsageOnly", "clamped", "head_lines", "is_object", "read_answer", "tokens_of"]
 
 JSON: Final = b"application/json"
 SSE: Final = b"text/event-stream; charset=utf-8"
@@ -72,13 +72,14 @@ def tokens_of(usage: UsageOnly) -> Tokens:
     """Counts, never negative and never absurd."""
     details = usage.prompt_tokens_details
     return Tokens(
-        _clamped(usage.prompt_tokens),
-        _clamped(usage.completion_tokens),
-        _clamped(details.cached_tokens or 0) if details is not None else 0,
+        clamped(usage.prompt_tokens),
+        clamped(usage.completion_tokens),
+        clamped(details.cached_tokens or 0) if details is not None else 0,
     )
 
 
-def _clamped(count: int) -> int:
+def clamped(count: int) -> int:
+    """A count of tokens as an upstream gives it, never negative and never absurd."""
     return count if 0 <= count <= _MOST else max(0, min(count, _MOST))
 
 

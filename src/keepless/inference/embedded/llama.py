@@ -35,6 +35,8 @@ from keepless.log import Event, emit
 
 __all__ = ["LlamaBackend", "LlamaProcess"]
 
+COUNT: Final = "/input_tokens"  # behind a path: count the tokens of the input, answer nothing
+_CHAT: Final = b"/v1/chat/completions"
 _FIRST_DELAY_S: Final = 0.1
 _LAST_DELAY_S: Final = 10.0
 _SETTLED_S: Final = 30.0  # an engine that lived this long starts the delays anew
@@ -184,15 +186,16 @@ class LlamaBackend:
                 keep_idle_s=0,  # a connection a request: the engine gives each open one a thread
             ),
         )
-        self._head: Final = (
-            b"POST /v1/chat/completions HTTP/1.1\r\nhost: engine\r\nauthorization: Bearer "
+        self._rest: Final = (
+            b" HTTP/1.1\r\nhost: engine\r\nauthorization: Bearer "
             + key.encode("ascii")
             + b"\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: "
         )
 
     def start(self, call: Call, sink: Sink) -> Exchange:
-        """See `Backend`. The body is OpenAI's, the answer too."""
+        """See `Backend`. The body is OpenAI's, the answer too; of a count, the engine's own."""
         loop = asyncio.get_running_loop()
+        counts = call.path.endswith(COUNT)
         translation = _Translation(sink, call.stream, loop)
         try:
             body = msgspec.json.decode(call.body.reveal(Purpose.INFERENCE), type=dict[str, object])
@@ -202,9 +205,12 @@ class LlamaBackend:
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):  # its text may quote the body
             loop.call_soon(translation.refuse, not_json())
         else:
-            encoded = msgspec.json.encode(asked)
+            encoded = msgspec.json.encode({"messages": asked["messages"]} if counts else asked)
+            path = _CHAT + COUNT.encode("ascii") if counts else _CHAT
+            head = b"POST %b%b%d\r\n\r\n" % (path, self._rest, len(encoded))
+            if counts:
+                return self._pool.start(head, encoded, _Counting(sink), call.permitted)
             translation.answer = Answer(plan)
-            head = b"%b%d\r\n\r\n" % (self._head, len(encoded))
             translation.exchange = self._pool.start(head, encoded, translation, call.permitted)
         return translation
 
@@ -277,13 +283,8 @@ class _Translation:
             self._end()
 
     def on_failure(self, failure: Failure) -> None:
-        """The engine is our own: not there means starting, gone in the middle means crashed."""
-        kind = failure.kind
-        if kind is FailureKind.UNREACHABLE:
-            failure = Failure(FailureKind.BUSY, retry_after_s=1)
-        elif kind in (FailureKind.CUT, FailureKind.MALFORMED):
-            failure = Failure(FailureKind.CRASHED)
-        self._fail(failure)
+        """See `_of_our_own`."""
+        self._fail(_of_our_own(failure))
 
     # -- ours ---------------------------------------------------------------------------------------------------
 
@@ -339,6 +340,27 @@ class _Translation:
         sink, self._sink = self._sink, None
         if sink is not None:
             sink.on_failure(failure)
+
+
+class _Counting:
+    """Between the engine and the sink of a count: there is nothing to translate but its failures."""
+
+    def __init__(self, sink: Sink) -> None:
+        self.on_head: Final = sink.on_head
+        self.on_data: Final = sink.on_data
+        self.on_end: Final = sink.on_end
+        self._sink: Final = sink
+
+    def on_failure(self, failure: Failure) -> None:
+        """See `_of_our_own`."""
+        self._sink.on_failure(_of_our_own(failure))
+
+
+def _of_our_own(failure: Failure) -> Failure:
+    """The engine is our own: not there means starting, gone in the middle means crashed."""
+    if failure.kind is FailureKind.UNREACHABLE:
+        return Failure(FailureKind.BUSY, retry_after_s=1)
+    return Failure(FailureKind.CRASHED) if failure.kind in (FailureKind.CUT, FailureKind.MALFORMED) else failure
 
 
 def _spawn(control: int) -> int:

@@ -1,0 +1,164 @@
+"""A chat engine's whole answer as a response, and what its answers and chunks look like.
+
+Holds: `Chunk`, `Choice`, `Delta` and `Call` (the members of chat answers that a bridge reads; all others are dropped),
+`decode_chunk`, `whole` (answer -> response), `usage_of`, `ended`. Leaves out: streams (response_events).
+"""
+
+from typing import Any, Final
+
+import msgspec
+
+from keepless.gateway.response_object import (
+    Draft,
+    Json,
+    Usage,
+    function_call,
+    message,
+    output_text,
+    reasoning,
+    reasoning_text,
+    refusal,
+)
+from keepless.gateway.wire import clamped
+from keepless.ids import Prefix, mint
+from keepless.inference.asking import MalformedError
+
+__all__ = ["Call", "Choice", "Chunk", "Delta", "decode_chunk", "ended", "usage_of", "whole"]
+
+_NULL: Final = msgspec.Raw(b"null")
+
+
+class _Function(msgspec.Struct, gc=False):
+    name: str | None = None
+    arguments: str | None = None
+
+
+class Call(msgspec.Struct, gc=False):
+    """A call of a function, or a piece of one."""
+
+    index: int | None = None
+    id: str | None = None
+    function: _Function | None = None
+
+
+class Delta(msgspec.Struct, gc=False):
+    """A message, or a piece of one. Reasoning has two names among vendors."""
+
+    content: str | None = None
+    refusal: str | None = None
+    reasoning: str | None = None
+    reasoning_content: str | None = None
+    tool_calls: list[Call] | None = None
+
+
+class _Logprobs(msgspec.Struct, gc=False):
+    content: list[Any] | None = None
+
+
+class Choice(msgspec.Struct, gc=False):
+    """A choice of an answer (`message`) or of a chunk (`delta`)."""
+
+    message: Delta | None = None
+    delta: Delta | None = None
+    finish_reason: str | None = None
+    logprobs: _Logprobs | None = None
+
+
+class _Cached(msgspec.Struct, gc=False):
+    cached_tokens: int | None = None
+
+
+class _Reasoned(msgspec.Struct, gc=False):
+    reasoning_tokens: int | None = None
+
+
+class _Usage(msgspec.Struct, gc=False):
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    prompt_tokens_details: _Cached | None = None
+    completion_tokens_details: _Reasoned | None = None
+
+
+class _Groq(msgspec.Struct, gc=False):
+    usage: _Usage | None = None
+
+
+class Chunk(msgspec.Struct, gc=False):
+    """An answer, or a chunk of a stream."""
+
+    choices: list[Choice] | None = None
+    usage: _Usage | None = None
+    x_groq: _Groq | None = None
+    error: msgspec.Raw = _NULL
+
+    @property
+    def failed(self) -> bool:
+        """Whether it is an error event."""
+        return bytes(self.error) != b"null"
+
+
+_decode: Final = msgspec.json.Decoder(Chunk).decode
+
+
+def decode_chunk(data: bytes) -> Chunk:
+    """An answer or a chunk. Raises `MalformedError`."""
+    try:
+        return _decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise MalformedError from None
+
+
+def usage_of(chunk: Chunk) -> Usage | None:
+    """The tokens that an answer or a chunk counts; never negative and never absurd."""
+    usage = chunk.usage or (chunk.x_groq and chunk.x_groq.usage)
+    if not usage:
+        return None
+    cached, reasoned = usage.prompt_tokens_details, usage.completion_tokens_details
+    counts = (
+        usage.prompt_tokens,
+        (cached.cached_tokens if cached is not None else 0) or 0,
+        usage.completion_tokens,
+        (reasoned.reasoning_tokens if reasoned is not None else 0) or 0,
+    )
+    asked, again, answered, thought = (clamped(count) for count in counts)
+    return asked, again, answered, thought
+
+
+def ended(finish: str | None) -> tuple[str, str | None]:
+    """The status of a response whose choice ended so, and why it is incomplete."""
+    if finish == "length":
+        return "incomplete", "max_output_tokens"
+    if finish == "content_filter":
+        return "incomplete", "content_filter"
+    return "completed", None
+
+
+def whole(draft: Draft, body: bytes, now_s: int) -> Json:
+    """The response that a whole answer comes to; fills the draft. Raises `MalformedError`."""
+    answer = decode_chunk(body)
+    if not answer.choices or answer.choices[0].message is None:
+        raise MalformedError
+    choice, said = answer.choices[0], answer.choices[0].message
+    status, reason = ended(choice.finish_reason)
+    thought = said.reasoning or said.reasoning_content
+    if thought:
+        draft.output.append(reasoning(str(mint(Prefix.REASONING)), "completed", [reasoning_text(thought)]))
+    calls = said.tool_calls or []
+    parts: list[Json] = []
+    if said.content or not (said.refusal or calls):
+        logprobs = choice.logprobs.content if choice.logprobs is not None else None
+        parts.append(output_text(said.content or "", logprobs or []))
+    if said.refusal:
+        parts.append(refusal(said.refusal))
+    if parts:
+        draft.output.append(message(str(mint(Prefix.MESSAGE)), status, parts))
+    draft.output += [_call(call, status) for call in calls]
+    draft.usage = usage_of(answer)
+    return draft.response(status, completed_s=now_s if status == "completed" else None, reason=reason)
+
+
+def _call(call: Call, status: str) -> Json:
+    if call.function is None or not call.function.name or not call.id:
+        raise MalformedError
+    item_id = str(mint(Prefix.FUNCTION_CALL))
+    return function_call(item_id, status, call.id, call.function.name, call.function.arguments or "")

@@ -1,0 +1,170 @@
+"""POST responses and responses/input_tokens: OpenAI's newer conversation, without state.
+
+Holds: `ResponseFamily` and `InputTokenFamily` (what the endpoints have of their own, see handler), and `routes`, the
+answers about responses that are kept elsewhere and never here. Leaves out: the steps of a request (handler), parameters
+(response_params), the client's side (response_speakers), what is permitted and kept (pipeline).
+
+An upstream that speaks /responses itself is asked for it, always with `store: false`; any other engine is asked for
+chat completions, and its answer is translated.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from keepless.accounts.lease import Lease
+from keepless.accounts.principal import Principal
+from keepless.config import Endpoint
+from keepless.content import Content
+from keepless.errors import Code, Problem
+from keepless.gateway.catalogue import capabilities_of
+from keepless.gateway.chat import ENGINE_PATH
+from keepless.gateway.chat_params import model_name
+from keepless.gateway.handler import Arrival, Served
+from keepless.gateway.json_body import decode_object
+from keepless.gateway.response_bridge import to_chat
+from keepless.gateway.response_params import ResponseRequest, ResponseRules, bridged_capabilities
+from keepless.gateway.response_shape import estimate, sketch_of
+from keepless.gateway.response_speakers import BridgeSpeaker, CountSpeaker, NativeSpeaker
+from keepless.http.auth import authenticate
+from keepless.http.limits import Grant, RateLimits
+from keepless.inference.asking import Ask, Speaker
+from keepless.inference.router import Route as ModelRoute
+from keepless.policy.controls import RequestControls
+from keepless.usage.record import Sketch
+
+__all__ = ["InputTokenFamily", "ResponseFamily", "routes"]
+
+_PATH: Final = "/responses"
+_COUNT: Final = "/input_tokens"
+_COUNTED: Final = frozenset(
+    {"model", "input", "instructions", "tools", "tool_choice", "parallel_tool_calls", "text", "reasoning"}
+    | {"truncation", "previous_response_id", "conversation"}
+)
+_BASES: Final = ("/v1", "/openai/v1")
+
+_encode: Final = msgspec.json.Encoder().encode
+
+
+@dataclass(frozen=True, slots=True)
+class _Model(Served):
+    rules: ResponseRules
+    name: str | None  # the upstream's own, when it is another one
+    native: bool
+
+
+class _Family:
+    """What both endpoints have in common."""
+
+    def __init__(self, endpoint: Endpoint, json_depth: int) -> None:
+        self.endpoint = endpoint
+        self._depth: Final = json_depth
+
+    def serve(self, route: ModelRoute) -> _Model:
+        """See `Family`."""
+        model = route.model
+        capabilities = capabilities_of(model)
+        native = model.native_responses
+        counts = self.endpoint is Endpoint.INPUT_TOKENS
+        return _Model(
+            route=route,
+            id=route.model_id,
+            endpoint=self.endpoint,
+            path=(_PATH if native else ENGINE_PATH) + (_COUNT if counts else ""),
+            rules=ResponseRules(
+                model,
+                capabilities if native else bridged_capabilities(capabilities),
+                only=_COUNTED.__contains__ if counts else None,
+            ),
+            name=model.upstream_model if model.upstream_model not in (None, model.id) else None,
+            native=native,
+        )
+
+    def read(self, arrival: Arrival) -> str:
+        """See `Family`."""
+        arrival.body, arrival.encoded = decode_object(arrival.request.body, self._depth)
+        return model_name(arrival.body)
+
+    def check(self, arrival: Arrival, model: _Model) -> ResponseRequest:
+        """See `Family`."""
+        return model.rules.check(arrival.members)
+
+    def estimate(self, arrival: Arrival, checked: ResponseRequest) -> int:
+        """See `Family`."""
+        return estimate(checked)
+
+    def ask(
+        self, arrival: Arrival, principal: Principal, model: _Model, checked: ResponseRequest, controls: RequestControls
+    ) -> Ask:
+        """See `Family`. Raises `Problem` (400) for what a bridge has no word for."""
+        received = Content(arrival.request.body)
+        asked: dict[str, Any]
+        if model.native:
+            asked = {**checked.body}
+            if self.endpoint is Endpoint.RESPONSES:
+                asked["store"] = False
+        else:
+            asked = to_chat(checked)
+        if model.name is not None:
+            asked["model"] = model.name
+        sent = Content(_encode(asked))
+        return arrival.ask(principal, model, sent, received, controls, stream=checked.stream)
+
+    def sketch(self, arrival: Arrival) -> Sketch:
+        """See `Family`."""
+        return sketch_of(arrival.body, arrival.phase, body_bytes=len(arrival.request.body))
+
+
+class ResponseFamily(_Family):
+    """See `Family`."""
+
+    def __init__(self, json_depth: int) -> None:
+        super().__init__(Endpoint.RESPONSES, json_depth)
+
+    def speaker(
+        self, arrival: Arrival, ask: Ask, checked: ResponseRequest, grant: Grant | None, rates: RateLimits
+    ) -> Speaker:
+        """See `Family`."""
+        native = ask.path == _PATH
+        return (NativeSpeaker if native else BridgeSpeaker)(arrival.outlet, ask, checked, grant, rates)
+
+
+class InputTokenFamily(_Family):
+    """See `Family`. Counts for the client and costs no tokens; only engines that count exactly are asked."""
+
+    def __init__(self, json_depth: int) -> None:
+        super().__init__(Endpoint.INPUT_TOKENS, json_depth)
+
+    def speaker(
+        self, arrival: Arrival, ask: Ask, checked: ResponseRequest, grant: Grant | None, rates: RateLimits
+    ) -> Speaker:
+        """See `Family`."""
+        return CountSpeaker(arrival.outlet, ask, checked, grant, rates)
+
+
+def routes(lease: Lease) -> Sequence[BaseRoute]:
+    """What a client may ask about a response that it was answered before, below both bases: there is none."""
+
+    async def none_kept(request: Request) -> Response:
+        sent = request.headers.get("authorization")
+        authenticate(lease, None if sent is None else sent.encode("latin-1"))
+        raise Problem(
+            404,
+            Code.NOT_FOUND,
+            "Response not found. Responses are not stored: `store` is always false here, and there is nothing to "
+            "retrieve, list, cancel or delete.",
+            retry=False,
+        )
+
+    found: list[BaseRoute] = []
+    for base in _BASES:
+        one = f"{base}{_PATH}/{{response_id}}"
+        found.append(Route(one, none_kept, methods=["GET", "DELETE"]))
+        found.append(Route(f"{one}/input_items", none_kept, methods=["GET"]))
+        found.append(Route(f"{one}/cancel", none_kept, methods=["POST"]))
+    return found

@@ -9,12 +9,12 @@ from typing import Any, cast
 
 import msgspec
 
+from keepless import config
 from keepless.accounts.lease import Lease
 from keepless.accounts.principal import Limits, OrganizationState, PolicyInForce, Principal, ProjectState
 from keepless.config import Endpoint, Engine, ModelConfig, UpstreamRetention
 from keepless.content import Purpose
-from keepless.gateway.chat import ChatFamily
-from keepless.gateway.handler import InferenceHandler
+from keepless.gateway.endpoints import handlers
 from keepless.gateway.parser import Request
 from keepless.gateway.reply import Reply
 from keepless.http.limits import RateLimits
@@ -266,6 +266,14 @@ MODELS = (
     ModelConfig(id="unknown", engine=Engine.OPENAI, base_url="http://x", upstream_model="its-own-name"),
     ModelConfig(id="embedded", engine=Engine.LLAMA, retention=UpstreamRetention.ZERO),
     ModelConfig(
+        id="native",
+        engine=Engine.OPENAI,
+        base_url="http://x",
+        retention=UpstreamRetention.ZERO,
+        native_responses=True,
+        upstream_model="its-own-name",
+    ),
+    ModelConfig(
         id="transcriber",
         engine=Engine.OPENAI,
         base_url="http://x",
@@ -273,6 +281,13 @@ MODELS = (
         endpoints=[Endpoint.TRANSCRIPTIONS],
     ),
 )
+
+# What an endpoint is asked where a test does not care.
+ORDINARY: dict[Endpoint, dict[str, Any]] = {
+    Endpoint.CHAT: {"messages": [{"role": "user", "content": "QUESTION"}]},
+    Endpoint.RESPONSES: {"input": "QUESTION"},
+    Endpoint.INPUT_TOKENS: {"input": "QUESTION"},
+}
 
 
 class Harness:
@@ -293,8 +308,8 @@ class Harness:
         self.way = Way(lease, ledger, self.clock, afterwards, capture_bytes=capture_bytes)
         self.rates = RateLimits(self.clock)
         router = Router(Route(model, self.backend) for model in MODELS)
-        self.handler = InferenceHandler(
-            ChatFamily(100),
+        self.handlers = handlers(
+            config.Limits(),
             lease=lease,
             router=router,
             way=self.way,
@@ -302,9 +317,15 @@ class Harness:
             clock=self.clock,
             rates=self.rates,
         )
+        self.handler = self.handlers[Endpoint.CHAT]
 
     def send(
-        self, body: bytes | dict[str, Any], *, key: str | None = KEY, headers: Sequence[tuple[bytes, bytes]] = ()
+        self,
+        body: bytes | dict[str, Any],
+        *,
+        key: str | None = KEY,
+        headers: Sequence[tuple[bytes, bytes]] = (),
+        to: Endpoint = Endpoint.CHAT,
     ) -> FakeReply:
         """Hand a request over; the answer comes as the loop turns."""
         lines = [*headers] if key is None else [*headers, (b"authorization", b"Bearer " + key.encode())]
@@ -312,12 +333,12 @@ class Harness:
         request.body = body if isinstance(body, bytes) else msgspec.json.encode(body)
         request.bytes_in = len(request.body)
         reply = FakeReply()
-        self.handler.handle(request, reply)
+        self.handlers[to].handle(request, reply)
         return reply
 
     async def ask(self, more: dict[str, Any] | None = None, **how: Any) -> FakeReply:
         """The answer to an ordinary request with `more` members."""
-        body = {"model": "zero", "messages": [{"role": "user", "content": "QUESTION"}], **(more or {})}
+        body = {"model": "zero", **ORDINARY[how.get("to", Endpoint.CHAT)], **(more or {})}
         reply = self.send(body, **how)
         await asyncio.wait_for(reply.done.wait(), 10)
         return reply

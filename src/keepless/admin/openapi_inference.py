@@ -6,6 +6,8 @@ Only what every model takes; the full list of parameters, and which model does w
 
 from typing import Any, Final
 
+from keepless.admin.openapi_responses import RESPONSE_PATHS, RESPONSE_SCHEMAS
+
 __all__ = ["INFERENCE_PATHS", "INFERENCE_SCHEMAS"]
 
 _SECURITY: Final[list[dict[str, list[str]]]] = [{"api": []}]
@@ -34,6 +36,7 @@ INFERENCE_PATHS: Final[dict[str, dict[str, Any]]] = {
             "responses": _responses({**_json("ChatCompletion"), "text/event-stream": {"schema": {"type": "string"}}}),
         }
     },
+    **RESPONSE_PATHS,
     "/v1/models": {
         "get": {
             "operationId": "list_models",
@@ -96,6 +99,7 @@ INFERENCE_SCHEMAS: Final[dict[str, dict[str, Any]]] = {
             "store": {"const": False, "description": "true is refused: nothing is stored on request."},
         },
     },
+    **RESPONSE_SCHEMAS,
     "Usage": {
         "type": "object",
         "required": ["prompt_tokens", "completion_tokens", "total_tokens"],

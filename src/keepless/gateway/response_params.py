@@ -9,7 +9,7 @@ with Zero Data Retention; clients know them. A bridged model can at most what ch
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from keepless.config import ModelConfig
@@ -57,13 +57,17 @@ _INCLUDABLE: Final = {
 
 @dataclass(slots=True)
 class ResponseRequest:
-    """A checked request. `body`: parameters of the table only, no switches, no nulls; `logprobs`: they are wanted."""
+    """A checked request. `body`: parameters of the table only, no switches, no nulls; `logprobs`: they are wanted.
+
+    `asked`: what an engine is asked, once that is known.
+    """
 
     body: dict[str, Any]
     stream: bool
     controls: RequestControls
     max_tokens: int | None
     logprobs: bool
+    asked: dict[str, Any] = field(default_factory=dict)
 
 
 def bridged_capabilities(capabilities: Capabilities) -> frozenset[str]:

@@ -10,7 +10,7 @@ chat completions, and its answer is translated.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 from starlette.requests import Request
@@ -92,7 +92,14 @@ class _Family:
 
     def check(self, arrival: Arrival, model: _Model) -> ResponseRequest:
         """See `Family`."""
-        return model.rules.check(arrival.members)
+        checked = model.rules.check(arrival.members)
+        if not model.native:
+            checked.asked = to_chat(checked)
+        elif self.endpoint is Endpoint.RESPONSES:
+            checked.asked = {**checked.body, "store": False}
+        else:
+            checked.asked = checked.body
+        return checked
 
     def estimate(self, arrival: Arrival, checked: ResponseRequest) -> int:
         """See `Family`."""
@@ -101,18 +108,9 @@ class _Family:
     def ask(
         self, arrival: Arrival, principal: Principal, model: _Model, checked: ResponseRequest, controls: RequestControls
     ) -> Ask:
-        """See `Family`. Raises `Problem` (400) for what a bridge has no word for."""
+        """See `Family`."""
         received = Content(arrival.request.body)
-        asked: dict[str, Any]
-        if model.native:
-            asked = {**checked.body}
-            if self.endpoint is Endpoint.RESPONSES:
-                asked["store"] = False
-        else:
-            asked = to_chat(checked)
-        if model.name is not None:
-            asked["model"] = model.name
-        sent = Content(_encode(asked))
+        sent = Content(_encode(checked.asked if model.name is None else {**checked.asked, "model": model.name}))
         return arrival.ask(principal, model, sent, received, controls, stream=checked.stream)
 
     def sketch(self, arrival: Arrival) -> Sketch:

@@ -24,6 +24,7 @@ from keepless.gateway.chat_params import (
     anything,
     bind,
     check_name,
+    fixed,
     plain,
 )
 from keepless.gateway.response_items import ITEMS_ONLY_NATIVE, check_input
@@ -270,14 +271,18 @@ def _allowed_tools(value: dict[str, Any]) -> None:
             check_name(f"tool_choice.tools[{index}].name", tool.get("name"))
 
 
-_UNCHECKED: Final = plain(lambda: anything)
+def _input(capabilities: Capabilities) -> Check:
+    return lambda value: check_input(value, capabilities)
+
+
+_UNCHECKED: Final = fixed(anything)
 
 PARAMETERS: Final[dict[str, Parameter]] = {
     "model": Parameter(_UNCHECKED),  # looked up before
-    "input": Parameter(lambda capabilities: lambda value: check_input(value, capabilities)),
+    "input": Parameter(_input),
     "instructions": Parameter(plain(values.text, "instructions", 2**24)),
     "stream": Parameter(plain(values.boolean, "stream"), "streaming", (False,)),
-    "stream_options": Parameter(plain(lambda: _stream_options)),
+    "stream_options": Parameter(fixed(_stream_options)),
     "max_output_tokens": Parameter(plain(values.integer, "max_output_tokens", 1, 2**31)),
     "max_tool_calls": Parameter(plain(values.integer, "max_tool_calls", 1, 2**31), "max_tool_calls"),
     "temperature": Parameter(plain(values.number, "temperature", 0, 2)),
@@ -290,15 +295,15 @@ PARAMETERS: Final[dict[str, Parameter]] = {
     "reasoning": Parameter(_reasoning),
     "include": Parameter(_include),
     "truncation": Parameter(_truncation),
-    "metadata": Parameter(plain(lambda: _metadata)),
+    "metadata": Parameter(fixed(_metadata)),
     "user": Parameter(plain(values.text, "user", 512)),
     "safety_identifier": Parameter(plain(values.text, "safety_identifier", 128)),
     "prompt_cache_key": Parameter(plain(values.text, "prompt_cache_key", 1024)),
     "prompt_cache_options": Parameter(_UNCHECKED, "prompt_cache_options", ({},)),
     "service_tier": Parameter(plain(values.choice, "service_tier", TIERS)),
-    "previous_response_id": Parameter(plain(lambda: _previous)),
+    "previous_response_id": Parameter(fixed(_previous)),
     "conversation": Parameter(plain(_refused, "conversation", "Conversation"), never=True),
-    "background": Parameter(plain(lambda: _background)),
+    "background": Parameter(fixed(_background)),
     "background_options": Parameter(plain(_refused, "background_options", "Background mode"), never=True),
     "prompt": Parameter(_UNCHECKED, "prompt"),
     "context_management": Parameter(_UNCHECKED, "context_management", ([],)),

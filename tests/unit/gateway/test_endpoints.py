@@ -2,9 +2,8 @@
 
 import asyncio
 
-from tests.support.way import Harness
-
 from keepless.gateway.endpoints import BASES, PATHS, fast_paths
+from tests.support.way import Harness
 
 
 def test_every_handler_has_its_paths() -> None:

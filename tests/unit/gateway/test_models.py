@@ -39,7 +39,7 @@ def test_the_list_and_each_model_say_the_same(base: str) -> None:
 
 
 def test_capabilities() -> None:
-    conversing = {"chat.completions", "responses"}
+    conversing = {"chat.completions", "responses", "responses.input_tokens"}
     assert set(json.loads(get("/v1/models/embedded").body)["capabilities"]) == CAPABILITIES | conversing
     assert json.loads(get("/v1/models/transcriber").body)["capabilities"] == ["audio.transcriptions"]
     assert set(json.loads(get("/v1/models/zero").body)["capabilities"]) > CAPABILITIES

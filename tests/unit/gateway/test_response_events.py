@@ -6,7 +6,6 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.responses import STOP, USAGE, call, delta, kinds, read
 
 from keepless.config import ModelConfig
 from keepless.errors import Code, Problem
@@ -15,6 +14,7 @@ from keepless.gateway.response_events import Events
 from keepless.gateway.response_object import Draft
 from keepless.gateway.response_params import ResponseRules
 from keepless.inference.asking import MalformedError
+from tests.support.responses import STOP, USAGE, call, delta, kinds, read
 
 RULES = ResponseRules(ModelConfig(id="m"), None)
 BEGIN = ["created", "in_progress"]

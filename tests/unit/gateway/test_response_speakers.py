@@ -2,11 +2,11 @@
 
 import msgspec
 import pytest
-from tests.support.way import asked, fail
 
 from keepless.config import Endpoint
 from keepless.inference.backend import FailureKind
 from keepless.usage.record import Flag, Phase, Role, roles_to
+from tests.support.way import asked, fail
 
 
 @pytest.mark.parametrize("model", ["zero", "native"])

@@ -7,6 +7,18 @@ from typing import Any, cast
 import msgspec
 import pytest
 from starlette.applications import Starlette
+
+from keepless.accounts.lease import Lease
+from keepless.accounts.principal import Limits
+from keepless.config import Endpoint
+from keepless.content import Content, Purpose
+from keepless.errors import Code
+from keepless.gateway.line import Collector
+from keepless.gateway.responses import routes
+from keepless.http import problems
+from keepless.inference.backend import FailureKind
+from keepless.policy.decision import Reason
+from keepless.usage.record import Outcome, Phase
 from tests.support.asgi import call as through_asgi
 from tests.support.responses import STOP, USAGE, call, delta, kinds, read, sse
 from tests.support.way import (
@@ -25,18 +37,6 @@ from tests.support.way import (
     stream,
 )
 from tests.unit.test_pipeline import FAILURES, FAILURES_BEFORE, FAILURES_WITHIN
-
-from keepless.accounts.lease import Lease
-from keepless.accounts.principal import Limits
-from keepless.config import Endpoint
-from keepless.content import Content, Purpose
-from keepless.errors import Code
-from keepless.gateway.line import Collector
-from keepless.gateway.responses import routes
-from keepless.http import problems
-from keepless.inference.backend import FailureKind
-from keepless.policy.decision import Reason
-from keepless.usage.record import Outcome, Phase
 
 M = "MARKER"
 CHAT = {

@@ -15,6 +15,7 @@ import msgspec
 from keepless.errors import ConfigError
 
 __all__ = [
+    "EMBEDDED",
     "Endpoint",
     "Engine",
     "Limits",
@@ -46,7 +47,13 @@ class Engine(StrEnum):
     """What answers for a model."""
 
     LLAMA = "llama"
+    WHISPER = "whisper"
+    FLITE = "flite"
+    MINILM = "minilm"
     OPENAI = "openai"
+
+
+EMBEDDED: Final = frozenset(Engine) - {Engine.OPENAI}
 
 
 class UpstreamRetention(StrEnum):
@@ -109,11 +116,14 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     retry_timeouts: bool = False  # ask another one too when the first byte did not come in time
     breaker_failures: Positive = 5  # in a row, until an upstream is avoided
     breaker_seconds: Seconds = 1.0  # how long, at first; twice as long each time, up to a minute
-    # llama only
-    path: str | None = None  # a GGUF file; default: the embedded SmolLM2
+    # embedded engines only
+    path: str | None = None  # llama: a GGUF file; whisper: a folder; default: the weights that come with Keepless
     threads: Positive = 2
     parallel: Positive = 4
     queue: Positive = 64  # requests waiting for a slot before 503
+    memory_mb: Positive = 2048  # of the engine's process (all but llama, whose weights and context set it)
+    idle_stop: Seconds = 600.0  # the engine ends after as long without a request, and starts with the next (not llama)
+    preload: bool = False  # start the engine at once, not with the first request (llama always is)
     # prices, USD a million tokens; unset = 0
     input_price: float = 0.0
     output_price: float = 0.0
@@ -249,7 +259,7 @@ def _checked(settings: Settings) -> Settings:
         raise ConfigError("host is not loopback: set tls_cert and tls_key, or --behind-proxy when a proxy does TLS")
     # An embedded engine runs in our own process tree under our own rules: it keeps nothing, whatever the file says.
     models = [
-        msgspec.structs.replace(m, retention=UpstreamRetention.ZERO) if m.engine is Engine.LLAMA else m
+        msgspec.structs.replace(m, retention=UpstreamRetention.ZERO) if m.engine in EMBEDDED else m
         for m in settings.models or [DEFAULT_MODEL]
     ]
     return msgspec.structs.replace(settings, models=models)

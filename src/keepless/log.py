@@ -36,6 +36,7 @@ class Event(StrEnum):
     WORKER_DIED = "server:worker:died"
     ENGINE_STARTED = "engine:process:started"
     ENGINE_DIED = "engine:process:died"
+    ENGINE_RESTS = "engine:process:rests"
     UPSTREAM_FAILED = "engine:upstream:failed"
     LEASE_LOST = "policy:lease:lost"
     LEASE_GAINED = "policy:lease:gained"

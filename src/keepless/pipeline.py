@@ -29,7 +29,7 @@ from keepless.clock import Clock
 from keepless.errors import Code
 from keepless.incidents.afterwards import Afterwards, Conclude, could_keep, described
 from keepless.inference import faults
-from keepless.inference.asking import Ask, Ending, MalformedError, Speaker
+from keepless.inference.asking import Ask, Ending, MalformedError, Speaker, Tokens
 from keepless.inference.backend import Call, Exchange, Failure, FailureKind
 from keepless.inference.faults import Fault
 from keepless.inference.metering import record_of
@@ -134,7 +134,13 @@ class Passage:
         try:
             body = ask.body_for(target)
             call = Call(
-                ask.path, body, ask.stream, ask.request_id, permitted=self.permitted, content_type=ask.content_type
+                ask.path,
+                body,
+                ask.stream,
+                ask.request_id,
+                permitted=self.permitted,
+                metered=self._metered,
+                content_type=ask.content_type,
             )
             self._exchange = target.backend.start(call, self)
         except Exception as error:  # an engine that cannot even begin: a fault of ours, with an end like any other
@@ -244,6 +250,9 @@ class Passage:
                 self._record(self._status, Code.UPSTREAM_REJECTED, None)
         except Exception as error:
             self._caught(error)
+
+    def _metered(self, prompt: int, completion: int, audio_ms: int) -> None:
+        self._speaker.tokens = Tokens(prompt, completion, 0, audio_ms)
 
     def on_failure(self, failure: Failure) -> None:
         """See `Sink`."""

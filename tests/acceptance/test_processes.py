@@ -152,7 +152,8 @@ def test_an_engine_that_dies_is_started_again_and_its_request_is_an_incident(tmp
         os.kill(engine, signal.SIGKILL)
         asking.join(60)
         (failed,) = answers
-        assert failed.status == 500 and failed.json["error"]["code"] == "engine_failed"
+        assert failed.status == 503 and failed.json["error"]["code"] == "engine_failed"
+        assert failed.headers["retry-after"]
         assert customer.retained()[failed.object_id]["reason"] == "engine_crash"
         told = customer.chat(EMBEDDED["id"], max_tokens=4)
         assert told.status in (200, 503)

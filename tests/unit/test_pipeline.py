@@ -45,7 +45,7 @@ ECHO = b'{"error":{"message":"MARKER of the upstream"}}'
 FAILURES: dict[str, tuple[list[Step], int, Code, Reason | None]] = {
     "unreachable": ([fail(FailureKind.UNREACHABLE)], 502, Code.UPSTREAM_UNREACHABLE, None),
     "busy": ([fail(FailureKind.BUSY, 4)], 503, Code.ENGINE_UNAVAILABLE, None),
-    "crashed": ([fail(FailureKind.CRASHED)], 500, Code.ENGINE_FAILED, Reason.ENGINE_CRASH),
+    "crashed": ([fail(FailureKind.CRASHED)], 503, Code.ENGINE_FAILED, Reason.ENGINE_CRASH),
     "no first byte": ([fail(FailureKind.TIMEOUT_FIRST_BYTE)], 504, Code.UPSTREAM_TIMEOUT, Reason.UPSTREAM_TIMEOUT),
     "silent": ([head(), fail(FailureKind.TIMEOUT_IDLE)], 504, Code.UPSTREAM_TIMEOUT, Reason.UPSTREAM_TIMEOUT),
     "cut": ([head(), data(OK[:9]), fail(FailureKind.CUT)], 502, Code.UPSTREAM_CUT, Reason.UPSTREAM_CUT),

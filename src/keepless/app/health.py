@@ -10,6 +10,7 @@ from keepless.app.compose import Deployment
 from keepless.app.guard import is_behind
 from keepless.errors import KeeplessError
 from keepless.gateway.server import Server
+from keepless.inference.embedded.fleet import is_missing
 from keepless.inference.router import Route, Router
 from keepless.inference.target import Target
 from keepless.pipeline import Way
@@ -43,7 +44,10 @@ def checks_of(deployment: Deployment, ledger: Ledger, router: Router) -> Callabl
 def _model(route: Route) -> Iterator[Check]:
     """A model is there when one of its upstreams can be asked; each of several is told as well."""
     up = any(target.reachable for target in route.targets)
-    yield Check(f"model {route.model.id}", up, "" if up else "its engine does not answer")
+    # An engine that is not installed here takes no request of another model down.
+    vital = not (route.embedded and is_missing(route.model))
+    why = "its engine does not answer" if vital else "its engine is not installed on this machine"
+    yield Check(f"model {route.model.id}", up, "" if up else why, vital=vital)
     for target in route.targets if route.only is None else ():
         why = "" if target.healthy else "its circuit is open" if target.reachable else "it does not answer"
         yield Check(f"model {route.model.id} upstream {target.index}", target.healthy, why, vital=False)

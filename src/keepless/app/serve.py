@@ -28,11 +28,11 @@ from keepless.app.harden import harden, raise_file_limit, silence
 from keepless.app.initialise import initialise
 from keepless.app.plan import EngineAt, Plan, encode
 from keepless.clock import DAY_MS, day_of
-from keepless.config import Engine, Settings
+from keepless.config import EMBEDDED, Engine, Settings
 from keepless.errors import ConfigError
 from keepless.gateway.server import create_listening_socket
 from keepless.http.limits import RateLimits
-from keepless.inference.embedded.llama import LlamaProcess
+from keepless.inference.embedded.fleet import supervised
 from keepless.log import Event
 from keepless.usage.totals import requests_since
 
@@ -58,15 +58,16 @@ def serve(settings: Settings, *, announce: Callable[[Announcement], None], sweep
     raise_file_limit()
     listening = _listen(settings)
     engines = [
-        LlamaProcess(model, folder / "run", name=f"engine-{index}")
+        supervised(model, folder / "run", name=f"engine-{index}", content_limit=settings.limits.body_bytes)
         for index, model in enumerate(settings.models)
-        if model.engine is Engine.LLAMA
+        if model.engine in EMBEDDED
     ]
     try:
         for engine in engines:
             engine.start()
         for engine in engines:
-            if not engine.wait_ready(_ENGINE_READY_S):
+            # The others start with the first request.
+            if engine.model.engine is Engine.LLAMA and not engine.wait_ready(_ENGINE_READY_S):
                 raise ConfigError(f"the embedded engine of {engine.model.id} does not start; see the log")
         host, port = listening.getsockname()[:2]
         told: Announcement = {"url": f"http://{f'[{host}]' if ':' in host else host}:{port}", **first}

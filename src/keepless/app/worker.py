@@ -38,7 +38,7 @@ from keepless.app.housekeeping import Housekeeping
 from keepless.app.parent import die_with_parent
 from keepless.app.plan import Plan, decode
 from keepless.app.webhooks import endpoints_of
-from keepless.config import Engine, Settings
+from keepless.config import EMBEDDED, Settings
 from keepless.errors import ConfigError
 from keepless.gateway.endpoints import fast_paths, handlers
 from keepless.gateway.models import routes as model_routes
@@ -62,7 +62,7 @@ from keepless.incidents.cases import CaseBook
 from keepless.incidents.origin import Origins
 from keepless.incidents.reliability import Reliability
 from keepless.inference.checks import HealthChecks
-from keepless.inference.embedded.llama import LlamaBackend
+from keepless.inference.embedded.fleet import backend_of
 from keepless.inference.router import Route, Router
 from keepless.inference.upstream import upstream_backends
 from keepless.log import Event
@@ -158,9 +158,9 @@ class _Worker:
         engines = {engine.model: engine for engine in self._plan.engines}
         routes = []
         for model in self._settings.models:
-            if model.engine is Engine.LLAMA:
+            if model.engine in EMBEDDED:
                 at = engines[model.id]
-                routes.append(Route(model, LlamaBackend(model, Path(at.socket), at.key)))
+                routes.append(Route(model, backend_of(model, Path(at.socket), at.key)))
             else:
                 routes.append(Route(model, *upstream_backends(model)))
         return routes

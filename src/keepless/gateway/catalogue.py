@@ -15,6 +15,9 @@ __all__ = ["capabilities_of", "does_not_serve", "endpoints_of", "no_such_model"]
 
 _BY_ENGINE: Final = {
     Engine.LLAMA: frozenset({Endpoint.CHAT, Endpoint.RESPONSES, Endpoint.INPUT_TOKENS}),
+    Engine.WHISPER: frozenset({Endpoint.TRANSCRIPTIONS, Endpoint.TRANSLATIONS}),
+    Engine.FLITE: frozenset({Endpoint.SPEECH}),
+    Engine.MINILM: frozenset({Endpoint.EMBEDDINGS}),
     Engine.OPENAI: frozenset({Endpoint.CHAT, Endpoint.RESPONSES}),
 }
 _NATIVE: Final = frozenset({Endpoint.INPUT_TOKENS})
@@ -40,7 +43,9 @@ def capabilities_of(model: ModelConfig) -> frozenset[str] | None:
     """What a model can do; None = whatever its upstream can."""
     if model.capabilities is not None:
         return frozenset(model.capabilities)
-    return CAPABILITIES if model.engine is Engine.LLAMA else None
+    if model.engine is Engine.OPENAI:
+        return None
+    return CAPABILITIES if model.engine is Engine.LLAMA else frozenset()
 
 
 def no_such_model() -> Problem:

@@ -71,7 +71,7 @@ class _Pages:
             "object": "model",
             "created": _STARTED,
             "owned_by": model.owned_by,
-            "active": True,
+            "active": _is_there(route),
             "context_window": model.context_window,
             "max_completion_tokens": model.max_completion_tokens,
             "public_apps": None,
@@ -121,3 +121,8 @@ def _served(model: ModelConfig) -> list[str]:
     if capabilities is None:
         capabilities = frozenset() if _CONVERSING.isdisjoint(endpoints) else CAPABILITIES
     return sorted(capabilities | endpoints)
+
+
+def _is_there(route: Offered) -> bool:
+    """Whether an embedded model's engine is on this machine. How an upstream is, changes too fast to be told."""
+    return not route.embedded or any(target.backend.healthy for target in route.targets)

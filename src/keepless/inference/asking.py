@@ -23,11 +23,12 @@ __all__ = ["JSON_BODY", "NO_TOKENS", "SSE_ANSWER", "Ask", "Ending", "MalformedEr
 
 
 class Tokens(NamedTuple):
-    """What an answer cost."""
+    """What an answer cost; `audio_ms`: milliseconds of audio heard or spoken."""
 
     prompt: int
     completion: int
     cached: int
+    audio_ms: int = 0
 
 
 JSON_BODY: Final = b"application/json"

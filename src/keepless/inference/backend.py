@@ -31,6 +31,7 @@ class FailureKind(StrEnum):
     TIMEOUT_IDLE = "timeout_idle"
     CUT = "cut"
     MALFORMED = "malformed"
+    MISSING = "missing"  # an embedded engine whose program or weights are not on this machine
     WITHDRAWN = "withdrawn"  # policy no longer permits this engine; not a byte was sent
 
     @property
@@ -59,12 +60,17 @@ _CODE = {
     FailureKind.TIMEOUT_IDLE: Code.UPSTREAM_TIMEOUT,
     FailureKind.CUT: Code.UPSTREAM_CUT,
     FailureKind.MALFORMED: Code.UPSTREAM_MALFORMED,
+    FailureKind.MISSING: Code.ENGINE_UNAVAILABLE,
     FailureKind.WITHDRAWN: Code.UPSTREAM_RETENTION,
 }
 
 
 def _always() -> bool:
     return True
+
+
+def _unmetered(prompt: int, completion: int, audio_ms: int) -> None:
+    """Nobody wants to know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +86,9 @@ class Call:
     """One request to an engine: our own re-encoding of the validated body (never the client's bytes or headers).
 
     `permitted` is asked at the very moment the first byte would be written, however long the call waited for a
-    connection: False means that nothing is sent and the sink is told `WITHDRAWN` (DECISIONS 1).
+    connection: False means that nothing is sent and the sink is told `WITHDRAWN` (DECISIONS 1). `metered` is told, at
+    most once and before the end, what an answer cost that does not say so itself: tokens of the prompt and of the
+    completion, milliseconds of audio.
     """
 
     path: str  # below the engine's base URL, e.g. "/chat/completions"
@@ -89,6 +97,7 @@ class Call:
     request_id: str
     headers: list[tuple[bytes, bytes]] = field(default_factory=list)  # ours; none of the client's
     permitted: Callable[[], bool] = _always
+    metered: Callable[[int, int, int], None] = _unmetered
     content_type: bytes = b"application/json"  # of the body; ours, never the client's field
 
 

@@ -42,14 +42,15 @@ class Fault:
 _TOLD: Final = {
     FailureKind.UNREACHABLE: (502, "The engine of this model cannot be reached."),
     FailureKind.BUSY: (503, "The engine of this model is busy. Please try again shortly."),
-    FailureKind.CRASHED: (500, "The engine of this model stopped while it answered."),
+    FailureKind.CRASHED: (503, "The engine of this model stopped while it answered."),
     FailureKind.TIMEOUT_FIRST_BYTE: (504, "The engine of this model did not answer in time."),
     FailureKind.TIMEOUT_IDLE: (504, "The engine of this model stopped answering."),
     FailureKind.CUT: (502, "The engine of this model ended its answer too early."),
     FailureKind.MALFORMED: (502, "The engine of this model gave an answer that cannot be understood."),
+    FailureKind.MISSING: (503, "The engine of this model is not installed on this server."),
     FailureKind.WITHDRAWN: (503, "Data controls do not permit this request to be sent to its engine any more."),
 }
-_UNSENT: Final = frozenset({FailureKind.UNREACHABLE, FailureKind.BUSY, FailureKind.WITHDRAWN})
+_UNSENT: Final = frozenset({FailureKind.UNREACHABLE, FailureKind.BUSY, FailureKind.MISSING, FailureKind.WITHDRAWN})
 _WELL: Final = frozenset({FailureKind.BUSY, FailureKind.WITHDRAWN})  # our own doing
 _MENDABLE: Final = {
     **dict.fromkeys((*_UNSENT, FailureKind.CUT), Elsewhere.YES),
@@ -61,9 +62,10 @@ def of_failure(failure: Failure) -> Fault:
     """The fault of an engine that gave no complete answer."""
     kind = failure.kind
     status, message = _TOLD[kind]
-    seconds = failure.retry_after_s or _RETRY_AFTER_S if status == 503 else None
+    retry = kind is not FailureKind.MISSING
+    seconds = failure.retry_after_s or _RETRY_AFTER_S if status == 503 and retry else None
     return Fault(
-        _problem(status, kind.code, message, seconds),
+        _problem(status, kind.code, message, seconds, retry=retry),
         kind.reason,
         _MENDABLE.get(kind, Elsewhere.NO),
         sick=kind not in _WELL,
@@ -115,6 +117,6 @@ def internal() -> Fault:
     return Fault(_problem(500, Code.INTERNAL, message), Reason.INTERNAL_ERROR)
 
 
-def _problem(status: int, code: Code, message: str, retry_after_s: int | None = None) -> Problem:
+def _problem(status: int, code: Code, message: str, retry_after_s: int | None = None, *, retry: bool = True) -> Problem:
     headers = {} if retry_after_s is None else {"retry-after": str(retry_after_s)}
-    return Problem(status, code, message, type=ErrorType.SERVER, headers=headers)
+    return Problem(status, code, message, type=ErrorType.SERVER, headers=headers, retry=retry)

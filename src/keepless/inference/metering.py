@@ -53,6 +53,7 @@ def record_of(
         prompt_tokens=tokens.prompt,
         completion_tokens=tokens.completion,
         cached_tokens=tokens.cached,
+        audio_ms=tokens.audio_ms,
         latency_us=(time.perf_counter_ns() - ask.began) // 1000,
         first_byte_us=(first - ask.began) // 1000 if first else 0,
         bytes_in=ask.bytes_in,

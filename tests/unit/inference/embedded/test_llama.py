@@ -58,7 +58,7 @@ def run(main: Coroutine) -> None:
 def test_killed_while_answering_it_is_started_again_and_nothing_of_the_request_is_said(
     tmp_path: Path, said: io.StringIO, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("keepless.inference.embedded.llama._FIRST_DELAY_S", 2.0)
+    monkeypatch.setattr("keepless.inference.embedded.supervised._FIRST_DELAY_S", 2.0)
     with engine(tmp_path) as process:
         first = process.pid
         assert first is not None

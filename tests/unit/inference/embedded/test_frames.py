@@ -1,5 +1,7 @@
 """Frames come out as they went in, however they are cut."""
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,7 +16,7 @@ def test_frames_in_any_pieces(sent: list[tuple[Kind, bytes]], cuts: list[int]) -
     data = b"".join(frame(kind, payload) for kind, payload in sent)
     edges = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
     frames, came = Frames(1000), []
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in itertools.pairwise(edges):
         came += frames.feed(data[start:end])
     assert came == sent
 

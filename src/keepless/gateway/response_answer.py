@@ -1,10 +1,10 @@
-"""A chat engine's whole answer as a response, and what its answers and chunks look like.
+"""A chat engine's whole answer as a response, and what chunks of streams are read with too.
 
-Holds: `Chunk`, `Choice`, `Delta` and `Call` (the members of chat answers that a bridge reads; all others are dropped),
-`decode_chunk`, `whole` (answer -> response), `usage_of`, `ended`. Leaves out: streams (response_events).
+Holds: `whole` (answer -> response), `decode_chunk`, `usage_of`, `ended`. Leaves out: what answers look like
+(response_shapes), streams (response_events).
 """
 
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -19,83 +19,12 @@ from keepless.gateway.response_object import (
     reasoning_text,
     refusal,
 )
+from keepless.gateway.response_shapes import Call, Chunk
 from keepless.gateway.wire import clamped
 from keepless.ids import Prefix, mint
 from keepless.inference.asking import MalformedError
 
-__all__ = ["Call", "Choice", "Chunk", "Delta", "decode_chunk", "ended", "usage_of", "whole"]
-
-_NULL: Final = msgspec.Raw(b"null")
-
-
-class _Function(msgspec.Struct, gc=False):
-    name: str | None = None
-    arguments: str | None = None
-
-
-class Call(msgspec.Struct, gc=False):
-    """A call of a function, or a piece of one."""
-
-    index: int | None = None
-    id: str | None = None
-    function: _Function | None = None
-
-
-class Delta(msgspec.Struct, gc=False):
-    """A message, or a piece of one. Reasoning has two names among vendors."""
-
-    content: str | None = None
-    refusal: str | None = None
-    reasoning: str | None = None
-    reasoning_content: str | None = None
-    tool_calls: list[Call] | None = None
-
-
-class _Logprobs(msgspec.Struct, gc=False):
-    content: list[Any] | None = None
-
-
-class Choice(msgspec.Struct, gc=False):
-    """A choice of an answer (`message`) or of a chunk (`delta`)."""
-
-    message: Delta | None = None
-    delta: Delta | None = None
-    finish_reason: str | None = None
-    logprobs: _Logprobs | None = None
-
-
-class _Cached(msgspec.Struct, gc=False):
-    cached_tokens: int | None = None
-
-
-class _Reasoned(msgspec.Struct, gc=False):
-    reasoning_tokens: int | None = None
-
-
-class _Usage(msgspec.Struct, gc=False):
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    prompt_tokens_details: _Cached | None = None
-    completion_tokens_details: _Reasoned | None = None
-
-
-class _Groq(msgspec.Struct, gc=False):
-    usage: _Usage | None = None
-
-
-class Chunk(msgspec.Struct, gc=False):
-    """An answer, or a chunk of a stream."""
-
-    choices: list[Choice] | None = None
-    usage: _Usage | None = None
-    x_groq: _Groq | None = None
-    error: msgspec.Raw = _NULL
-
-    @property
-    def failed(self) -> bool:
-        """Whether it is an error event."""
-        return bytes(self.error) != b"null"
-
+__all__ = ["decode_chunk", "ended", "usage_of", "whole"]
 
 _decode: Final = msgspec.json.Decoder(Chunk).decode
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 import msgspec
 
 from keepless.errors import Problem
-from keepless.gateway.response_answer import Call, Choice, Chunk, ended, usage_of
+from keepless.gateway.response_answer import ended, usage_of
 from keepless.gateway.response_object import (
     Draft,
     Json,
@@ -25,6 +25,7 @@ from keepless.gateway.response_object import (
     reasoning_text,
     refusal,
 )
+from keepless.gateway.response_shapes import Call, Choice, Chunk
 from keepless.ids import Prefix, mint
 from keepless.inference.asking import MalformedError
 

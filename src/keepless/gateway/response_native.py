@@ -8,6 +8,7 @@ from typing import Final
 import msgspec
 
 from keepless.errors import Problem
+from keepless.gateway.response_shapes import NativeEvent, NativeOutput, NativeResponse, NativeUsage
 from keepless.gateway.stream import StreamReader
 from keepless.gateway.wire import clamped
 from keepless.inference.asking import NO_TOKENS, Ending, Tokens
@@ -20,43 +21,12 @@ _ENDINGS: Final = {
     "response.failed": Ending.FAILED,
     "error": Ending.FAILED,
 }
-_NULL: Final = msgspec.Raw(b"null")
 _encode: Final = msgspec.json.Encoder().encode
 
 
-class _Details(msgspec.Struct, gc=False):
-    cached_tokens: int | None = None
-
-
-class _Usage(msgspec.Struct, gc=False):
-    input_tokens: int = 0
-    output_tokens: int = 0
-    input_tokens_details: _Details | None = None
-
-
-class _Used(msgspec.Struct, gc=False):
-    usage: _Usage | None = None
-
-
-class _Event(msgspec.Struct, gc=False):
-    type: str | None = None
-    sequence_number: int | None = None
-    response: _Used | None = None
-    error: msgspec.Raw = _NULL
-
-
-class _Response(msgspec.Struct, gc=False):
-    output: list[msgspec.Raw]
-    usage: _Usage | None = None
-
-
-class _Output(msgspec.Struct, gc=False):
-    output: list[msgspec.Raw]
-
-
-_event: Final = msgspec.json.Decoder(_Event).decode
-_response: Final = msgspec.json.Decoder(_Response).decode
-_output: Final = msgspec.json.Decoder(_Output).decode
+_event: Final = msgspec.json.Decoder(NativeEvent).decode
+_response: Final = msgspec.json.Decoder(NativeResponse).decode
+_output: Final = msgspec.json.Decoder(NativeOutput).decode
 _UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
@@ -117,7 +87,7 @@ def read_native(body: bytes) -> Tokens | None:
     return NO_TOKENS  # a usage in a shape of its own does not make an answer useless
 
 
-def _tokens(usage: _Usage | None) -> Tokens:
+def _tokens(usage: NativeUsage | None) -> Tokens:
     if usage is None:
         return NO_TOKENS
     details = usage.input_tokens_details
@@ -125,7 +95,7 @@ def _tokens(usage: _Usage | None) -> Tokens:
     return Tokens(clamped(usage.input_tokens), clamped(usage.output_tokens), cached)
 
 
-def _parsed(data: bytes) -> _Event | None:
+def _parsed(data: bytes) -> NativeEvent | None:
     try:
         return _event(data) if data[:1] == b"{" else None
     except _UNREADABLE:

@@ -19,6 +19,7 @@ from keepless.gateway.response_native import NativeReader, error_event, read_nat
 from keepless.gateway.response_object import Draft, Json
 from keepless.gateway.response_params import ResponseRequest
 from keepless.gateway.response_shape import sketch_of
+from keepless.gateway.response_shapes import InputTokens
 from keepless.gateway.speaker import PlainSpeaker, rejected
 from keepless.gateway.stream import StreamReader, datas_of
 from keepless.gateway.wire import SSE, clamped
@@ -34,11 +35,7 @@ __all__ = ["BridgeSpeaker", "CountSpeaker", "NativeSpeaker"]
 _encode: Final = msgspec.json.Encoder().encode
 
 
-class _Count(msgspec.Struct, gc=False):
-    input_tokens: int
-
-
-_count: Final = msgspec.json.Decoder(_Count).decode
+_count: Final = msgspec.json.Decoder(InputTokens).decode
 
 
 class _Speaker(PlainSpeaker):

@@ -12,7 +12,8 @@ from typing import Final
 import msgspec
 
 from keepless.errors import Problem
-from keepless.gateway.wire import UsageOnly, tokens_of
+from keepless.gateway.chat_shapes import Event
+from keepless.gateway.wire import tokens_of
 from keepless.http.problems import error_json
 from keepless.inference.asking import Ending, MalformedError, Tokens
 
@@ -22,23 +23,7 @@ _LONGEST_EVENT: Final = 4 * 1024 * 1024
 _LAST: Final = 4  # events at the end of a stream: its finish reason, its usage and its [DONE] are among them
 
 
-_NULL: Final = msgspec.Raw(b"null")
-
-
-class _Event(msgspec.Struct, gc=False):
-    """What matters of an event."""
-
-    choices: list[msgspec.Raw] | None = None
-    usage: UsageOnly | None = None
-    x_groq: "_Groq | None" = None
-    error: msgspec.Raw = _NULL
-
-
-class _Groq(msgspec.Struct, gc=False):
-    usage: UsageOnly | None = None
-
-
-_decode: Final = msgspec.json.Decoder(_Event).decode
+_decode: Final = msgspec.json.Decoder(Event).decode
 
 
 class StreamReader:
@@ -138,7 +123,7 @@ def _data(event: bytes) -> bytes:
     return b"\n".join(lines).strip()
 
 
-def _parse(data: bytes) -> _Event | None:
+def _parse(data: bytes) -> Event | None:
     try:
         return _decode(data) if data[:1] == b"{" else None
     except (msgspec.DecodeError, UnicodeDecodeError):

@@ -8,38 +8,18 @@ from typing import Any, Final
 
 import msgspec
 
+from keepless.gateway.chat_shapes import Answer, Choices, UsageOnly
 from keepless.inference.asking import NO_TOKENS, Tokens
 
-__all__ = ["JSON", "SSE", "UsageOnly", "clamped", "head_lines", "is_object", "read_answer", "tokens_of"]
+__all__ = ["JSON", "SSE", "clamped", "head_lines", "is_object", "read_answer", "tokens_of"]
 
 JSON: Final = b"application/json"
 SSE: Final = b"text/event-stream; charset=utf-8"
 _MOST: Final = 2**40  # tokens; what an upstream says is not believed beyond this
 
 
-class _Details(msgspec.Struct, gc=False):
-    cached_tokens: int | None = None
-
-
-class UsageOnly(msgspec.Struct, gc=False):
-    """The `usage` member."""
-
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    prompt_tokens_details: _Details | None = None
-
-
-class _Answer(msgspec.Struct, gc=False):
-    choices: list[msgspec.Raw]
-    usage: UsageOnly | None = None
-
-
-class _Choices(msgspec.Struct, gc=False):
-    choices: list[msgspec.Raw]
-
-
-_answer: Final = msgspec.json.Decoder(_Answer).decode
-_choices: Final = msgspec.json.Decoder(_Choices).decode
+_answer: Final = msgspec.json.Decoder(Answer).decode
+_choices: Final = msgspec.json.Decoder(Choices).decode
 _object: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 

@@ -1,0 +1,94 @@
+"""The lines of a batch's input: found in a stream, read, in bounded memory.
+
+Holds: `split` (a stream of pieces -> lines with their places), `Found`, `Line` and `read_line`. Leaves out: whether a
+line is a request that may be run (validate), running it (shard).
+
+A byte order mark at the beginning, CRLF and line ends at the end of the file are tolerated; an empty line between
+others is a line, and no request.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from keepless.content import Content, Purpose
+
+__all__ = ["Found", "Line", "read_line", "split"]
+
+_BOM: Final = b"\xef\xbb\xbf"
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One line. `data` None: it is longer than a line may be. The bytes [start, stop) hold it with its end."""
+
+    number: int  # from 1
+    start: int
+    stop: int
+    data: bytes | None
+
+
+class Line(msgspec.Struct, gc=False, frozen=True):
+    """A line that was validated; `body` as it was sent."""
+
+    custom_id: str
+    url: str
+    body: msgspec.Raw
+
+
+_decode: Final = msgspec.json.Decoder(Line).decode
+
+
+def read_line(data: bytes) -> Line:
+    """Read a line again that was validated before."""
+    return _decode(data)
+
+
+def split(pieces: Iterable[Content], longest: int, *, number: int = 1, offset: int = 0) -> Iterator[Found]:
+    """The lines of a stream whose first byte is that of line `number` and stands at `offset`.
+
+    Empty lines at the end are not told. Never holds more than a piece and a line of at most `longest` bytes.
+    """
+    empty: list[Found] = []
+    for found in _lines(pieces, longest, number, offset):
+        if found.data is not None and not found.data.strip(b" \t"):
+            empty.append(found)
+            continue
+        yield from empty
+        empty.clear()
+        yield found
+
+
+def _lines(pieces: Iterable[Content], longest: int, number: int, offset: int) -> Iterator[Found]:
+    start = at = offset  # of the line; of the byte after those that were looked at
+    rest: list[bytes] = []  # of the line that is not whole yet
+    held = 0
+    for piece in pieces:
+        data, begin = piece.reveal(Purpose.INFERENCE), 0
+        while (end := data.find(b"\n", begin)) >= 0:
+            length = held + end - begin
+            whole = None if length > longest + 1 else b"".join([*rest, data[begin:end]])
+            at += end + 1 - begin
+            yield _found(number, start, at, whole, longest)
+            number, start, begin, held = number + 1, at, end + 1, 0
+            rest.clear()
+        held += len(data) - begin
+        at += len(data) - begin
+        if held <= longest + 1:
+            rest.append(data[begin:])
+        else:
+            rest.clear()
+    if at > start:
+        yield _found(number, start, at, None if held > longest + 1 else b"".join(rest), longest)
+
+
+def _found(number: int, start: int, stop: int, whole: bytes | None, longest: int) -> Found:
+    if whole is not None:
+        whole = whole.removesuffix(b"\r")
+        if start == 0:
+            whole = whole.removeprefix(_BOM)
+        if len(whole) > longest:
+            whole = None
+    return Found(number, start, stop, whole)

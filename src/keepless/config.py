@@ -109,6 +109,7 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     first_byte_timeout: Seconds = 60.0
     idle_timeout: Seconds = 60.0
     max_connections: Positive = 256
+    batch_concurrency: Positive | None = None  # lines of batches at once, of each worker; None: 64, embedded parallel/2
     # several upstreams
     upstreams: list[UpstreamConfig] = []
     tries: Positive = 3  # upstreams asked for one request at most, one after another
@@ -162,6 +163,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     keep_alive_timeout: Seconds = 75.0
     connections: Positive = 20_000
     json_depth: Positive = 100
+    batch_lines: Positive = 50_000
+    batch_bytes: Positive = 200 * 1024 * 1024  # of the input of one batch
+    batch_line_bytes: Positive = 8 * 1024 * 1024
     ledger_rows: Positive = 20_000
     capture_bytes: Positive = 8 * 1024 * 1024
 

@@ -21,7 +21,6 @@ from typing import Final, Protocol
 
 import msgspec
 
-from keepless import log
 from keepless.accounts.lease import Lease
 from keepless.accounts.principal import Principal
 from keepless.batches.shards import Shard
@@ -45,6 +44,7 @@ _BUSY: Final = frozenset({429, 503})
 _PASSING: Final = frozenset({408, 429, 500, 502, 503, 504})
 _FIRST_PAUSE_S: Final = 0.5
 _LONGEST_PAUSE_S: Final = 15.0
+_CUT_S: Final = 10.0  # for lines under way when the input cannot be read on
 _chance: Final = random.SystemRandom()
 
 
@@ -109,6 +109,7 @@ class ShardRun:
         self._stopping = False
         self._over = False
         self._principal: tuple[int, Principal] | None = None
+        self.failure: BaseException | None = None  # why it could not read on
 
     def begin(self) -> None:
         """Start to run."""
@@ -153,7 +154,7 @@ class ShardRun:
         if self._principal is not None and self._principal[0] == generation:
             return self._principal[1]
         organization = lease.organization(batch.organization_id)
-        project = lease.project_of(batch.organization_id, batch.project_id)
+        project = lease.project(batch.project_id)
         if organization is None or project is None or Feature.BATCH not in project.effective.on:
             return None
         principal = Principal(batch.key_id, organization, project)
@@ -227,8 +228,8 @@ class ShardRun:
             return
         error = future.exception()
         if error is not None:
-            log.failure(log.Event.JOB_FAILED, error)
-            self.stop(10.0)
+            self.failure = error
+            self.stop(_CUT_S)
             return
         if not self._stopping:
             lines = future.result()

@@ -20,7 +20,7 @@ from keepless.errors import Problem
 from keepless.gateway.json_body import decode_object
 from keepless.jobs.lines import Found, split
 
-__all__ = ["Rules", "Verdict", "urls_of", "validate"]
+__all__ = ["ModelCheck", "Rules", "Verdict", "urls_of", "validate"]
 
 _LONGEST_ID: Final = 512  # characters
 _MEMBERS: Final = frozenset({"custom_id", "method", "url", "body"})

@@ -161,7 +161,7 @@ def test_every_line_is_begun_once_and_nobody_waits_while_another_goes_twice(
     for _ in range(total):
         gate.leave(busy=False)
     assert len(started) == len(set(started)) == total
-    left = Counter({who: 0 for who in ORGANIZATIONS})
+    left = Counter(dict.fromkeys(ORGANIZATIONS, 0))
     for who, number in offers:
         left[ORGANIZATIONS[who]] += number
     waited = Counter[Id]()

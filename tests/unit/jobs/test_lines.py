@@ -1,6 +1,7 @@
 """Lines of a stream: the same whatever the pieces, with their places, in bounded memory."""
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -12,7 +13,7 @@ from keepless.jobs.lines import Found, read_line, split
 
 def pieces(data: bytes, *cuts: int) -> Iterator[Content]:
     edges = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
-    for start, stop in zip(edges, edges[1:], strict=False):
+    for start, stop in pairwise(edges):
         yield Content(data[start:stop])
 
 

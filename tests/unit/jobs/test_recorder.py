@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from keepless.jobs import recorder as module
 from keepless.jobs.recorder import Recorder
 from keepless.jobs.results import Record
+from tests.unit.jobs.test_shard import until
 
 Write = Callable[[list[Record]], bool]
 
@@ -70,8 +71,7 @@ def test_a_group_that_failed_is_written_again_with_what_came_meanwhile(monkeypat
 
     async def act(recorder: Recorder, _: list[str]) -> None:
         recorder.add(record(1))
-        while left[0] > 0:
-            await asyncio.sleep(0.01)
+        await until(lambda: left[0] <= 0)
         stuck.append(recorder.stuck)
         recorder.add(record(2))
         await drained(recorder)
@@ -85,8 +85,7 @@ def test_a_group_that_failed_is_written_again_with_what_came_meanwhile(monkeypat
 def test_a_shard_that_is_lost_is_told_once_and_takes_no_more() -> None:
     async def act(recorder: Recorder, said: list[str]) -> None:
         recorder.add(record(1))
-        while not said:
-            await asyncio.sleep(0.01)
+        await until(lambda: said)
         recorder.add(record(2))
         await asyncio.sleep(3 * module.GROUP_S)
 

@@ -17,7 +17,7 @@ IDS = ["a", 'quote" \\ \n', "ünï", "x" * 512]
     [
         (b'{"a":1}', {"a": 1}),
         (b'{\n  "a": "\\n"\r\n}\n', {"a": "\n"}),
-        (b'[1]', [1]),
+        (b"[1]", [1]),
         (b"plain text\nof two lines", "plain text\nof two lines"),
         (b"\xff", "\ufffd"),
         (b"", ""),

@@ -129,9 +129,11 @@ def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(20):
-        while not condition():
-            await asyncio.sleep(0.002)
+    for _ in range(10_000):
+        if condition():
+            return
+        await asyncio.sleep(0.002)
+    raise AssertionError
 
 
 def test_every_line_is_asked_and_recorded_once_and_accounted_to_the_batch() -> None:

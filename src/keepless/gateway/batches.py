@@ -1,0 +1,148 @@
+"""`/batches` for both SDKs: create, retrieve, list, cancel.
+
+Holds: `routes`. Leaves out: what a batch is (batches), running it (jobs), what may be asked (batch_order), the JSON
+(batch_shape). The order of the refusals: key (401), lease (503), feature (403), privacy switches and parameters (400),
+what is named (404). Everything that blocks runs in a worker thread.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import msgspec
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from keepless.accounts.lease import Lease
+from keepless.accounts.principal import Principal
+from keepless.batches.book import Book
+from keepless.batches.values import Batch, LineError
+from keepless.clock import Clock
+from keepless.content import Purpose
+from keepless.errors import Code, ErrorType, Problem
+from keepless.gateway.batch_order import order_of, page_of
+from keepless.gateway.batch_shape import listing_of, shape_of
+from keepless.gateway.json_body import decode_object
+from keepless.gateway.switches import from_body, from_headers
+from keepless.http.auth import authenticate
+from keepless.http.problems import REQUEST_ID
+from keepless.ids import Id, Prefix, mint, parse
+from keepless.incidents.afterwards import described
+from keepless.policy.controls import NO_REQUEST, RequestControls
+from keepless.policy.data_class import Feature
+from keepless.policy.refusal import feature_disabled
+
+__all__ = ["routes"]
+
+_BASES: Final = ("/v1", "/openai/v1")
+_BODY_BYTES: Final = 64 * 1024
+_encode: Final = msgspec.json.Encoder().encode
+
+
+def routes(lease: Lease, book: Book, clock: Clock, *, json_depth: int) -> Sequence[BaseRoute]:
+    """The routes, below both bases."""
+    pages = _Pages(lease, book, clock, json_depth)
+    found: list[BaseRoute] = []
+    for base in _BASES:
+        found.append(Route(f"{base}/batches", pages.create, methods=["POST"]))
+        found.append(Route(f"{base}/batches", pages.index, methods=["GET"]))
+        found.append(Route(f"{base}/batches/{{id}}", pages.one, methods=["GET"]))
+        found.append(Route(f"{base}/batches/{{id}}/cancel", pages.cancel, methods=["POST"]))
+    return found
+
+
+class _Pages:
+    def __init__(self, lease: Lease, book: Book, clock: Clock, json_depth: int) -> None:
+        self._lease: Final = lease
+        self._book: Final = book
+        self._clock: Final = clock
+        self._json_depth: Final = json_depth
+
+    async def create(self, request: Request) -> Response:
+        caller = self._caller(request)
+        raw = await _body(request)
+        body = decode_object(raw, self._json_depth)[0]
+        _no_conflict(from_headers(request.headers.raw))
+        _no_conflict(from_body(body))
+        repeat = request.headers.get("idempotency-key")
+        order = order_of(body, None if repeat is None else repeat.encode("latin-1", "replace"))
+        request_id = Id(request.scope.get(REQUEST_ID) or mint(Prefix.REQUEST))
+        batch, kept = await run_in_threadpool(self._book.create, caller, order, request_id)
+        return await self._answer(
+            batch, [], None if kept is None else {"x-keepless-retention": described(kept).decode("ascii")}
+        )
+
+    async def index(self, request: Request) -> Response:
+        caller = self._caller(request)
+        asked = page_of(request.scope["query_string"])
+
+        def page() -> list[dict[str, Any]]:
+            if asked.nothing:
+                return []
+            found = self._book.listing(caller.project.id, limit=asked.limit + 1, after=asked.after, ids=asked.ids)
+            return [self._shape(*one) for one in found]
+
+        shapes = await run_in_threadpool(page)
+        return _json(listing_of(shapes[: asked.limit], more=len(shapes) > asked.limit))
+
+    async def one(self, request: Request) -> Response:
+        return await self._named(request, self._book.get)
+
+    async def cancel(self, request: Request) -> Response:
+        return await self._named(request, self._book.cancel)
+
+    async def _named(self, request: Request, act: Callable[[Id, Id | None], tuple[Batch, list[LineError]]]) -> Response:
+        caller = self._caller(request)
+        batch_id = parse(request.path_params["id"], Prefix.BATCH)
+        batch, errors = await run_in_threadpool(act, caller.project.id, batch_id)
+        return await self._answer(batch, errors)
+
+    def _caller(self, request: Request) -> Principal:
+        sent = request.headers.get("authorization")
+        caller = authenticate(self._lease, None if sent is None else sent.encode("latin-1"))
+        if not self._lease.valid:
+            raise Problem(
+                503,
+                Code.POLICY_UNREADABLE,
+                "The policy cannot be read at the moment, and without it nothing is kept.",
+                type=ErrorType.SERVER,
+                retry=False,
+            )
+        effective = caller.project.effective
+        if Feature.BATCH not in effective.on:
+            raise feature_disabled(Feature.BATCH, effective.feature_source[Feature.BATCH])
+        return caller
+
+    async def _answer(self, batch: Batch, errors: list[LineError], headers: dict[str, str] | None = None) -> Response:
+        return _json(await run_in_threadpool(self._shape, batch, errors), headers)
+
+    def _shape(self, batch: Batch, errors: list[LineError]) -> dict[str, Any]:
+        metadata = self._book.metadata(batch)
+        told = None if metadata is None else metadata.reveal(Purpose.CUSTOMER)
+        return shape_of(batch, errors, told, self._clock.now_ms())
+
+
+def _no_conflict(asked: RequestControls) -> None:
+    if asked != NO_REQUEST:
+        raise Problem(
+            400,
+            Code.RETENTION_CONFLICT,
+            "A batch keeps its input and its results; a request that forbids keeping cannot have one.",
+            retry=False,
+        )
+
+
+async def _body(request: Request) -> bytes:
+    parts: list[bytes] = []
+    size = 0
+    async for part in request.stream():
+        size += len(part)
+        if size > _BODY_BYTES:
+            raise Problem(413, Code.REQUEST_TOO_LARGE, f"The body is larger than {_BODY_BYTES} bytes.")
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _json(value: object, headers: dict[str, str] | None = None) -> Response:
+    return Response(_encode(value), media_type="application/json", headers=headers)

@@ -66,13 +66,13 @@ class Ledger:
         self._gap_lock: Final = threading.Lock()
         self._writing: Final = threading.Lock()
         self._stop: Final = threading.Event()
-        self._thread: Final = threading.Thread(target=self._run, name="ledger", daemon=True)
+        self._runner: Final = threading.Thread(target=self._run, name="ledger", daemon=True)
         self.counters: Final = Counters()
         self.healthy = True  # whether the last rows could be written
 
     def start(self) -> None:
         """Begin to write."""
-        self._thread.start()
+        self._runner.start()
 
     def add(self, record: Record) -> None:
         """Take one record. Never blocks on the database, never raises."""
@@ -99,8 +99,8 @@ class Ledger:
     def close(self, *, seconds: float = 10.0) -> bool:
         """Stop the writer and write all that waits, trying again for `seconds`. True when nothing is left unwritten."""
         self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join()
+        if self._runner.is_alive():
+            self._runner.join()
         pause, waited = threading.Event(), 0.0
         while not self.flush():
             if waited >= seconds:

@@ -42,6 +42,7 @@ class Prefix(StrEnum):
     KEK = "kek_"
     PROCESS = "proc_"
     BLOB = "blob_"
+    JOURNAL = "jrnl_"  # a blob that grows
     WEBHOOK = "hook_"
     EVENT = "evt_"
     RESPONSE = "resp_"

@@ -80,6 +80,33 @@ def test_parts_of_a_blob_are_got(store: BlobStore, blob: Id) -> None:
         store.get_range(blob, len(data) + 5, 1)
 
 
+def test_a_journal_grows_is_one_in_lists_and_goes_whole(store: BlobStore, blob: Id) -> None:
+    journal, other = mint(Prefix.JOURNAL), mint(Prefix.JOURNAL)
+    store.put(blob, [b"x"])
+    groups = [b"a", b"b" * 5000, b"c" * 3]
+    position = 0
+    for part, group in enumerate(groups):
+        store.append(journal, position, part, group)
+        position += len(group)
+    store.append(other, 0, 0, b"o")
+    whole = b"".join(groups)
+    for length in (0, 1, 2, 5001, len(whole)):
+        assert b"".join(store.journal(journal, length)) == whole[:length]
+    with pytest.raises(StoreFailedError):
+        list(store.journal(journal, len(whole) + 1))
+    assert store.get(journal)
+    assert sorted(store.listed(EVER)) == sorted([blob, journal, other])
+    assert store.leftovers(EVER) == []
+    assert sorted(store.delete([journal, blob])) == sorted([journal, blob])
+    assert list(store.listed(EVER)) == [other]
+    assert store.delete([journal]) == [journal]
+    assert b"".join(store.journal(other, 1)) == b"o"
+    with pytest.raises(BlobMissingError):
+        store.get(journal)
+    with pytest.raises(BlobMissingError):
+        list(store.journal(journal, 1))
+
+
 def test_a_blob_that_is_not_there_is_missing(store: BlobStore, blob: Id) -> None:
     with pytest.raises(BlobMissingError) as caught:
         store.get(blob)
@@ -192,6 +219,7 @@ def test_a_store_that_cannot_be_reached_says_so_without_its_text(blob: Id) -> No
         lambda: store.get(blob),
         lambda: store.get_range(blob, 0, 1),
         lambda: store.begin(blob).finish(),
+        lambda: store.append(mint(Prefix.JOURNAL), 0, 0, b"x"),
         lambda: list(store.listed(EVER)),
         lambda: store.leftovers(EVER),
         lambda: store.drop(Leftover(f"{blob[5]}/{blob}", "u", 0)),
@@ -201,7 +229,7 @@ def test_a_store_that_cannot_be_reached_says_so_without_its_text(blob: Id) -> No
             call()
         assert "127.0.0.1" not in str(caught.value)
         assert caught.value.__suppress_context__
-    assert store.delete([blob]) == []
+    assert store.delete([blob, mint(Prefix.JOURNAL)]) == []
 
 
 def test_a_disk_that_takes_no_more_is_an_error_and_leaves_no_blob(tmp_path: Path, blob: Id) -> None:

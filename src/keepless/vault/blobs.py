@@ -5,6 +5,7 @@ belongs to what (catalogue), whether the location may be written to (locations),
 
 put returns when the bytes are durable (the folder driver fsyncs file and folder itself; obstore's never does).
 delete returns the blobs that the store acknowledged to be absent, whether or not they were there before.
+A journal is a blob that grows by groups: a file that is appended to, or, in a bucket, an object for each group.
 A killed put can leave parts that no listing shows: `<key>#<n>` beside the key in a folder, an unfinished multipart
 upload in a bucket; `leftovers` finds them and `drop` destroys them. Like every blob they are ciphertext.
 
@@ -31,11 +32,14 @@ from keepless.ids import Id, Prefix, parse
 from keepless.vault.bucket_api import BucketApi, BucketError, GcsApi, S3Api
 from keepless.vault.errors import BlobMissingError, StoreFailedError
 from keepless.vault.rows import Leftover
-from keepless.vault.sinks import BlobSink, FileSink, PulledSink, WholeSink
+from keepless.vault.sinks import BlobSink, FileSink, PulledSink, WholeSink, append_to
 
 __all__ = ["BlobStore", "BucketBlobs", "FileBlobs", "MemoryBlobs", "open_blobs"]
 
 _STAGED: Final = re.compile(r"[a-z2-7]/blob_[a-z2-7]{24}#\d+\Z")
+_PART: Final = re.compile(r"/\d{10}\Z")
+_NAME: Final = len(Prefix.JOURNAL) + 24
+_PIECE: Final = 1 << 22
 _BATCH: Final = 1000
 _PARTS_AT_ONCE: Final = 4  # of an upload in parts of 5 MiB: what one blob may hold in memory
 _CONNECT: Final = timedelta(seconds=5)
@@ -56,8 +60,17 @@ class BlobStore(Protocol):
     def begin(self, blob: Id) -> BlobSink:
         """A blob to be written piece by piece."""
 
+    def append(self, journal: Id, position: int, part: int, group: bytes) -> None:
+        """Add the part-th group to a journal, at a position where all earlier ones end; durable when this returns.
+
+        Part 0 makes the journal. What lies beyond the position may be overwritten.
+        """
+
+    def journal(self, journal: Id, length: int) -> Iterator[bytes]:
+        """The first bytes of a journal, in pieces; fewer when it ends before. Raises `BlobMissingError`."""
+
     def get(self, blob: Id) -> bytes:
-        """All bytes of a blob. Raises `BlobMissingError`."""
+        """All bytes of a blob (of a journal: what shows that it is there). Raises `BlobMissingError`."""
 
     def get_range(self, blob: Id, start: int, length: int) -> bytes:
         """Some bytes of a blob; fewer when it ends before. Raises `BlobMissingError`."""
@@ -80,12 +93,23 @@ def _key(blob: Id) -> str:
 
 
 def _blob(key: str) -> Id | None:
-    blob = parse(key.rpartition("/")[2], Prefix.BLOB)
-    return blob if blob is not None and key == _key(blob) else None
+    _, _, name = key.partition("/")
+    blob = parse(name, Prefix.BLOB) or parse(name[:_NAME], Prefix.JOURNAL)
+    if blob is None or not key.startswith(_key(blob)):
+        return None
+    return blob if blob == name or _PART.match(name[_NAME:]) else None
+
+
+def _is_journal(blob: Id) -> bool:
+    return blob.startswith(Prefix.JOURNAL)
+
+
+def _part(journal: Id, part: int) -> str:
+    return f"{_key(journal)}/{part:010}"
 
 
 class _Blobs:
-    """What all drivers share."""
+    """What all drivers share. A journal is a folder of its groups, one object each."""
 
     def __init__(self, name: str, store: ObjectStore) -> None:
         self.name: Final = Id(name)
@@ -101,10 +125,29 @@ class _Blobs:
         except _FAILURES:
             raise StoreFailedError("the store did not take the blob") from None
 
-    def get(self, blob: Id) -> bytes:
+    def append(self, journal: Id, position: int, part: int, group: bytes) -> None:
         """See `BlobStore`."""
         try:
-            return obstore.get(self._store, _key(blob)).bytes().to_bytes()
+            obstore.put(self._store, _part(journal, part), group, use_multipart=False)
+        except _FAILURES:
+            raise StoreFailedError("the store did not take the blob") from None
+
+    def journal(self, journal: Id, length: int) -> Iterator[bytes]:
+        """See `BlobStore`."""
+        part = 0
+        while length > 0:
+            piece = self._get(_part(journal, part))[:length]
+            yield piece
+            length -= len(piece)
+            part += 1
+
+    def get(self, blob: Id) -> bytes:
+        """See `BlobStore`."""
+        return self._get(_part(blob, 0) if _is_journal(blob) else _key(blob))
+
+    def _get(self, key: str) -> bytes:
+        try:
+            return obstore.get(self._store, key).bytes().to_bytes()
         except (NotFoundError, FileNotFoundError):
             raise BlobMissingError("the store has no such blob") from None
         except _FAILURES:
@@ -121,7 +164,8 @@ class _Blobs:
 
     def delete(self, blobs: Sequence[Id]) -> list[Id]:
         """See `BlobStore`."""
-        gone: list[Id] = []
+        gone = [blob for blob in blobs if _is_journal(blob) and self._delete_parts(blob)]
+        blobs = [blob for blob in blobs if not _is_journal(blob)]
         for start in range(0, len(blobs), _BATCH):
             some = blobs[start : start + _BATCH]
             try:
@@ -130,6 +174,14 @@ class _Blobs:
             except _FAILURES:  # one of them was absent or failed: ask one by one which
                 gone += [blob for blob in some if self._delete_one(blob)]
         return gone
+
+    def _delete_parts(self, journal: Id) -> bool:
+        try:
+            for page in obstore.list(self._store, _key(journal), chunk_size=_BATCH):
+                obstore.delete(self._store, [found["path"] for found in page])
+        except _FAILURES:
+            return False
+        return True
 
     def _delete_one(self, blob: Id) -> bool:
         try:
@@ -150,9 +202,11 @@ class _Blobs:
 
     def listed(self, older_than_ms: int) -> Iterator[Id]:
         """See `BlobStore`."""
+        last: Id | None = None
         for key, modified in self._objects():
             blob = _blob(key)
-            if blob is not None and modified.timestamp() * 1000 < older_than_ms:
+            if blob is not None and blob != last and modified.timestamp() * 1000 < older_than_ms:
+                last = blob  # a journal's parts come one after another
                 yield blob
 
 
@@ -202,6 +256,25 @@ class FileBlobs(_Blobs):
         """See `BlobStore`."""
         path = self._folder / _key(blob)
         return FileSink(path.with_name(f"{path.name}#0"), path, self._name_durably)
+
+    def append(self, journal: Id, position: int, part: int, group: bytes) -> None:
+        """See `BlobStore`: here a journal is one file."""
+        append_to(self._folder / _key(journal), position, group, None if part else self._name_durably)
+
+    def journal(self, journal: Id, length: int) -> Iterator[bytes]:
+        """See `BlobStore`."""
+        position = 0
+        while position < length:
+            piece = self.get_range(journal, position, min(_PIECE, length - position))
+            yield piece
+            position += len(piece)
+
+    def get(self, blob: Id) -> bytes:
+        """See `BlobStore`."""
+        return self.get_range(blob, 0, 1) if _is_journal(blob) else super().get(blob)
+
+    def _delete_parts(self, journal: Id) -> bool:
+        return self._delete_one(journal)
 
     def _name_durably(self, path: Path) -> None:
         _fsync(path.parent)

@@ -30,6 +30,7 @@ __all__ = [
     "add_kept",
     "bury",
     "destroying",
+    "grow_kept",
     "is_wrapping",
     "kek_destroyed",
     "lock_active_kek",
@@ -167,6 +168,15 @@ def add_kept(tx: Connection, row: Kept) -> None:
     _add_totals(tx, [row], 1)
 
 
+def grow_kept(tx: Connection, row: Kept, before: int, after: int, label: bytes) -> bool:
+    """Move an object's size on; False when it is not kept any more, or not of the size it was thought to have."""
+    same = sa.and_(kept.c.id == row.id, kept.c.bytes == before)
+    if tx.execute(kept.update().where(same).values(bytes=after, label=label)).rowcount == 0:
+        return False
+    _add_total(tx, (row.organization_id, row.project_id, row.data_class), 0, after - before)
+    return True
+
+
 def one_kept(tx: Connection, object_id: Id) -> Kept | None:
     """One kept object."""
     row = tx.execute(sa.select(*_KEPT.values()).where(kept.c.id == object_id)).one_or_none()
@@ -216,13 +226,17 @@ def _add_totals(tx: Connection, rows: Sequence[Kept], sign: int) -> None:
         key = (row.organization_id, row.project_id, row.data_class)
         objects[key] += sign
         size[key] += sign * row.size
-    c = kept_total.c
     for key in sorted(objects):
-        same = sa.and_(c.organization_id == key[0], c.project_id == key[1], c.data_class == key[2])
-        added = {"objects": c.objects + objects[key], "bytes": c.bytes + size[key]}
-        if tx.execute(kept_total.update().where(same).values(**added)).rowcount == 0:
-            _first_total(tx, key)
-            tx.execute(kept_total.update().where(same).values(**added))
+        _add_total(tx, key, objects[key], size[key])
+
+
+def _add_total(tx: Connection, key: tuple[Id, Id, DataClass], objects: int, size: int) -> None:
+    c = kept_total.c
+    same = sa.and_(c.organization_id == key[0], c.project_id == key[1], c.data_class == key[2])
+    added = {"objects": c.objects + objects, "bytes": c.bytes + size}
+    if tx.execute(kept_total.update().where(same).values(**added)).rowcount == 0:
+        _first_total(tx, key)
+        tx.execute(kept_total.update().where(same).values(**added))
 
 
 def _first_total(tx: Connection, key: tuple[Id, Id, DataClass]) -> None:

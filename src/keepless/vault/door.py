@@ -2,7 +2,7 @@
 
 Holds: `Vault`. Leaves out: whether something may be kept (policy.decide mints the permit), what is due and in which
 batches (expiry), what stands in the tables (catalogue), the lives of KEKs (keks), what lies astray (strays), and the
-steps of keeping (keeping), of what is written piece by piece (writer) and of reading (reading).
+steps of keeping (keeping), of what is written piece by piece (writer), of journals (journal) and of reading (reading).
 
 Put, in this order (DECISIONS 13):
 1. transaction: epoch compared, intent row;
@@ -17,7 +17,7 @@ After a crash between any two steps the first half is undone or the second half 
 """
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -33,9 +33,10 @@ from keepless.policy.decision import Retain
 from keepless.receipts.log import Log
 from keepless.receipts.statement import deleted
 from keepless.vault import catalogue, in_force
-from keepless.vault.envelope import facts_of, new_dek, seal, unwrap, wrap
+from keepless.vault.envelope import facts_of, facts_under, new_dek, seal, unwrap, wrap
 from keepless.vault.errors import KeyMissingError, NotOpenedError, StoreFailedError, store_failures
-from keepless.vault.keeping import Keeping, Place, Sealed, Within, demand, facts_under, nothing_more
+from keepless.vault.journal import Journal, records_of
+from keepless.vault.keeping import Keeping, Place, Sealed, Within, demand, nothing_more
 from keepless.vault.keks import Keks
 from keepless.vault.keyring import FileKeyring
 from keepless.vault.reading import ObjectReader, Reading
@@ -121,6 +122,10 @@ class Vault:
         """
         return ObjectWriter(self._keeping, organization_id)
 
+    def journal(self, permit: Retain) -> Journal:
+        """Open a journal, to which records are appended as they come (journal). Raises as `put`."""
+        return Journal(self._keeping, permit)
+
     # --- read --------------------------------------------------------------------------------------------------------
 
     def read(self, object_id: Id, organization_id: Id, purpose: Purpose) -> Content:
@@ -138,6 +143,10 @@ class Vault:
     def labels(self, object_ids: Sequence[Id], organization_id: Id, purpose: Purpose) -> dict[Id, Content | None]:
         """The labels of those of some objects that may be read now. Raises `NotOpenedError`, `StoreFailedError`."""
         return self._reading.labels(object_ids, organization_id, purpose)
+
+    def journal_records(self, object_id: Id, organization_id: Id) -> Iterator[Content]:
+        """The committed records of a journal, in order. Raises as `read`, some of it while they are read."""
+        return records_of(self._reading.opened(object_id, organization_id, Purpose.CUSTOMER, lambda it: it))
 
     # --- destroy -----------------------------------------------------------------------------------------------------
 

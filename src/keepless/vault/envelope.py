@@ -27,6 +27,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from keepless.content import Content
+from keepless.ids import Id
+from keepless.policy.decision import Retain
 from keepless.vault.errors import NotOpenedError
 from keepless.vault.rows import Kept
 from keepless.vault.streaming_aead import HEADER, KEY, Decryptor, Encryptor, NotAuthenticError, Segments
@@ -39,6 +41,7 @@ __all__ = [
     "StreamOpener",
     "StreamSealer",
     "facts_of",
+    "facts_under",
     "new_dek",
     "of_blob",
     "seal",
@@ -91,6 +94,18 @@ def facts_of(row: Kept) -> Facts:
         object_id=row.id,
         created_at=row.created_at,
         expires_at=row.expires_at,
+    )
+
+
+def facts_under(permit: Retain, object_id: Id) -> Facts:
+    """What will be true of an object that is kept under a permit."""
+    return Facts(
+        organization_id=permit.organization_id,
+        project_id=permit.project_id,
+        data_class=permit.data_class.value,
+        object_id=object_id,
+        created_at=permit.created_at_ms,
+        expires_at=permit.expires_at_ms,
     )
 
 

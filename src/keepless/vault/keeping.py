@@ -23,7 +23,7 @@ from keepless.receipts.log import Log
 from keepless.receipts.statement import captured
 from keepless.vault import catalogue, in_force
 from keepless.vault.blobs import BlobStore
-from keepless.vault.envelope import Facts, wrap
+from keepless.vault.envelope import facts_under, wrap
 from keepless.vault.errors import LocationRedError, StaleEpochError, StoreFailedError
 from keepless.vault.keks import KekEndedError, Keks
 from keepless.vault.locations import LocationGuard
@@ -31,7 +31,7 @@ from keepless.vault.rows import Kept
 from keepless.vault.states import Step
 from keepless.vault.strays import Strays
 
-__all__ = ["Keeping", "Place", "Sealed", "Within", "demand", "facts_under", "nothing_more"]
+__all__ = ["Keeping", "Place", "Sealed", "Within", "demand", "nothing_more"]
 
 _TRIES: Final = 4  # a KEK may end between its choice and the commit; more than once in a row is a failure
 Within = Callable[[Connection, Kept], None]
@@ -54,18 +54,6 @@ class Sealed:
     dek: bytes
     size: int
     label: bytes | None = None
-
-
-def facts_under(permit: Retain, object_id: Id) -> Facts:
-    """What will be true of an object that is kept under a permit."""
-    return Facts(
-        organization_id=permit.organization_id,
-        project_id=permit.project_id,
-        data_class=permit.data_class.value,
-        object_id=object_id,
-        created_at=permit.created_at_ms,
-        expires_at=permit.expires_at_ms,
-    )
 
 
 def demand(value: object, kind: type) -> None:
@@ -100,15 +88,17 @@ class Keeping:
         self._clock: Final = clock
         self.at: Final = at_step
 
-    def begin(self, blob: Id, organization_id: Id, permit: Retain | None = None) -> None:
-        """The intent. A stale permit is refused here already, before a byte of ciphertext is written.
+    def begin(self, blob: Id, organization_id: Id, permit: Retain | None = None) -> str | None:
+        """The intent; the organization's pinned region.
 
-        Raises `StaleEpochError`, `LocationRedError`.
+        A stale permit is refused here already, before a byte of ciphertext is written. Raises `StaleEpochError`,
+        `LocationRedError`.
         """
         with self.db.write() as tx:
-            self.agree(tx, organization_id, None if permit is None else permit.epoch)
+            region = self.agree(tx, organization_id, None if permit is None else permit.epoch)
             catalogue.add_intent(tx, blob, self.place.store.name, self._clock.now_ms())
         self.at(Step.INTENT)
+        return region
 
     def abandon(self, blob: Id) -> None:
         """Undo what began and was not committed; what fails of it is left to the sweep."""
@@ -133,7 +123,7 @@ class Keeping:
                 continue
             except sa.exc.DBAPIError:
                 # A connection that dies during COMMIT does not say on which side of it: what is answered must be true.
-                if not self.stands(row):
+                if not self.stands(row.id, row.size):
                     raise
             self.at(Step.COMMIT)
             return row
@@ -181,19 +171,21 @@ class Keeping:
             )
             self._log.append(tx, [entry])
 
-    def stands(self, row: Kept) -> bool:
-        """Whether a row is kept, with this very size."""
+    def stands(self, object_id: Id, size: int) -> bool:
+        """Whether an object is kept, with this very size."""
         with self.db.read() as tx:
-            found = catalogue.one_kept(tx, row.id)
-        return found is not None and found.size == row.size
+            found = catalogue.one_kept(tx, object_id)
+        return found is not None and found.size == size
 
-    def agree(self, tx: Connection, organization_id: Id, epoch: int | None) -> None:
+    def agree(self, tx: Connection, organization_id: Id, epoch: int | None) -> str | None:
         """The fence: the epoch decided under is the organization's epoch at this very transaction.
 
-        None: nothing has been decided yet; only that the organization is there and the location may be written to.
+        Without one nothing has been decided yet; asked is only that the organization is there and the location may be
+        written to. Returns the organization's pinned region.
         """
         organization = in_force.epoch_of(tx, organization_id)
         if organization is None or epoch not in (None, organization[0]):
             raise StaleEpochError("the policy changed; decide again")
         if not self.place.guard.writable(organization[1]):
             raise LocationRedError("the location does not hold what was promised of it")
+        return organization[1]

@@ -20,7 +20,7 @@ from typing import Final, Protocol
 
 from keepless.vault.errors import StoreFailedError
 
-__all__ = ["BlobSink", "FileSink", "PulledSink", "WholeSink"]
+__all__ = ["BlobSink", "FileSink", "PulledSink", "WholeSink", "append_to"]
 
 _WAITING: Final = 4  # pieces of about a mebibyte between the writer and the store
 _TURN: Final = 0.5  # seconds after which a writer looks whether the store has failed meanwhile
@@ -172,3 +172,28 @@ class PulledSink:
             self._error = error
         except BaseException:  # whatever ends this thread ends the blob
             self._error = StoreFailedError("the store did not take the blob")
+
+
+def append_to(path: Path, position: int, group: bytes, made_durable: Callable[[Path], None] | None) -> None:
+    """Write bytes into a file at a position, durable when this returns; with `made_durable` the file is made.
+
+    Raises `StoreFailedError`, also when a file that should be there is not: it was destroyed, and stays so.
+    """
+    flags = os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        if made_durable is not None:
+            path.parent.mkdir(mode=0o700, exist_ok=True)
+            flags |= os.O_CREAT | os.O_EXCL
+        descriptor = os.open(path, flags, 0o600)
+        try:
+            view = memoryview(group)
+            while view:
+                written = os.pwrite(descriptor, view, position)
+                view, position = view[written:], position + written
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        if made_durable is not None:
+            made_durable(path)
+    except OSError:
+        raise StoreFailedError("the store did not take the blob") from None

@@ -19,9 +19,9 @@ from typing import Final, Self
 from keepless.content import Content, Purpose
 from keepless.ids import Id, Prefix, mint
 from keepless.policy.decision import Retain
-from keepless.vault.envelope import StreamSealer, new_dek, seal_label
+from keepless.vault.envelope import StreamSealer, facts_under, new_dek, seal_label
 from keepless.vault.errors import StoreFailedError, store_failures
-from keepless.vault.keeping import Keeping, Sealed, Within, demand, facts_under, nothing_more
+from keepless.vault.keeping import Keeping, Sealed, Within, demand, nothing_more
 from keepless.vault.rows import Kept
 from keepless.vault.states import Step
 

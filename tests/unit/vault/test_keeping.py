@@ -10,8 +10,8 @@ from keepless.content import Content
 from keepless.db import Database
 from keepless.ids import Prefix, mint
 from keepless.policy.data_class import DataClass
-from keepless.vault.envelope import facts_of
-from keepless.vault.keeping import demand, facts_under, nothing_more
+from keepless.vault.envelope import facts_of, facts_under
+from keepless.vault.keeping import demand, nothing_more
 from keepless.vault.rows import Kept
 from keepless.vault.states import KekState, Step
 from keepless.vault.tables import kek

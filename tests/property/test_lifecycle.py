@@ -62,6 +62,7 @@ START_MS = 4_000_000_000_000  # far ahead of the file system's clock, so that ev
 LOG, BATCH, WEIGHTS = DataClass.RELIABILITY_LOG, DataClass.BATCH_INPUT, DataClass.MODEL_WEIGHTS
 CLASSES = [LOG, LOG, BATCH, WEIGHTS]
 DATA = b"what a customer said"
+WAYS = ["whole", "streamed", "journal"]
 
 
 class Fuse:
@@ -140,6 +141,11 @@ class MortalStore(MemoryBlobs):
         super().put(blob, pieces)
         self.fuse.step()
 
+    def append(self, journal: Id, position: int, part: int, group: bytes) -> None:
+        self.fuse.step()
+        super().append(journal, position, part, group)
+        self.fuse.step()
+
     def begin(self, blob: Id) -> BlobSink:
         self.fuse.step()
         return MortalSink(super().begin(blob), self.fuse)
@@ -150,6 +156,10 @@ class MortalStore(MemoryBlobs):
             self.fuse.step()
             gone += [] if self.down else super().delete([blob])
         return gone
+
+
+def is_journal(row: Kept) -> bool:
+    return row.blob.startswith(Prefix.JOURNAL)
 
 
 @dataclass
@@ -238,6 +248,7 @@ class Lifecycle(RuleBasedStateMachine):
         self.things: dict[Id, Thing] = {}
         self.holds: dict[Id, Scope] = {}
         self.copies: list[tuple[Kept, bytes]] = []
+        self.journals: dict[Id, int] = {}  # how many records each is known to hold
         self.swept_ms = 0  # the last clean sweep
         self.start_process()
 
@@ -315,13 +326,15 @@ class Lifecycle(RuleBasedStateMachine):
         self.fuse.left = steps
 
     @rule(
-        wanted=st.lists(st.tuples(st.integers(0, 2), st.sampled_from(CLASSES), st.booleans()), min_size=1, max_size=5)
+        wanted=st.lists(
+            st.tuples(st.integers(0, 2), st.sampled_from(CLASSES), st.sampled_from(WAYS)), min_size=1, max_size=5
+        )
     )
-    def put(self, wanted: list[tuple[int, DataClass, bool]]) -> None:
-        for who, data_class, streamed in wanted:
-            self.put_one(who, data_class, streamed)
+    def put(self, wanted: list[tuple[int, DataClass, str]]) -> None:
+        for who, data_class, way in wanted:
+            self.put_one(who, data_class, way)
 
-    def put_one(self, who: int, data_class: DataClass, streamed: bool) -> None:
+    def put_one(self, who: int, data_class: DataClass, way: str) -> None:
         account = self.accounts[who // 2]
         project_id = account.projects[who % len(account.projects)]
         days = [level.days for level in account.levels if level.project_id in ("", project_id)]
@@ -348,9 +361,29 @@ class Lifecycle(RuleBasedStateMachine):
             assert not account.logging
             return
         with self.maybe_dying():
-            row = self.stream(decision) if streamed else self.vault.put(Content(DATA), decision)
+            if way == "journal":
+                self.keep_a_journal(decision)
+                return
+            row = self.stream(decision) if way == "streamed" else self.vault.put(Content(DATA), decision)
             self.add(row)
             self.copies.append((row, self.store.get(row.blob)))
+
+    def keep_a_journal(self, permit: Retain) -> None:
+        journal = self.vault.journal(permit)
+        self.add(journal.row)
+        for count in range(3):
+            self.journals[journal.object_id] = count
+            journal.append([Content(DATA)])
+        self.journals[journal.object_id] = 3
+
+    def read(self, thing: Thing, row: Kept | None) -> Content:
+        """What is kept; of a journal, that it holds what was appended and nothing else."""
+        if row is None or not is_journal(row):
+            return self.vault.read(thing.id, thing.organization_id, Purpose.CUSTOMER)
+        records = list(self.vault.journal_records(thing.id, thing.organization_id))
+        assert all(record.reveal(Purpose.CUSTOMER) == DATA for record in records)
+        assert 0 <= len(records) - self.journals.get(thing.id, 0) <= 1  # one may have been committed by a dying process
+        return Content(DATA)
 
     def stream(self, permit: Retain) -> Kept:
         with self.vault.writing(Id(permit.organization_id)) as writer:
@@ -494,6 +527,8 @@ class Lifecycle(RuleBasedStateMachine):
             expires_at=row.expires_at,
         )
         dek = unwrap(self.keyring.load(row.kek_id), row.wrapped_dek, facts)
+        if is_journal(row):
+            return DATA  # its records open with this key
         return unseal(dek, facts, row.blob, ciphertext).reveal(Purpose.PROVE)
 
     @rule()
@@ -533,7 +568,7 @@ class Lifecycle(RuleBasedStateMachine):
         draw = random.Random(seed)
         acts = {
             lambda: self.put(
-                [(draw.choice([0, 0, 0, 1, 2]), draw.choice(CLASSES), draw.random() < 0.5) for _ in range(3)]
+                [(draw.choice([0, 0, 0, 1, 2]), draw.choice(CLASSES), draw.choice(WAYS)) for _ in range(3)]
             ): 5,
             lambda: self.pass_time(draw.choice([6 * HOUR_MS, DAY_MS])): 2,
             lambda: self.change_period(draw.choice([0, 0, 1, 2, 4]), draw.choice([None, 1, 3])): 4,
@@ -558,7 +593,7 @@ class Lifecycle(RuleBasedStateMachine):
         labelled = self.labels()
         for thing in self.things.values():
             try:
-                content = self.vault.read(thing.id, thing.organization_id, Purpose.CUSTOMER)
+                content = self.read(thing, rows.get(thing.id))
             except KeeplessError:
                 lives = thing.id in rows and not self.has_ended(thing) and not thing.condemned
                 assert not lives
@@ -572,7 +607,8 @@ class Lifecycle(RuleBasedStateMachine):
         found: dict[Id, Content | None] = {}
         for account in self.accounts:
             found |= self.vault.labels(list(self.things), account.id, Purpose.CUSTOMER)
-        assert all(label is None or label.reveal(Purpose.CUSTOMER) == DATA for label in found.values())
+        texts = {one: label.reveal(Purpose.CUSTOMER) for one, label in found.items() if label is not None}
+        assert all(text == DATA or len(text) == 8 for text in texts.values())  # 8 bytes: the length of a journal
         return set(found)
 
     @invariant()

@@ -17,7 +17,7 @@ import contextlib
 import os
 import re
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -108,6 +108,15 @@ def _part(journal: Id, part: int) -> str:
     return f"{_key(journal)}/{part:010}"
 
 
+def _given(act: Callable[[], bytes]) -> bytes:
+    try:
+        return act()
+    except (NotFoundError, FileNotFoundError):
+        raise BlobMissingError("the store has no such blob") from None
+    except _FAILURES:
+        raise StoreFailedError("the store did not give the blob") from None
+
+
 class _Blobs:
     """What all drivers share. A journal is a folder of its groups, one object each."""
 
@@ -146,21 +155,11 @@ class _Blobs:
         return self._get(_part(blob, 0) if _is_journal(blob) else _key(blob))
 
     def _get(self, key: str) -> bytes:
-        try:
-            return obstore.get(self._store, key).bytes().to_bytes()
-        except (NotFoundError, FileNotFoundError):
-            raise BlobMissingError("the store has no such blob") from None
-        except _FAILURES:
-            raise StoreFailedError("the store did not give the blob") from None
+        return _given(lambda: obstore.get(self._store, key).bytes().to_bytes())
 
     def get_range(self, blob: Id, start: int, length: int) -> bytes:
         """See `BlobStore`."""
-        try:
-            return obstore.get_range(self._store, _key(blob), start=start, length=length).to_bytes()
-        except (NotFoundError, FileNotFoundError):
-            raise BlobMissingError("the store has no such blob") from None
-        except _FAILURES:
-            raise StoreFailedError("the store did not give the blob") from None
+        return _given(lambda: obstore.get_range(self._store, _key(blob), start=start, length=length).to_bytes())
 
     def delete(self, blobs: Sequence[Id]) -> list[Id]:
         """See `BlobStore`."""

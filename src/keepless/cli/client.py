@@ -1,14 +1,16 @@
-"""The command line's client of the admin API, on the standard library.
+"""The command line's client of a server, on the standard library.
 
-Holds: `Client`. A redirect is not followed (the key would go with it), and the key is taken from `KEEPLESS_ADMIN_KEY`
-rather than the command line, which other users of a machine can read. A refusal becomes a `FindingError` with the
-server's own error object.
+Holds: `Client`, `UnreachableError`. A redirect is not followed (the key would go with it), and the key is taken from
+`KEEPLESS_ADMIN_KEY` (or `KEEPLESS_API_KEY`) rather than the command line, which other users of a machine can read. A
+refusal becomes a `FindingError` with the server's own error object. A file is sent as it is read.
 """
 
 import http.client
 import json
-from collections.abc import Iterator, Mapping
+import secrets
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -16,11 +18,18 @@ import click
 
 from keepless.cli.output import FindingError
 
-__all__ = ["Client", "segment"]
+__all__ = ["API_KEY", "Client", "UnreachableError", "segment"]
 
 _TIMEOUT_S: Final = 60
 _PAGE: Final = 100
+ADMIN_KEY: Final = "an admin key is needed: set KEEPLESS_ADMIN_KEY or give --admin-key"
+API_KEY: Final = "an API key is needed: set KEEPLESS_API_KEY or give --api-key"
+_PIECE: Final = 1 << 16
 Json = dict[str, Any]
+
+
+class UnreachableError(FindingError):
+    """Nothing answered, or nothing of ours."""
 
 
 def segment(text: str) -> str:
@@ -30,18 +39,20 @@ def segment(text: str) -> str:
 
 @dataclass(frozen=True)
 class Client:
-    """One server and one admin key."""
+    """One server and one key; `needs` is said when there is none."""
 
     base_url: str
-    admin_key: str | None
+    key: str | None
+    needs: str = ADMIN_KEY
 
     def get(self, path: str, **query: object) -> Json:
         """Raises `FindingError` for a refusal or an unreachable server, as every method here."""
         return self._call("GET", path, None, query)
 
-    def post(self, path: str, body: Mapping[str, object] | None = None) -> Json:
+    def post(self, path: str, body: Mapping[str, object] | None = None, *, idempotency_key: str | None = None) -> Json:
         """Send what is not None."""
-        return self._call("POST", path, {k: v for k, v in (body or {}).items() if v is not None}, {})
+        more = None if idempotency_key is None else {"idempotency-key": idempotency_key}
+        return self._call("POST", path, {k: v for k, v in (body or {}).items() if v is not None}, {}, more)
 
     def delete(self, path: str, **query: object) -> Json:
         """Delete one thing."""
@@ -67,23 +78,44 @@ class Client:
         except UnicodeDecodeError:
             raise _unreachable() from None
 
-    def _call(self, method: str, path: str, body: Mapping[str, object] | None, query: Mapping[str, object]) -> Json:
-        if not self.admin_key:
-            raise click.UsageError("an admin key is needed: set KEEPLESS_ADMIN_KEY or give --admin-key")
+    def _call(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, object] | None,
+        query: Mapping[str, object],
+        more: Mapping[str, str] | None = None,
+    ) -> Json:
+        if not self.key:
+            raise click.UsageError(self.needs)
         given = {k: str(v).lower() if isinstance(v, bool) else v for k, v in query.items() if v is not None}
         target = f"{self._base}/v1{path}" + (f"?{urlencode(given)}" if given else "")
-        status, raw = self._ask(method, target, None if body is None else json.dumps(body))
-        value = _json(raw)
-        if not isinstance(value, dict) or status >= 300:
-            raise _refused(status, value)
-        return value
+        status, raw = self._ask(method, target, None if body is None else json.dumps(body).encode(), more)
+        return _answered(status, raw)
 
-    def _ask(self, method: str, target: str, data: str | None) -> tuple[int, bytes]:
+    def upload(self, path: Path, purpose: str) -> Json:
+        """Upload a file under its own name."""
+        if not self.key:
+            raise click.UsageError(self.needs)
+        boundary = secrets.token_hex(16)
+        name = path.name.replace("\\", "\\\\").replace('"', '\\"')
+        field = 'content-disposition: form-data; name="purpose"\r\n\r\n'
+        file = f'content-disposition: form-data; name="file"; filename="{name}"\r\n\r\n'
+        head = f"--{boundary}\r\n{field}{purpose}\r\n--{boundary}\r\n{file}".encode()
+        tail = f"\r\n--{boundary}--\r\n".encode()
+        size = len(head) + path.stat().st_size + len(tail)
+        headers = {"content-type": f"multipart/form-data; boundary={boundary}", "content-length": str(size)}
+        return _answered(*self._ask("POST", f"{self._base}/v1/files", _form(head, path, tail), headers))
+
+    def _ask(
+        self, method: str, target: str, data: bytes | Iterable[bytes] | None, more: Mapping[str, str] | None = None
+    ) -> tuple[int, bytes]:
         headers = {"accept": "application/json"}
-        if self.admin_key:
-            headers["authorization"] = f"Bearer {self.admin_key}"
+        if self.key:
+            headers["authorization"] = f"Bearer {self.key}"
         if data is not None:
             headers["content-type"] = "application/json"
+        headers.update(more or {})
         try:
             connection = self._connect()
             try:
@@ -115,8 +147,23 @@ def _json(raw: bytes) -> object:
         raise _unreachable() from None
 
 
+def _answered(status: int, raw: bytes) -> Json:
+    value = _json(raw)
+    if not isinstance(value, dict) or status >= 300:
+        raise _refused(status, value)
+    return value
+
+
+def _form(head: bytes, path: Path, tail: bytes) -> Iterator[bytes]:
+    yield head
+    with path.open("rb") as file:
+        while piece := file.read(_PIECE):
+            yield piece
+    yield tail
+
+
 def _unreachable() -> FindingError:
-    return FindingError("the server cannot be reached, or what answered is not Keepless")
+    return UnreachableError("the server cannot be reached, or what answered is not Keepless")
 
 
 def _refused(status: int, value: object) -> FindingError:

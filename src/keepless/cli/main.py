@@ -15,6 +15,7 @@ import click
 
 from keepless import log
 from keepless.cli.accounts import keys, members, organizations, projects
+from keepless.cli.batches import batches
 from keepless.cli.controls import controls
 from keepless.cli.deployment import init, serve, sweep
 from keepless.cli.doctor import doctor
@@ -49,6 +50,7 @@ for command in (
     receipts,
     verify,
     prove,
+    batches,
 ):
     cli.add_command(command)
 

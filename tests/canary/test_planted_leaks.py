@@ -196,6 +196,20 @@ def test_in_a_column_of_postgresql(kind: str, postgres: Cluster, marker: Marker,
     assert {finding.what for finding in searched.findings} == {"leak"}
 
 
+def test_in_the_job_store_of_postgresql(postgres: Cluster, marker: Marker, search: Search) -> None:
+    """It is a schema of its own beside ours."""
+    with postgres.database() as url:
+        with psycopg.connect(url) as connection:
+            connection.execute("CREATE SCHEMA keepless_jobs")
+            connection.execute("CREATE TABLE keepless_jobs.workflow_status (inputs text)")
+            connection.execute("INSERT INTO keepless_jobs.workflow_status VALUES (%s)", (marker.text,))
+        db = Database(url.replace("postgresql://", "postgresql+psycopg://", 1))
+        searched = places.database(search, db)
+        db.close()
+    assert numbers(searched) == {marker.number}
+    assert {finding.what for finding in searched.findings} == {"workflow_status"}
+
+
 def test_in_the_log(marker: Marker, search: Search) -> None:
     searched = places.output(search, {"stdout": b"", "stderr": f'{{"event": "{marker.text}"}}\n'.encode()})
     assert numbers(searched) == {marker.number}

@@ -147,20 +147,24 @@ def output(search: Search, streams: dict[str, bytes]) -> Searched:
     return searched
 
 
-def database(search: Search, db: Database) -> Searched:
-    """Every value of every row of every table, whoever made the table."""
-    searched = Searched("database rows")
+def database(search: Search, db: Database, place: str = "database rows") -> Searched:
+    """Every value of every row of every table of every schema, whoever made it (also the engine of jobs)."""
+    searched = Searched(place)
     try:
         with db.read() as tx:
-            for name in sorted(sa.inspect(tx).get_table_names()):
-                _table(search, searched, tx, name)
+            inspector = sa.inspect(tx)
+            schemas = [name for name in inspector.get_schema_names() if not name.startswith(("pg_", "information_"))]
+            for schema in schemas:
+                for name in sorted(inspector.get_table_names(schema)):
+                    _table(search, searched, tx, sa.table(name, schema=schema))
     except sa.exc.SQLAlchemyError:
         searched.unreadable += 1
     return searched
 
 
-def _table(search: Search, searched: Searched, tx: sa.Connection, name: str) -> None:
-    rows = tx.execution_options(yield_per=_ROWS).execute(sa.select(sa.text("*")).select_from(sa.table(name)))
+def _table(search: Search, searched: Searched, tx: sa.Connection, table: sa.TableClause) -> None:
+    name = table.name
+    rows = tx.execution_options(yield_per=_ROWS).execute(sa.select(sa.text("*")).select_from(table))
     for part in rows.partitions():
         values = b"\n".join(_bytes(value) for row in part for value in row)
         searched.data(search, name, values)

@@ -20,7 +20,7 @@ from keepless.prover import cases as table
 from keepless.prover import places
 from keepless.prover.cases import SETTINGS, Case, Setting
 from keepless.prover.deployment import Deployment
-from keepless.prover.look import look, open_database
+from keepless.prover.look import job_store, look, open_database
 from keepless.prover.markers import Markers
 from keepless.prover.places import Searched
 from keepless.prover.report import Control, Report
@@ -37,6 +37,7 @@ _PATIENCE: Final = {"first_byte_timeout": 60.0, "idle_timeout": 60.0, "connect_t
 _IMPATIENT: Final = (Temper.LATE, Temper.STUCK)
 _PURGED_S: Final = 20.0
 _LOOKS: Final = 3
+_JOBS_SCHEMA: Final = "keepless_jobs"
 
 
 def prove(
@@ -107,9 +108,13 @@ class _Emptied:
         try:
             found = sa.MetaData()
             found.reflect(db.engine)
+            jobs = sa.MetaData(schema=_JOBS_SCHEMA)
+            jobs.reflect(db.engine, schema=_JOBS_SCHEMA)
             if drop:
                 found.drop_all(db.engine)
-            return len(found.tables)
+                with db.write() as tx:
+                    tx.execute(sa.schema.DropSchema(_JOBS_SCHEMA, cascade=True, if_exists=True))
+            return len(found.tables) + len(jobs.tables)
         except sa.exc.SQLAlchemyError:
             raise ProverError("the database cannot be reached") from None
         finally:
@@ -196,8 +201,10 @@ class _Throwaway:
         for name in planted:
             name.mkdir()
         try:
+            self._plant_job(drop=False)
             found = {searched.place: searched for searched in self._search(self._plant.search)}
         finally:
+            self._plant_job(drop=True)
             for name in planted:
                 name.rmdir()
         written = Search.of_texts([self._deployment.told["api_key"]])
@@ -205,6 +212,22 @@ class _Throwaway:
         for place, searched in found.items():
             if searched.findings or not searched.unreadable:
                 self._run.report.controls.append(Control(place, bool(searched.findings)))
+
+    def _plant_job(self, *, drop: bool) -> None:
+        """A table of the prover's own in the job store, while it looks."""
+        path = job_store(self._deployment)
+        if not path.exists():
+            return
+        db = open_database(f"sqlite:///{path}")
+        note = sa.Table("canary_control", sa.MetaData(), sa.Column("note", sa.Text))
+        try:
+            with db.write() as tx:
+                note.drop(tx, checkfirst=True)
+                if not drop:
+                    note.create(tx)
+                    tx.execute(note.insert().values(note=self._plant.text))
+        finally:
+            db.close()
 
     def _same(self, account: Account) -> None:
         if self._run.listed(self._deployment.url, account) != self._run.kept[account.setting.name]:

@@ -16,7 +16,7 @@ Holds: `Sweeper`, which composes the room and is what the rest of the program as
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 import sqlalchemy as sa
@@ -34,6 +34,7 @@ from keepless.ids import Id
 from keepless.log import Event, emit, failure
 from keepless.receipts.log import Log
 from keepless.vault.door import Vault
+from keepless.vault.states import Cause
 
 __all__ = ["AUDIT_EVERY_MS", "ROLL_EVERY_MS", "Sweeper"]
 
@@ -164,6 +165,15 @@ class Sweeper:
     def delete_object(self, organization_id: Id, object_id: Id) -> Deletion:
         """A customer's DELETE of one object (DECISIONS 13)."""
         return self._purger.delete_object(organization_id, object_id)
+
+    def end_job(self, object_ids: Sequence[Id]) -> bool:
+        """Destroy what a job has kept for itself: it has ended. False: not all of it could be, ask again.
+
+        What a hold keeps stays until its release.
+        """
+        report = Report()
+        self._purger.destroy(object_ids, Cause.JOB_ENDED, report)
+        return report.failures == 0
 
     def progress(self, organization_id: Id, purge_id: Id) -> Progress | None:
         """How far a purge of an organization is; None when it has no such purge."""

@@ -1,0 +1,251 @@
+"""The end of a batch: two files are made of what its shards have recorded, and the work is purged.
+
+Holds: `Finisher`. Leaves out: when (overseer), records (journal), rows of files (files). Blocks; a job, so it may
+begin again after a crash between any two steps:
+
+1. What an earlier try has left of an output file is destroyed.
+2. One pass over all journals decides which line stands in which file; a line that is recorded twice counts once.
+3. Lines that were not run are told as expired or cancelled, as long as the input can be read.
+4. The output is committed with its row and noted in the batch, which is not at its end yet.
+5. The errors are committed with their row; in the same transaction the batch ends. COMMIT POINT
+6. The work is purged, with receipts: the job has ended.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Final
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from keepless.batches import shards, store, transitions
+from keepless.batches.tables import batch as batch_table
+from keepless.batches.values import Batch, BatchState, CancelReason, Counts
+from keepless.clock import Clock
+from keepless.content import Content
+from keepless.db import Database
+from keepless.ids import Id, Prefix, mint
+from keepless.jobs.files import ResultFiles, ResultKind
+from keepless.jobs.journal import Destroy, PolicyNow
+from keepless.jobs.lines import read_line, split
+from keepless.jobs.results import Undone, unanswered, unseal
+from keepless.policy.decide import Query, decide
+from keepless.policy.decision import Discard, Reason, Retain, Trigger
+from keepless.vault.door import Vault
+from keepless.vault.errors import NotKeptError, StaleEpochError
+from keepless.vault.reading import ObjectReader
+from keepless.vault.rows import Kept
+from keepless.vault.writer import ObjectWriter
+
+__all__ = ["Finisher", "Inputs"]
+
+_PIECE: Final = 256 * 1024
+_TRIES: Final = 5
+
+Inputs = Callable[[Batch], ObjectReader]
+
+
+class _NotAllowedError(Exception):
+    """The policy does not allow results any more."""
+
+
+class _Result:
+    """One result file while it is written; nothing is begun before its first line."""
+
+    def __init__(self, begin: Callable[[], ObjectWriter]) -> None:
+        self._begin: Final = begin
+        self._lines: list[bytes] = []
+        self._held = 0
+        self.writer: ObjectWriter | None = None
+        self.count = 0
+
+    def add(self, line: bytes) -> None:
+        self.count += 1
+        self._lines += (line, b"\n")
+        self._held += len(line) + 1
+        if self._held >= _PIECE:
+            self.flush()
+
+    def flush(self) -> None:
+        if self._lines:
+            if self.writer is None:
+                self.writer = self._begin()
+            self.writer.write(Content(b"".join(self._lines)))
+            self._lines.clear()
+            self._held = 0
+
+    def abort(self) -> None:
+        if self.writer is not None:
+            self.writer.abort()
+
+
+class Finisher:
+    """Ends batches."""
+
+    def __init__(
+        self,
+        db: Database,
+        vault: Vault,
+        clock: Clock,
+        *,
+        destroy: Destroy,
+        files: ResultFiles,
+        policy_now: PolicyNow,
+        inputs: Inputs,
+        line_bytes: int,
+    ) -> None:
+        self._db: Final = db
+        self._vault: Final = vault
+        self._clock: Final = clock
+        self._destroy: Final = destroy
+        self._files: Final = files
+        self._policy_now: Final = policy_now
+        self._inputs: Final = inputs
+        self._line_bytes: Final = line_bytes
+
+    def finish(self, batch_id: Id) -> None:
+        """End one batch that is `finalizing` or `cancelling`; nothing for any other."""
+        with self._db.read() as tx:
+            batch = store.get(tx, batch_id)
+        if batch is not None and batch.state in (BatchState.FINALIZING, BatchState.CANCELLING):
+            self._undo(batch)
+            output, errors = self._result(batch), self._result(batch)
+            try:
+                self._end(batch, output, errors, self._sort(batch, output, errors))
+            except _NotAllowedError:
+                with self._db.write() as tx:
+                    transitions.cancel_at_once(tx, [batch_id], self._clock.now_ms())
+                self._undo(batch)
+            finally:
+                output.abort()
+                errors.abort()
+        self.purge(batch_id)
+
+    def purge(self, batch_id: Id) -> None:
+        """Destroy the work of a batch that has ended; nothing while it has not."""
+        with self._db.read() as tx:
+            batch = store.get(tx, batch_id)
+            ids = shards.journals_of(tx, batch_id)
+        if ids and (batch is None or batch.ended_at is not None):
+            done = self._destroy(ids)
+            if done:
+                with self._db.write() as tx:
+                    shards.drop_journals(tx, ids)
+
+    def _result(self, batch: Batch) -> _Result:
+        return _Result(lambda: self._vault.writing(batch.organization_id))
+
+    # 1.
+    def _undo(self, batch: Batch) -> None:
+        where = batch_table.c.id == batch.id
+        with self._db.write() as tx:
+            file_id = tx.scalar(sa.select(batch_table.c.output_file_id).where(where))
+            object_id = None if file_id is None else self._files.remove(tx, file_id)
+            tx.execute(batch_table.update().where(where).values(output_file_id=None))
+        if object_id is not None:
+            self._destroy([object_id])
+
+    # 2. and 3.
+    def _sort(self, batch: Batch, output: _Result, errors: _Result) -> bool:
+        """Every line into its file; whether some were not run."""
+        seen = bytearray(batch.counts.total + 1)
+        with self._db.read() as tx:
+            ids = shards.journals_of(tx, batch.id)
+        for object_id in ids:
+            for content in self._vault.journal_records(object_id, batch.organization_id):
+                record = unseal(content)
+                if not seen[record.number]:
+                    seen[record.number] = 1
+                    (output if record.succeeded else errors).add(record.line)
+        undone = seen.count(0) > 1
+        if undone:
+            why = Undone.EXPIRED if batch.state is BatchState.FINALIZING else Undone.CANCELLED
+            for number, custom_id in self._custom_ids(batch):
+                if number < len(seen) and not seen[number]:
+                    errors.add(unanswered(custom_id, why))
+        output.flush()
+        errors.flush()
+        return undone
+
+    def _custom_ids(self, batch: Batch) -> Iterator[tuple[int, str]]:
+        if batch.cancel_reason is CancelReason.INPUT_DELETED:
+            return
+        try:
+            for line in split(self._inputs(batch).stream(), self._line_bytes):
+                if line.data is not None:
+                    yield line.number, read_line(line.data).custom_id
+        except NotKeptError:
+            return  # deleted meanwhile: what was not run cannot be named any more
+
+    # 4. and 5.
+    def _end(self, batch: Batch, output: _Result, errors: _Result, undone: bool) -> None:
+        state = BatchState.CANCELLED
+        if batch.state is BatchState.FINALIZING:
+            state = BatchState.EXPIRED if undone else BatchState.COMPLETED
+        counts = Counts(batch.counts.total, output.count, errors.count)
+        output_id = error_id = None
+        if output.writer is not None:
+            output_id = mint(Prefix.FILE)
+            self._commit(batch, output.writer, ResultKind.OUTPUT, output_id, lambda tx: _note(tx, batch, output_id))
+
+        def end(tx: Connection) -> None:
+            done = transitions.end(
+                tx,
+                batch.id,
+                state,
+                counts,
+                self._clock.now_ms(),
+                output_file_id=output_id,
+                error_file_id=error_id,
+            )
+            if not done:
+                raise _NotAllowedError
+
+        if errors.writer is not None:
+            error_id = mint(Prefix.FILE)
+            self._commit(batch, errors.writer, ResultKind.ERROR, error_id, end)
+        else:
+            with self._db.write() as tx:
+                end(tx)
+
+    def _commit(
+        self, batch: Batch, writer: ObjectWriter, kind: ResultKind, file_id: Id, also: Callable[[Connection], None]
+    ) -> None:
+        def within(tx: Connection, kept: Kept) -> None:
+            self._files.add(tx, file_id, kept, writer.size, kind)
+            also(tx)
+
+        label = Content(f"{batch.id}_{kind.name.lower()}.jsonl".encode("ascii"))
+        for _ in range(_TRIES):
+            try:
+                writer.commit(self._permit(batch, kind), label=label, within=within)
+            except StaleEpochError:
+                continue
+            return
+        raise StaleEpochError("the policy keeps changing")
+
+    def _permit(self, batch: Batch, kind: ResultKind) -> Retain:
+        policy = self._policy_now(batch.organization_id, batch.project_id)
+        now = self._clock.now_ms()
+        decision = decide(
+            Query(
+                organization_id=batch.organization_id,
+                project_id=batch.project_id,
+                data_class=kind.value,
+                trigger=Trigger.FEATURE,
+                reason=Reason.FEATURE_RESULT,
+                effective=None if policy is None else policy.effective,
+                epoch=0 if policy is None else policy.epoch,
+                created_at_ms=now,
+                ends_at_ms=None if batch.output_life_ms is None else now + batch.output_life_ms,
+            )
+        )
+        if isinstance(decision, Discard):
+            raise _NotAllowedError
+        return decision
+
+
+def _note(tx: Connection, batch: Batch, output_id: Id | None) -> None:
+    """Remember the output in the batch that is about to end."""
+    where = (batch_table.c.id == batch.id, batch_table.c.state == batch.state)
+    if tx.execute(batch_table.update().where(*where).values(output_file_id=output_id)).rowcount == 0:
+        raise _NotAllowedError

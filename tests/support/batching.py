@@ -114,17 +114,20 @@ class Floor:
             writer.write(Content(data))
             writer.commit(
                 self.permit(),
-                within=lambda tx, kept: FewFiles().add(tx, file_id, kept, 0, _Input),  # fmt: skip
+                within=lambda tx, kept: FewFiles().add(tx, file_id, kept, 0, _Input),
             )
         return file_id
 
-    def batch(self, data: bytes, *, window_ms: int = DAY_MS, **more: Any) -> Id:
+    def batch(self, data: bytes, **more: Any) -> Id:
+        return self.batch_of(self.input(data), **more)
+
+    def batch_of(self, file_id: Id, *, window_ms: int = DAY_MS, **more: Any) -> Id:
         new = NewBatch(
             organization_id=self.organization_id,
             project_id=self.project_id,
             key_id=mint(Prefix.API_KEY),
             endpoint=CHAT,
-            input_file_id=self.input(data),
+            input_file_id=file_id,
             window_ms=window_ms,
             **more,
         )

@@ -6,6 +6,7 @@ is (shard), interactive requests, which know nothing of this: batches have a con
 1. Organizations take turns, one line each, whatever number of batches and lines they have.
 2. At most `most` lines of a model are under way. Each sign that its engine has enough (429, 503, it cannot be reached)
    halves that number and holds new lines back for a moment, with jitter; each answer lets it grow again by its share.
+3. Lines under way and lines answered but not yet durable are together at most twice `most`: what a kill can cost.
 """
 
 import asyncio
@@ -42,6 +43,7 @@ class Lane:
         self.most: Final = most
         self.limit = float(most)
         self.running = 0
+        self.unrecorded = 0  # answered, not yet durable
         self._turns: deque[Id] = deque()  # organizations that have lines here
         self._lines: dict[Id, deque[Waiting]] = {}
         self._cut_at = float("-inf")
@@ -59,14 +61,20 @@ class Lane:
             queue.append(line)
         self._pump()
 
-    def leave(self, *, busy: bool, retry_after_s: float | None = None) -> None:
-        """A line has ended its way. `busy`: its engine has enough for now."""
+    def leave(self, *, busy: bool, retry_after_s: float | None = None, answered: bool = False) -> None:
+        """A line has ended its way. `busy`: its engine has enough for now. `answered`: `recorded` follows."""
         self.running -= 1
+        self.unrecorded += answered
         if busy:
             self._cut(retry_after_s or 0.0)
         else:
             self._in_a_row = 0
             self.limit = min(float(self.most), self.limit + 1 / self.limit)
+        self._pump()
+
+    def recorded(self) -> None:
+        """An answer is durable, or will never be."""
+        self.unrecorded -= 1
         self._pump()
 
     def _cut(self, retry_after_s: float) -> None:
@@ -86,7 +94,7 @@ class Lane:
             return
         self._pumping = True
         try:
-            while self.running < int(self.limit) and self._loop.time() >= self._held_until:
+            while self._room and self._loop.time() >= self._held_until:
                 line = self._next()
                 if line is None:
                     return
@@ -94,6 +102,10 @@ class Lane:
                 line.start()
         finally:
             self._pumping = False
+
+    @property
+    def _room(self) -> bool:
+        return self.running < int(self.limit) and self.running + self.unrecorded < 2 * self.most
 
     def _next(self) -> Waiting | None:
         while self._turns:

@@ -3,8 +3,9 @@
 Holds: `Recorder` (on the event loop: collects, never blocks). Leaves out: the journal itself (journal), what a line
 says (results).
 
-A group is begun at most `GROUP_S` after its first line ended; while one is being written the next collects. What
-cannot be written (a full disk) stays in memory and is tried again, and no new line is begun meanwhile.
+A group is begun at most `GROUP_S` after its first line ended, or at once when it is large or waited for; while one is
+being written the next collects. What cannot be written (a full disk) stays in memory and is tried again; no new line
+is begun meanwhile.
 """
 
 import asyncio
@@ -19,6 +20,7 @@ __all__ = ["GROUP_S", "Recorder"]
 
 GROUP_S: Final = 0.03
 _AGAIN_S: Final = 1.0
+_FULL: Final = 32
 
 
 class Recorder:
@@ -29,11 +31,14 @@ class Recorder:
         loop: asyncio.AbstractEventLoop,
         executor: Executor,
         write: Callable[[list[Record]], bool],
+        *,
+        on_durable: Callable[[list[Record]], None],
         on_lost: Callable[[], None],
     ) -> None:
         self._loop: Final = loop
         self._executor: Final = executor
         self._write: Final = write
+        self._on_durable: Final = on_durable
         self._on_lost: Final = on_lost
         self._waiting: list[Record] = []
         self._writing = False
@@ -42,12 +47,15 @@ class Recorder:
         self._over = False
         self.stuck = False  # the last group could not be written
 
-    def add(self, record: Record) -> None:
-        """One more line."""
+    def add(self, record: Record, *, awaited: bool = False) -> None:
+        """One more line. `awaited`: others cannot begin until it is durable."""
         if self._over:
             return
         self._waiting.append(record)
-        self._soon(GROUP_S)
+        if (awaited or len(self._waiting) >= _FULL) and not self.stuck:
+            self._flush()
+        else:
+            self._soon(GROUP_S)
 
     def drain(self, drained: Callable[[], None]) -> None:
         """Nothing more comes: write what waits, then call back."""
@@ -94,7 +102,9 @@ class Recorder:
         elif not done.result():
             self.discard()
             self._on_lost()
-        elif self._drained is not None:
-            self._flush()
-        elif self._waiting:
-            self._soon(GROUP_S)
+        else:
+            self._on_durable(group)
+            if self._drained is not None or len(self._waiting) >= _FULL:
+                self._flush()
+            elif self._waiting:
+                self._soon(GROUP_S)

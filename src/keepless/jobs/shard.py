@@ -101,7 +101,8 @@ class ShardRun:
         self._lines: Final = lines  # read in a thread, one reader at a time
         self._recorded: Final = recorded
         self._ended: Final = ended
-        self._recorder: Final = Recorder(parts.loop, parts.executor, write, self.lost)
+        self._recorder: Final = Recorder(parts.loop, parts.executor, write, on_durable=self._durable, on_lost=self.lost)
+        self._unrecorded: dict[int, Lane] = {}
         self._waiting: set[_Line] = set()
         self._under_way: set[_Line] = set()
         self._loading = False
@@ -133,6 +134,9 @@ class ShardRun:
         self._recorder.discard()
         self._forget_waiting()
         self._cut_lines()
+        unrecorded, self._unrecorded = self._unrecorded, {}
+        for lane in unrecorded.values():
+            lane.recorded()
         self._end(Outcome.STOPPED)
 
     def lost(self) -> None:
@@ -184,8 +188,14 @@ class ShardRun:
     def done(self, line: "_Line", record: Record) -> None:
         """A line has its answer."""
         self._under_way.discard(line)
-        self._recorder.add(record)
+        self._unrecorded[record.number] = line.lane
+        line.lane.leave(busy=False, answered=True)
+        self._recorder.add(record, awaited=line.lane.unrecorded >= line.lane.most)
         self._look()
+
+    def _durable(self, group: list[Record]) -> None:
+        for record in group:
+            self._unrecorded.pop(record.number).recorded()
 
     def _load(self) -> None:
         if self._loading or self._all_read or self._stopping or self._over:
@@ -340,6 +350,6 @@ class _Line(Waiting):
         if status in _PASSING and self._tries < _TRIES:
             pause = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2**self._tries) * _chance.uniform(0.5, 1.0)
             run.again(self, pause)
+            self.lane.leave(busy=status in _BUSY or status == 502)
         else:
             run.done(self, Record(self.number, status == 200, answered(self._custom_id, request_id, status, body)))
-        self.lane.leave(busy=status in _BUSY or status == 502)

@@ -178,3 +178,17 @@ def test_each_model_has_its_lane() -> None:
         gate = Gate(loop, {"a": 2, "b": 3})
         lanes = [gate.lane(name) for name in ("a", "b", "c")]
     assert [one and one.most for one in lanes] == [2, 3, None]
+
+
+def test_what_is_answered_but_not_durable_counts_against_new_lines() -> None:
+    gate, _ = lane(2)
+    started: list[One] = []
+    gate.offer([One(ORGANIZATIONS[0], started) for _ in range(20)])
+    for _ in range(4):
+        gate.leave(busy=False, answered=True)
+    assert (len(started), gate.running, gate.unrecorded) == (4, 0, 4)
+    gate.recorded()
+    assert len(started) == 5
+    for _ in range(3):
+        gate.recorded()
+    assert (len(started), gate.running) == (6, 2)

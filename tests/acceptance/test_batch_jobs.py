@@ -6,7 +6,6 @@ One worker serves the module; what kills workers stands in test_batch_durability
 import time
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import sqlalchemy as sa

@@ -5,8 +5,7 @@
 3. On SIGTERM or SIGINT: begin no line any more, let lines under way end for some seconds, record what they answered,
    write the ledger, give the lease up. What is left is taken up by another process, or by this one's successor.
 
-Leaves out: what a job does (jobs), starting and watching this process (serve), answering requests (worker). As a program
-(`python -m keepless.app.job_worker`) it reads its plan from its standard input.
+Leaves out: what a job does (jobs), starting and watching this process (serve), answering requests (worker).
 """
 
 import asyncio
@@ -24,10 +23,9 @@ from keepless.accounts.lease import Lease
 from keepless.accounts.principal import PolicyInForce
 from keepless.accounts.store import policy_in_force
 from keepless.app.compose import Deployment, open_deployment
-from keepless.app.harden import harden, raise_file_limit, silence, silence_loop
+from keepless.app.harden import silence_loop
 from keepless.app.housekeeping import Housekeeping
-from keepless.app.parent import die_with_parent
-from keepless.app.plan import Plan, decode
+from keepless.app.plan import Plan
 from keepless.batches.values import BatchEndpoint
 from keepless.config import EMBEDDED
 from keepless.gateway.endpoints import handlers

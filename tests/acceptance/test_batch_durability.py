@@ -13,6 +13,7 @@ import pytest
 import sqlalchemy as sa
 
 from keepless.batches.values import BatchState
+from keepless.ids import Id
 from keepless.jobs.tables import job_worker
 from keepless.policy.data_class import DataClass
 from tests.support.batching import Floor, lines
@@ -62,7 +63,7 @@ def test_killed_at_any_time_every_line_is_delivered_once_and_hardly_any_paid_twi
     batch_id = floor.batch(lines(number, "slow-head"))
     while True:
         with floor.worker() as worker:
-            floor.until(lambda so_far=asked(upstream): asked(upstream) > so_far or floor.see(batch_id).ended_at)
+            until_it_runs(floor, upstream, batch_id)
             if kills == 3 or floor.see(batch_id).ended_at is not None:
                 floor.ended(batch_id)
                 floor.until(lambda: floor.kept(DataClass.BATCH_WORK) == 0)
@@ -74,6 +75,11 @@ def test_killed_at_any_time_every_line_is_delivered_once_and_hardly_any_paid_twi
     assert floor.see(batch_id).state is BatchState.COMPLETED
     floor.assert_each_once(batch_id, number)
     assert number <= asked(upstream) <= number + kills * 2 * AT_ONCE
+
+
+def until_it_runs(floor: Floor, upstream: MockUpstream, batch_id: Id) -> None:
+    before = asked(upstream)
+    floor.until(lambda: asked(upstream) > before or floor.see(batch_id).ended_at is not None)
 
 
 @POSTGRES

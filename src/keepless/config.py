@@ -124,6 +124,7 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     queue: Positive = 64  # requests waiting for a slot before 503
     memory_mb: Positive = 2048  # of the engine's process (all but llama, whose weights and context set it)
     idle_stop: Seconds = 600.0  # the engine ends after as long without a request, and starts with the next (not llama)
+    audio_seconds: Positive = 7200  # whisper: the longest audio it takes
     preload: bool = False  # start the engine at once, not with the first request (llama always is)
     # prices, USD a million tokens; unset = 0
     input_price: float = 0.0
@@ -156,6 +157,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Ceilings that protect the server itself (not rate limits, which belong to organizations)."""
 
     body_bytes: Positive = 20 * 1024 * 1024
+    audio_bytes: Positive = 25 * 1024 * 1024  # of one file to be transcribed or translated
     held_bytes: Positive = 512 * 1024 * 1024  # of all bodies together that came in more than one piece
     header_bytes: Positive = 32 * 1024
     header_timeout: Seconds = 15.0
@@ -222,6 +224,10 @@ _OF_AN_UPSTREAM: Final[dict[str, object]] = {
     "retention": UpstreamRetention.UNKNOWN,
     "region": None,
 }
+DEFAULT_MODELS: Final = (
+    DEFAULT_MODEL,
+    ModelConfig(id="whisper-base", engine=Engine.WHISPER, retention=UpstreamRetention.ZERO, parallel=1),
+)
 _LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
 Source = Literal["keepless.toml", "environment", "command line"]
 
@@ -264,7 +270,7 @@ def _checked(settings: Settings) -> Settings:
     # An embedded engine runs in our own process tree under our own rules: it keeps nothing, whatever the file says.
     models = [
         msgspec.structs.replace(m, retention=UpstreamRetention.ZERO) if m.engine in EMBEDDED else m
-        for m in settings.models or [DEFAULT_MODEL]
+        for m in settings.models or DEFAULT_MODELS
     ]
     return msgspec.structs.replace(settings, models=models)
 

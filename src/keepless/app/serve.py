@@ -57,8 +57,9 @@ def serve(settings: Settings, *, announce: Callable[[Announcement], None], sweep
     silence()
     raise_file_limit()
     listening = _listen(settings)
+    content_limit = max(settings.limits.body_bytes, settings.limits.audio_bytes)
     engines = [
-        supervised(model, folder / "run", name=f"engine-{index}", content_limit=settings.limits.body_bytes)
+        supervised(model, folder / "run", name=f"engine-{index}", content_limit=content_limit)
         for index, model in enumerate(settings.models)
         if model.engine in EMBEDDED
     ]

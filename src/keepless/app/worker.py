@@ -40,7 +40,7 @@ from keepless.app.plan import Plan, decode
 from keepless.app.webhooks import endpoints_of
 from keepless.config import EMBEDDED, Settings
 from keepless.errors import ConfigError
-from keepless.gateway.endpoints import fast_paths, handlers
+from keepless.gateway.endpoints import body_limits, fast_paths, handlers
 from keepless.gateway.models import routes as model_routes
 from keepless.gateway.refused import on_refused
 from keepless.gateway.responses import routes as response_routes
@@ -221,6 +221,7 @@ class _Worker:
             fast_paths(answering),
             problems.Guard(application),
             limits,
+            body_limits=body_limits(limits),
             on_refused=on_refused(ledger, clock),
             gate=lambda request: authenticate(lease, request.fields.get(b"authorization")),
         )

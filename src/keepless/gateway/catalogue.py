@@ -10,6 +10,7 @@ from keepless.config import Endpoint, Engine, ModelConfig
 from keepless.errors import Code, Problem
 from keepless.ids import Id
 from keepless.inference.embedded.dialect import CAPABILITIES
+from keepless.inference.embedded.hearing import CAPABILITIES as HEARING
 
 __all__ = ["capabilities_of", "does_not_serve", "endpoints_of", "no_such_model"]
 
@@ -20,6 +21,7 @@ _BY_ENGINE: Final = {
     Engine.MINILM: frozenset({Endpoint.EMBEDDINGS}),
     Engine.OPENAI: frozenset({Endpoint.CHAT, Endpoint.RESPONSES}),
 }
+_CAPABILITIES: Final = {Engine.LLAMA: CAPABILITIES, Engine.WHISPER: HEARING}
 _NATIVE: Final = frozenset({Endpoint.INPUT_TOKENS})
 _WORDS: Final = {
     Endpoint.CHAT: "chat completions",
@@ -45,7 +47,7 @@ def capabilities_of(model: ModelConfig) -> frozenset[str] | None:
         return frozenset(model.capabilities)
     if model.engine is Engine.OPENAI:
         return None
-    return CAPABILITIES if model.engine is Engine.LLAMA else frozenset()
+    return _CAPABILITIES.get(model.engine, frozenset())
 
 
 def no_such_model() -> Problem:

@@ -267,7 +267,7 @@ class Connection(asyncio.Protocol):
         serving.requests += 1
         self.keep = request.keep_alive and not serving.draining
         handler = serving.fast.get(request.path) if request.method == b"POST" else None
-        limit = serving.upload_bytes if handler is None else serving.limits.body_bytes
+        limit = serving.upload_bytes if handler is None else serving.limit_of(request.path)
         length = request.length
         if length > limit:
             raise too_large(limit)

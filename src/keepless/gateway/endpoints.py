@@ -10,6 +10,7 @@ from typing import Any, Final
 from keepless.accounts.lease import Lease
 from keepless.clock import Clock
 from keepless.config import Endpoint, Limits
+from keepless.gateway.audio import TranscriptionFamily, TranslationFamily
 from keepless.gateway.chat import ChatFamily
 from keepless.gateway.handler import InferenceHandler
 from keepless.gateway.reply import FastHandler
@@ -20,15 +21,19 @@ from keepless.inference.router import Router
 from keepless.pipeline import Way
 from keepless.usage.ledger import Ledger
 
-__all__ = ["BASES", "PATHS", "Handlers", "fast_paths", "handlers"]
+__all__ = ["BASES", "PATHS", "Handlers", "body_limits", "fast_paths", "handlers"]
 
 BASES: Final = ("/v1", "/openai/v1")
 PATHS: Final[Mapping[Endpoint, str]] = {
     Endpoint.CHAT: "/chat/completions",
     Endpoint.RESPONSES: "/responses",
     Endpoint.INPUT_TOKENS: "/responses/input_tokens",
+    Endpoint.TRANSCRIPTIONS: "/audio/transcriptions",
+    Endpoint.TRANSLATIONS: "/audio/translations",
 }
 _FAMILIES: Final = (ChatFamily, ResponseFamily, InputTokenFamily)
+_HEARING: Final = (TranscriptionFamily, TranslationFamily)
+_FORM_BYTES: Final = 64 * 1024  # of a form around its file
 
 Handlers = Mapping[Endpoint, InferenceHandler[Any, Any]]
 
@@ -46,12 +51,20 @@ def handlers(
 ) -> Handlers:
     """One handler for each endpoint."""
     found: dict[Endpoint, InferenceHandler[Any, Any]] = {}
-    for make in _FAMILIES:
-        family: Any = make(limits.json_depth)
+    families: list[Any] = [make(limits.json_depth) for make in _FAMILIES]
+    families += [make(limits.json_depth, limits.audio_bytes) for make in _HEARING]
+    for family in families:
         found[family.endpoint] = InferenceHandler(
             family, lease=lease, router=router, way=way, ledger=ledger, clock=clock, rates=rates, watch=watch
         )
     return found
+
+
+def body_limits(limits: Limits) -> dict[bytes, int]:
+    """Largest bodies, in bytes, of the paths that take larger ones than others: audio, also as base64 in JSON."""
+    largest = max(limits.body_bytes, limits.audio_bytes * 4 // 3 + _FORM_BYTES)
+    hearing = (Endpoint.TRANSCRIPTIONS, Endpoint.TRANSLATIONS)
+    return {f"{base}{PATHS[endpoint]}".encode(): largest for endpoint in hearing for base in BASES}
 
 
 def fast_paths(found: Handlers) -> dict[bytes, FastHandler]:

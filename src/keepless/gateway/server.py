@@ -31,7 +31,8 @@ _BACKLOG: Final = 4096
 class Server:
     """Serves `fast` (exact path -> handler of its POST) and `app` (everything else). Made on a running event loop.
 
-    `upload_bytes` limits bodies for the application (default: as for the fast paths); `state` is what its lifespan
+    `upload_bytes` limits bodies for the application (default: as for the fast paths), `body_limits` those of
+    fast paths that take larger ones; `state` is what its lifespan
     gave; `on_refused` is told of every request that was refused before a handler saw it; `gate` is asked of a fast
     request whose body has not come with its head, before that is waited for.
     """
@@ -43,12 +44,20 @@ class Server:
         limits: Limits,
         *,
         upload_bytes: int | None = None,
+        body_limits: Mapping[bytes, int] | None = None,
         on_refused: OnRefused | None = None,
         gate: Gate | None = None,
         state: Mapping[str, object] | None = None,
     ) -> None:
         self._serving: Final = Serving(
-            fast, app, limits, upload_bytes=upload_bytes, on_refused=on_refused, gate=gate, state=state
+            fast,
+            app,
+            limits,
+            upload_bytes=upload_bytes,
+            body_limits=body_limits,
+            on_refused=on_refused,
+            gate=gate,
+            state=state,
         )
         shortest = min(limits.header_timeout, limits.body_timeout, limits.keep_alive_timeout)
         self._interval = min(1.0, shortest / 4)

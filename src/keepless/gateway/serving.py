@@ -55,6 +55,7 @@ class Serving:
         limits: Limits,
         *,
         upload_bytes: int | None = None,
+        body_limits: Mapping[bytes, int] | None = None,
         on_refused: OnRefused | None = None,
         gate: Gate | None = None,
         state: Mapping[str, object] | None = None,
@@ -63,6 +64,7 @@ class Serving:
         self.app = app
         self.limits = limits
         self.upload_bytes = upload_bytes or limits.body_bytes  # for what is not a fast path
+        self._body_limits = dict(body_limits or {})
         self.on_refused = on_refused
         self.gate = gate
         self.held = 0  # bytes of bodies
@@ -77,3 +79,7 @@ class Serving:
         self.accepted = 0
         self.requests = 0
         self.refused = 0
+
+    def limit_of(self, path: bytes) -> int:
+        """The largest body of a fast path."""
+        return self._body_limits.get(path, self.limits.body_bytes)

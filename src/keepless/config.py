@@ -40,6 +40,8 @@ class Endpoint(StrEnum):
     TRANSCRIPTIONS = "audio.transcriptions"
     TRANSLATIONS = "audio.translations"
     SPEECH = "audio.speech"
+    FILES = "files"
+    UPLOADS = "uploads"
     OTHER = "other"
 
 
@@ -170,6 +172,10 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     batch_line_bytes: Positive = 8 * 1024 * 1024
     ledger_rows: Positive = 20_000
     capture_bytes: Positive = 8 * 1024 * 1024
+    file_bytes: Positive = 200 * 1024 * 1024  # of one uploaded file
+    files: Positive = 10_000  # of one organization
+    files_bytes: Positive = 100 * 1024 * 1024 * 1024  # of all files of one organization
+    uploads: Positive = 64  # that one process takes at a time
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -228,6 +234,7 @@ DEFAULT_MODELS: Final = (
     DEFAULT_MODEL,
     ModelConfig(id="whisper-base", engine=Engine.WHISPER, retention=UpstreamRetention.ZERO, parallel=1),
 )
+_NOT_A_MODELS: Final = frozenset({Endpoint.OTHER, Endpoint.FILES, Endpoint.UPLOADS})
 _LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
 Source = Literal["keepless.toml", "environment", "command line"]
 
@@ -259,8 +266,8 @@ def load(
 def _checked(settings: Settings) -> Settings:
     for model in settings.models:
         _check_upstreams(model)
-        if Endpoint.OTHER in (model.endpoints or ()):
-            raise ConfigError(f"models[{model.id}].endpoints: other is not an endpoint of a model")
+        if _NOT_A_MODELS.intersection(model.endpoints or ()):
+            raise ConfigError(f"models[{model.id}].endpoints: other, files and uploads are not endpoints of a model")
         if model.native_responses and model.engine is not Engine.OPENAI:
             raise ConfigError(f"models[{model.id}].native_responses is for engine openai only")
     if len({model.id for model in settings.models}) != len(settings.models):

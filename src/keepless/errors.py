@@ -53,6 +53,7 @@ class Code(StrEnum):
     LOOSENING_REFUSED = "loosening_refused"
     HELD = "object_held"
     DELETION_PENDING = "deletion_pending"
+    STORE_FAILED = "store_failed"
     REQUEST_TOO_LARGE = "request_too_large"
     HEADERS_TOO_LARGE = "headers_too_large"
     RATE_LIMIT = "rate_limit_exceeded"

@@ -47,6 +47,7 @@ from keepless.vault.door import Place, Vault
 from keepless.vault.envelope import Facts, unseal, unwrap
 from keepless.vault.keyring import FileKeyring
 from keepless.vault.locations import LocationGuard, check_local
+from keepless.vault.reading import Labelled
 from keepless.vault.rows import Kept
 from keepless.vault.sinks import BlobSink
 from keepless.vault.states import KekState, PurgeState, TombstoneState
@@ -604,10 +605,10 @@ class Lifecycle(RuleBasedStateMachine):
                 assert not self.has_ended(thing)
 
     def labels(self) -> set[Id]:
-        found: dict[Id, Content | None] = {}
+        found: dict[Id, Labelled] = {}
         for account in self.accounts:
             found |= self.vault.labels(list(self.things), account.id, Purpose.CUSTOMER)
-        texts = {one: label.reveal(Purpose.CUSTOMER) for one, label in found.items() if label is not None}
+        texts = {one: it.label.reveal(Purpose.CUSTOMER) for one, it in found.items() if it.label is not None}
         assert all(text == DATA or len(text) == 8 for text in texts.values())  # 8 bytes: the length of a journal
         return set(found)
 

@@ -6,6 +6,7 @@ Only what every model takes; the full list of parameters, and which model does w
 
 from typing import Any, Final
 
+from keepless.admin.openapi_files import FILE_PATHS, FILE_SCHEMAS
 from keepless.admin.openapi_responses import RESPONSE_PATHS, RESPONSE_SCHEMAS
 
 __all__ = ["INFERENCE_PATHS", "INFERENCE_SCHEMAS"]
@@ -37,6 +38,7 @@ INFERENCE_PATHS: Final[dict[str, dict[str, Any]]] = {
         }
     },
     **RESPONSE_PATHS,
+    **FILE_PATHS,
     "/v1/models": {
         "get": {
             "operationId": "list_models",
@@ -100,6 +102,7 @@ INFERENCE_SCHEMAS: Final[dict[str, dict[str, Any]]] = {
         },
     },
     **RESPONSE_SCHEMAS,
+    **FILE_SCHEMAS,
     "Usage": {
         "type": "object",
         "required": ["prompt_tokens", "completion_tokens", "total_tokens"],

@@ -22,6 +22,7 @@ __all__ = ["explain_request", "usage_completions"]
 _WHY: Final = {
     Outcome.NONE: "Nothing was kept: policy did not allow anything of this request to be kept, whatever had happened.",
     Outcome.ON_ERROR: "Nothing was kept: policy allows a capture of a request that fails, and this one did not.",
+    Outcome.STORED: "It was kept because the call asked for that. The object says what and until when.",
     Outcome.CAPTURED: "It was captured: policy allows that for its reason. The object says what and until when.",
 }
 _WHY_NOT: Final = {
@@ -74,7 +75,7 @@ def explain_request(services: Services, ask: Ask[NoQuery, NoBody]) -> Explanatio
     return Explanation(
         id=request_id,
         created_at=found["at"] // 1000,
-        kept=found["outcome"] is Outcome.CAPTURED,
+        kept=found["outcome"] in (Outcome.CAPTURED, Outcome.STORED),
         why=_WHY_NOT.get(found["discard"]) or _WHY.get(found["outcome"], _WHY[Outcome.NONE]),
         outcome=found["outcome"],
         discard=found["discard"],

@@ -8,11 +8,14 @@ Opening checks before it trusts: the keyring's modes, the schema's version, the 
 
 import os
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import sqlalchemy as sa
 
+from keepless.accounts.principal import PolicyInForce
+from keepless.accounts.store import policy_in_force
 from keepless.accounts.tables import change, organization, project
 from keepless.app.folder import migrate, prepare
 from keepless.clock import GuardedClock, SystemClock
@@ -20,6 +23,7 @@ from keepless.config import Settings
 from keepless.db import Database
 from keepless.errors import ConfigError
 from keepless.expiry.sweep import Sweeper
+from keepless.files.service import FileLimits, Files
 from keepless.ids import Id
 from keepless.receipts.checkpoint import Ed25519Signer
 from keepless.receipts.log import Log
@@ -49,6 +53,7 @@ class Deployment:
     location: LocationGuard
     vault: Vault
     sweeper: Sweeper
+    files: Files
 
     def close(self) -> None:
         """Close the database."""
@@ -88,7 +93,20 @@ def open_deployment(settings: Settings, *, create: bool = False) -> Deployment:
     location = LocationGuard(blobs.name, lambda: _ask(blobs, settings.location_region), clock)
     vault = Vault(db, keyring, [Place(blobs, location)], log, clock)
     sweeper = Sweeper(db, clock, system, vault, log)
-    return Deployment(settings, db, clock, system, keyring, log, location, vault, sweeper)
+    files = Files(
+        db,
+        clock,
+        vault,
+        deleter=sweeper,
+        policy_now=partial(_policy_now, db),
+        limits=FileLimits(settings.limits.file_bytes, settings.limits.files, settings.limits.files_bytes),
+    )
+    return Deployment(settings, db, clock, system, keyring, log, location, vault, sweeper, files)
+
+
+def _policy_now(db: Database, organization_id: Id, project_id: Id) -> PolicyInForce | None:
+    with db.read() as tx:
+        return policy_in_force(tx, organization_id, project_id)
 
 
 def check_keys(deployment: Deployment) -> None:

@@ -4,7 +4,8 @@ Holds: `Housekeeping`. Leaves out: what a sweep does (expiry; only one process a
 
 - every 30 s, and at the end: the latest instant seen is kept (guard), also in the middle of a long sweep;
 - every hour, sooner while it is red or unknown: the location is asked;
-- every `sweep_seconds`, and when a purge was asked for: a sweep; as often, abuse cases whose time is over are closed;
+- every `sweep_seconds`, and when a purge was asked for: a sweep, and the rows of files that it ended; as often, abuse
+  cases whose time is over are closed;
 - at the beginning and every hour: what is only needed for a while is forgotten (processes that died, counts of
   captures, usage rows older than `usage_days`).
 
@@ -109,6 +110,7 @@ class Housekeeping:
         asked = self._nudged.is_set()
         self._nudged.clear()
         report = self._deployment.sweeper.sweep_once(progress=lambda _done, _total: self._meanwhile())
+        self._deployment.files.forget_dead()
         if asked and report.busy:  # who sweeps now may have passed by what was asked for
             self._nudged.set()
 

@@ -41,6 +41,8 @@ from keepless.app.webhooks import endpoints_of
 from keepless.config import EMBEDDED, Settings
 from keepless.errors import ConfigError
 from keepless.gateway.endpoints import body_limits, fast_paths, handlers
+from keepless.gateway.files import FORM_BYTES
+from keepless.gateway.files import routes as file_routes
 from keepless.gateway.models import routes as model_routes
 from keepless.gateway.refused import on_refused
 from keepless.gateway.responses import routes as response_routes
@@ -214,7 +216,12 @@ class _Worker:
             metrics=lambda: metrics_of(servers[0], way, ledger, lease, router),
         )
         application = Starlette(
-            routes=[*model_routes(lease, router), *response_routes(lease), *admin_routes(services)],
+            routes=[
+                *model_routes(lease, router),
+                *response_routes(lease),
+                *file_routes(deployment.files, lease=lease, ledger=ledger, clock=clock, uploads=limits.uploads),
+                *admin_routes(services),
+            ],
             exception_handlers=dict(problems.handlers()),
         )
         server = Server(
@@ -222,6 +229,7 @@ class _Worker:
             problems.Guard(application),
             limits,
             body_limits=body_limits(limits),
+            upload_bytes=limits.file_bytes + FORM_BYTES,
             on_refused=on_refused(ledger, clock),
             gate=lambda request: authenticate(lease, request.fields.get(b"authorization")),
         )

@@ -21,7 +21,7 @@ from keepless import log
 from keepless.errors import Code, ErrorType, Problem
 from keepless.ids import Id, Prefix, mint
 
-__all__ = ["NOTHING_KEPT", "REQUEST_ID", "Guard", "error_json", "handlers", "internal", "render"]
+__all__ = ["NOTHING_KEPT", "REQUEST_ID", "Guard", "error_json", "handlers", "internal", "render", "response"]
 
 NOTHING_KEPT: Final = "none"
 REQUEST_ID: Final = "keepless.request_id"  # key of the ASGI scope
@@ -91,7 +91,7 @@ class Guard:
             if begun:
                 raise
             problem = error if isinstance(error, Problem) else internal()
-            await _response(problem, request_id)(scope, receive, send)
+            await response(problem, request_id)(scope, receive, send)
 
 
 def _headers(problem: Problem, request_id: str, retention: str) -> dict[str, str]:
@@ -114,7 +114,8 @@ def _stamped(headers: list[tuple[bytes, bytes]], request_id: str) -> list[tuple[
     return [*headers, *((name, value) for name, value in own if name not in present)]
 
 
-def _response(problem: Problem, request_id: str) -> Response:
+def response(problem: Problem, request_id: str) -> Response:
+    """An answer of Starlette's."""
     return Response(
         error_json(problem), status_code=problem.status, headers=_headers(problem, request_id, NOTHING_KEPT)
     )
@@ -125,7 +126,7 @@ def _request_id(request: Request) -> str:
 
 
 async def _on_problem(request: Request, error: Exception) -> Response:
-    return _response(error if isinstance(error, Problem) else internal(), _request_id(request))
+    return response(error if isinstance(error, Problem) else internal(), _request_id(request))
 
 
 async def _on_http(request: Request, error: Exception) -> Response:
@@ -133,7 +134,7 @@ async def _on_http(request: Request, error: Exception) -> Response:
     known = _OF_ROUTER.get(status)
     headers = getattr(error, "headers", None) or {}
     problem = Problem(status, known[0], known[1], headers=headers) if known is not None else internal()
-    return _response(problem, _request_id(request))
+    return response(problem, _request_id(request))
 
 
 _OF_ROUTER: Final = {

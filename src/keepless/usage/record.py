@@ -56,6 +56,7 @@ class Outcome(StrEnum):
     ON_ERROR = "on_error"  # it would have been kept had it failed; it did not
     REFUSED = "refused"  # a capture was asked for and refused; `discard` says why
     CAPTURED = "captured"
+    STORED = "stored"  # the call asked for something to be kept, and it was
 
 
 class Phase(StrEnum):

@@ -39,7 +39,7 @@ from keepless.vault.journal import Journal, records_of
 from keepless.vault.keeping import Keeping, Place, Sealed, Within, demand, nothing_more
 from keepless.vault.keks import Keks
 from keepless.vault.keyring import FileKeyring
-from keepless.vault.reading import ObjectReader, Reading
+from keepless.vault.reading import Labelled, ObjectReader, Reading
 from keepless.vault.rows import Kept, Shredded
 from keepless.vault.states import Cause, Step
 from keepless.vault.strays import Strays
@@ -140,8 +140,11 @@ class Vault:
         """One object to be read in parts, and its label. Raises as `read`."""
         return self._reading.reader(object_id, organization_id, purpose)
 
-    def labels(self, object_ids: Sequence[Id], organization_id: Id, purpose: Purpose) -> dict[Id, Content | None]:
-        """The labels of those of some objects that may be read now. Raises `NotOpenedError`, `StoreFailedError`."""
+    def labels(self, object_ids: Sequence[Id], organization_id: Id, purpose: Purpose) -> dict[Id, Labelled]:
+        """The labels and ends of those of some objects that may be read now.
+
+        Raises `NotOpenedError`, `StoreFailedError`.
+        """
         return self._reading.labels(object_ids, organization_id, purpose)
 
     def journal_records(self, object_id: Id, organization_id: Id) -> Iterator[Content]:

@@ -28,7 +28,7 @@ from keepless.vault.keeping import Place
 from keepless.vault.keyring import FileKeyring
 from keepless.vault.rows import Kept
 
-__all__ = ["ObjectReader", "Opened", "Reading"]
+__all__ = ["Labelled", "ObjectReader", "Opened", "Reading"]
 
 _TRIES: Final = 4
 _WINDOW: Final = 4  # segments of 1 MiB that are fetched at once
@@ -46,6 +46,14 @@ class Opened:
     store: BlobStore
 
 
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """When an object ends (Unix ms, None = until deleted), and the small text that was kept with it."""
+
+    ends_at: int | None
+    label: Content | None
+
+
 class ObjectReader:
     """One object, opened. Reading ends with the object: at its end in force, or when its blob is destroyed."""
 
@@ -56,6 +64,7 @@ class ObjectReader:
         head = it.store.get_range(it.row.blob, 0, StreamOpener.HEAD)
         self._opener: Final = StreamOpener(it.dek, facts_of(it.row), it.row.blob, head, it.row.size)
         self.size: Final = self._opener.size  # bytes of plaintext
+        self.ends_at: Final = it.end_ms
 
     def label(self) -> Content | None:
         """The small text that was kept with it."""
@@ -90,6 +99,10 @@ class ObjectReader:
             yield part
 
 
+def _labelled(it: Opened) -> Labelled:
+    return Labelled(it.end_ms, _label(it.row, it.dek))
+
+
 def _label(row: Kept, dek: bytes) -> Content | None:
     return None if row.label is None else Content(unseal_label(dek, facts_of(row), row.label))
 
@@ -115,21 +128,22 @@ class Reading:
         """See `Vault.reader`."""
         return self.opened(object_id, organization_id, purpose, lambda it: ObjectReader(it, self._clock))
 
-    def labels(self, object_ids: Sequence[Id], organization_id: Id, purpose: Purpose) -> dict[Id, Content | None]:
+    def labels(self, object_ids: Sequence[Id], organization_id: Id, purpose: Purpose) -> dict[Id, Labelled]:
         """See `Vault.labels`."""
         with store_failures(), self._db.read() as tx:
             rows = catalogue.some_kept(tx, object_ids)
             served = self._served(tx, [row for row in rows if row.organization_id == organization_id], purpose)
         keks: dict[Id, bytes] = {}
-        labels: dict[Id, Content | None] = {}
-        for row, _ in served:
+        labels: dict[Id, Labelled] = {}
+        for row, end in served:
             try:
                 if row.kek_id not in keks:
                     keks[row.kek_id] = self._keyring.load(row.kek_id)
-                labels[row.id] = _label(row, unwrap(keks[row.kek_id], row.wrapped_dek, facts_of(row)))
+                label = _label(row, unwrap(keks[row.kek_id], row.wrapped_dek, facts_of(row)))
+                labels[row.id] = Labelled(end, label)
             except KeyMissingError:  # moved to another KEK, or deleted, since the row was read: look again
                 with contextlib.suppress(NotKeptError):
-                    labels[row.id] = self.opened(row.id, organization_id, purpose, lambda it: _label(it.row, it.dek))
+                    labels[row.id] = self.opened(row.id, organization_id, purpose, _labelled)
         return labels
 
     def opened(self, object_id: Id, organization_id: Id, purpose: Purpose, act: Callable[[Opened], T]) -> T:

@@ -81,7 +81,7 @@ def test_labels_are_the_owners(rig: Rig, owner: tuple[Id, Id], database: Databas
     theirs = keep(rig, other, b"x", b"theirs")
     ids = [*(row.id for row in rows), bare.id, theirs.id, mint(Prefix.OBJECT)]
     labels = rig.vault.labels(ids, owner[0], READ)
-    assert {key: None if label is None else label.reveal(READ) for key, label in labels.items()} == {
+    assert {key: None if it.label is None else it.label.reveal(READ) for key, it in labels.items()} == {
         **{row.id: f"name {n}".encode() for n, row in enumerate(rows)},
         bare.id: None,
     }
@@ -104,9 +104,10 @@ def test_labels_are_found_when_their_objects_move_to_another_key_meanwhile(
         return load(kek_id if len(asked) > 1 else mint(Prefix.KEK))
 
     monkeypatch.setattr(rig.keyring, "load", missing_once)
-    (label,) = rig.vault.labels([row.id], owner[0], READ).values()
-    assert label is not None
-    assert label.reveal(READ) == b"a name"
+    (it,) = rig.vault.labels([row.id], owner[0], READ).values()
+    assert it.label is not None
+    assert it.label.reveal(READ) == b"a name"
+    assert it.ends_at == row.expires_at
 
 
 def test_nobody_else_reads_it(rig: Rig, owner: tuple[Id, Id], database: Database) -> None:

@@ -20,6 +20,7 @@ from keepless.app.folder import migrate
 from keepless.batches import tables as batches
 from keepless.db import Database, metadata
 from keepless.expiry import tables as expiry
+from keepless.files import tables as files
 from keepless.incidents import tables as incidents
 from keepless.jobs import tables as jobs
 from keepless.receipts import tables as receipts
@@ -29,7 +30,18 @@ from keepless.webhooks import tables as webhooks
 
 __all__ = ["TABLES", "difference"]
 
-_ROOMS: Final = (accounts, batches, expiry, incidents, jobs, receipts, usage, vault, webhooks)  # whose tables there are
+_ROOMS: Final = (
+    accounts,
+    batches,
+    expiry,
+    files,
+    incidents,
+    jobs,
+    receipts,
+    usage,
+    vault,
+    webhooks,
+)  # whose tables there are
 TABLES: Final = {item.name for room in _ROOMS for item in vars(room).values() if isinstance(item, sa.Table)}
 
 

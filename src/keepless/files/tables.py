@@ -1,0 +1,26 @@
+"""Tables of files and uploads: numbers, instants, enums and ids of ours. Names are in the vault.
+
+A row of `file` is dead as soon as its object is not kept any more: it is not served, and the next round removes it.
+"""
+
+import sqlalchemy as sa
+
+from keepless.db import EnumText, Holds, IdText, Instant, table
+from keepless.files.values import FilePurpose
+from keepless.policy.data_class import DataClass
+
+__all__ = ["file"]
+
+file = table(
+    "file",
+    sa.Column("id", IdText, primary_key=True),
+    sa.Column("object_id", IdText, nullable=False, unique=True),
+    sa.Column("organization_id", IdText, nullable=False, index=True),
+    sa.Column("project_id", IdText, nullable=False),
+    sa.Column("purpose", EnumText(FilePurpose), nullable=False),
+    sa.Column("data_class", EnumText(DataClass), nullable=False),
+    sa.Column("bytes", sa.BigInteger, nullable=False),  # plaintext
+    sa.Column("created_at", Instant, nullable=False),
+    sa.Index("file_by_project", "project_id", "created_at", "id"),
+    holds=Holds.CATALOGUE,
+)

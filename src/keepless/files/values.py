@@ -1,0 +1,51 @@
+"""What a file is, as values.
+
+Holds: `FilePurpose` with the class of data each is, `File`, `Described`. Leaves out: names of files, which are content.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from keepless.ids import Id
+from keepless.policy.data_class import DataClass
+
+__all__ = ["UPLOADED", "Described", "File", "FilePurpose"]
+
+
+class FilePurpose(StrEnum):
+    """OpenAI's purposes of a file, those that are served here."""
+
+    BATCH = "batch"
+    BATCH_OUTPUT = "batch_output"  # also what a batch says of lines that failed
+    FINE_TUNE = "fine-tune"
+
+
+# What a customer uploads for a purpose is of this class; what a feature makes says its class itself.
+UPLOADED: Final = {
+    FilePurpose.BATCH: DataClass.BATCH_INPUT,
+    FilePurpose.FINE_TUNE: DataClass.FINE_TUNING_DATASET,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """One file. `size` in bytes of plaintext, instants in ms; its content and name are the vault's object."""
+
+    id: Id
+    object_id: Id
+    organization_id: Id
+    project_id: Id
+    purpose: FilePurpose
+    data_class: DataClass
+    size: int
+    created_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """A file that lives: its end in force (None = until deleted) and its name, which is the customer's alone."""
+
+    file: File
+    ends_at: int | None
+    name: bytes

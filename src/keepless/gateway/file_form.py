@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from keepless.content import Content
 from keepless.errors import Code, Problem
+from keepless.files.refusals import too_large
 from keepless.files.values import UPLOADED, FilePurpose
 from keepless.gateway.form_stream import FIELD_END, Field, FieldEnd, FormStream
 from keepless.gateway.switches import combined, from_body
@@ -65,9 +66,14 @@ def ends_after(anchor: object, seconds: object) -> int | None:
 
 
 class FileForm:
-    """One form. `part` is the name of the field that holds the file; `fields` those that may stand beside it."""
+    """One form.
 
-    def __init__(self, content_type: bytes, part: str = "file", fields: frozenset[str] = _FIELDS) -> None:
+    `most`: bytes of the file; `part`: the name of the field that holds it; `fields`: those that may stand beside it.
+    """
+
+    def __init__(self, content_type: bytes, *, most: int, part: str = "file", fields: frozenset[str] = _FIELDS) -> None:
+        self._most: Final = most
+        self._size = 0
         self._stream: Final = FormStream(content_type)
         self._part: Final = part
         self._allowed: Final = fields
@@ -101,6 +107,9 @@ class FileForm:
     async def _file(self, event: bytes | FieldEnd, write: Callable[[Content], Awaitable[None]]) -> None:
         if event is not FIELD_END:
             self._gathered.extend(event)
+            self._size += len(event)
+            if self._size > self._most:
+                raise too_large(self._most)
         if event is FIELD_END or len(self._gathered) >= _PIECE:
             piece = Content(bytes(self._gathered))
             self._gathered.clear()

@@ -107,7 +107,8 @@ class FileCalls:
         tell_encoding(request.headers.get("content-encoding"))
         _demand_keeping(call.controls)
         _demand_a_feature(call)
-        form = FileForm(request.headers.get("content-type", "").encode("latin-1"))
+        content_type = request.headers.get("content-type", "").encode("latin-1")
+        form = FileForm(content_type, most=self._files.limits.file_bytes)
         async with AsyncExitStack() as stack:
             stack.enter_context(self._place())
             writers: list[FileWriter] = []

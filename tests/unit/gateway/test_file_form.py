@@ -24,7 +24,7 @@ def encoded(*parts: tuple[str, str | None, bytes]) -> bytes:
 
 class Target:
     def __init__(self) -> None:
-        self.form = FileForm(TYPE)
+        self.form = FileForm(TYPE, most=3_000_000)
         self.pieces: list[bytes] = []
         self.known: object = "not begun"
 
@@ -91,6 +91,13 @@ def test_bad_forms(case: str) -> None:
     with pytest.raises(Problem) as caught:
         read(BAD[case])
     assert caught.value.status == 400
+
+
+def test_a_file_that_is_too_large_is_refused_as_soon_as_it_is() -> None:
+    with pytest.raises(Problem) as caught:
+        read(encoded(("file", "a", b"x" * 3_000_001), PURPOSE))
+    assert caught.value.status == 413
+    assert read(encoded(("file", "a", b"x" * 3_000_000), PURPOSE)).form.file_name == b"a"
 
 
 def test_purposes() -> None:

@@ -14,6 +14,8 @@ from keepless.db import Database, metadata
 from tests.support.moto import Moto
 from tests.support.postgres import Cluster
 
+# Threads that wait for each other, on cores that other tests use, would cost fifty times their work.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 SOURCE = str(Path(__file__).parents[1] / "src")
 if os.environ.pop("KEEPLESS_TEST_INSTALLED", "0") != "1":
     os.environ["PYTHONPATH"] = SOURCE

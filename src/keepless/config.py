@@ -107,6 +107,7 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     endpoints: list[Endpoint] | None = None  # None: those that the engine is known to serve
     native_responses: bool = False  # openai: the upstream itself speaks /responses; else it is asked for chat
     extra_params: list[str] = []  # request fields passed through beyond OpenAI's and Groq's
+    max_input_characters: Positive = 4096  # of a text to be spoken
     connect_timeout: Seconds = 5.0
     first_byte_timeout: Seconds = 60.0
     idle_timeout: Seconds = 60.0
@@ -230,9 +231,14 @@ _OF_AN_UPSTREAM: Final[dict[str, object]] = {
     "retention": UpstreamRetention.UNKNOWN,
     "region": None,
 }
+MINILM_TOKENS: Final = 256  # what all-MiniLM-L6-v2 says it was made for
 DEFAULT_MODELS: Final = (
     DEFAULT_MODEL,
     ModelConfig(id="whisper-base", engine=Engine.WHISPER, retention=UpstreamRetention.ZERO, parallel=1),
+    ModelConfig(id="flite", engine=Engine.FLITE, retention=UpstreamRetention.ZERO),
+    ModelConfig(
+        id="all-minilm-l6-v2", engine=Engine.MINILM, retention=UpstreamRetention.ZERO, context_window=MINILM_TOKENS
+    ),
 )
 _NOT_A_MODELS: Final = frozenset({Endpoint.OTHER, Endpoint.FILES, Endpoint.UPLOADS})
 _LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
@@ -275,11 +281,15 @@ def _checked(settings: Settings) -> Settings:
     if settings.host not in _LOOPBACK and not (settings.behind_proxy or settings.tls_cert):
         raise ConfigError("host is not loopback: set tls_cert and tls_key, or --behind-proxy when a proxy does TLS")
     # An embedded engine runs in our own process tree under our own rules: it keeps nothing, whatever the file says.
-    models = [
-        msgspec.structs.replace(m, retention=UpstreamRetention.ZERO) if m.engine in EMBEDDED else m
-        for m in settings.models or DEFAULT_MODELS
-    ]
+    models = [_embedded(m) if m.engine in EMBEDDED else m for m in settings.models or DEFAULT_MODELS]
     return msgspec.structs.replace(settings, models=models)
+
+
+def _embedded(model: ModelConfig) -> ModelConfig:
+    longest = model.context_window
+    if model.engine is Engine.MINILM and model.path is None:
+        longest = min(longest, MINILM_TOKENS)
+    return msgspec.structs.replace(model, retention=UpstreamRetention.ZERO, context_window=longest)
 
 
 def _check_upstreams(model: ModelConfig) -> None:

@@ -94,7 +94,7 @@ class Passage:
         self._exchange: Exchange | None = None
         self._generation = way.lease.generation
         self._policy = way.policy_of(ask)
-        self._could_keep = not ask.batch and could_keep(self._policy, ask.controls)
+        self._could_keep = not ask.never_kept and could_keep(self._policy, ask.controls)
         self._watched = self._could_keep and way.afterwards.watches(ask.principal.key_id)
         self._target: Target | None = None  # who is asked, or was last
         self._tries: Tries | None = None  # when there are several to ask
@@ -321,7 +321,7 @@ class Passage:
         if self._over:
             return
         self._end(fault)
-        if (fault.reason is not None and not self._ask.batch) or self._watched:
+        if (fault.reason is not None and not self._ask.never_kept) or self._watched:
             self._ask_for_capture(fault.reason, conclude)
         else:
             conclude(None)

@@ -6,6 +6,7 @@ was `set`, a `Behaviour`'s own value, else OK (a stream when the request asks fo
 """
 
 import asyncio
+import base64
 import contextlib
 import json
 import socket
@@ -236,7 +237,35 @@ class _Answer:
             out.append(self.event({}, choices=[], usage=self.usage()))
         return [*out, b"data: [DONE]\n\n"]
 
+    def vectors(self) -> bytes:
+        asked = self.got.json["input"]
+        inputs = asked if isinstance(asked, list) else [asked]
+        data = [{"object": "embedding", "index": index, "embedding": [0.6, 0.8]} for index in range(len(inputs))]
+        usage = {"prompt_tokens": 9, "total_tokens": 9}
+        return json.dumps({"object": "list", "data": data, "model": self.got.json["model"], "usage": usage}).encode()
+
+    def sound(self, *, whole: bool) -> bool:
+        """What a voice says: the text itself stands for the sound."""
+        spoken = str(self.got.json["input"]).encode()
+        if self.got.json.get("stream_format") == "sse":
+            events = [{"type": "speech.audio.delta", "audio": base64.b64encode(spoken).decode()}]
+            events += [{"type": "speech.audio.done", "usage": {"input_tokens": 1, "total_tokens": 1}}] if whole else []
+            pieces = [b"data: " + json.dumps(event).encode() + b"\n\n" for event in events]
+            self.head(content_type="text/event-stream", transfer_encoding="chunked")
+        else:
+            pieces = [spoken, b"and the rest"] if whole else [spoken]
+            self.head(content_type="audio/mpeg", transfer_encoding="chunked")
+        for piece in pieces:
+            self.chunk(piece)
+        if whole:
+            self.writer.write(b"0\r\n\r\n")
+        return whole
+
     async def ok(self) -> bool:
+        if self.got.path.endswith("/embeddings"):
+            return self.full(self.vectors())
+        if self.got.path.endswith("/audio/speech"):
+            return self.sound(whole=True)
         if not self.stream:
             return self.full(self.completion())
         self.head(content_type="text/event-stream", transfer_encoding="chunked")
@@ -289,6 +318,8 @@ class _Answer:
         return True
 
     async def cut_stream(self) -> bool:
+        if self.got.path.endswith("/audio/speech"):
+            return self.sound(whole=False)
         self.head(content_type="text/event-stream", transfer_encoding="chunked")
         for event in self.events()[:3]:
             self.chunk(event)

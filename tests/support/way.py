@@ -23,6 +23,7 @@ from keepless.incidents.afterwards import Afterwards, Cases
 from keepless.incidents.capture import Incident
 from keepless.incidents.reliability import Reliability
 from keepless.inference.backend import Call, Failure, FailureKind, Sink
+from keepless.inference.embedded.frames import Frames
 from keepless.inference.router import Route, Router
 from keepless.pipeline import Way
 from keepless.policy.controls import Controls, effective
@@ -102,7 +103,7 @@ class FakeBackend:
     def start(self, call: Call, sink: Sink) -> FakeExchange:
         exchange = FakeExchange()
         self.calls.append(call)
-        self.bodies.append(msgspec.json.decode(call.body.reveal(Purpose.INFERENCE)))
+        self.bodies.append(_decoded(call.body.reveal(Purpose.INFERENCE)))
         self.exchanges.append(exchange)
         asyncio.get_running_loop().call_soon(self._follow, sink, exchange)
         return exchange
@@ -113,6 +114,13 @@ class FakeBackend:
                 step(sink)
 
     async def close(self) -> None: ...
+
+
+def _decoded(body: bytes) -> Any:
+    """JSON; the header and the content of a body in frames."""
+    if body[:1] == b"{":
+        return msgspec.json.decode(body)
+    return [payload for _, payload in Frames(1 << 20).feed(body)]
 
 
 class FakeLease:
@@ -280,6 +288,22 @@ MODELS = (
         retention=UpstreamRetention.ZERO,
         endpoints=[Endpoint.TRANSCRIPTIONS],
     ),
+    ModelConfig(
+        id="embedder",
+        engine=Engine.OPENAI,
+        base_url="http://x",
+        upstream_model="its-own-name",
+        endpoints=[Endpoint.EMBEDDINGS],
+    ),
+    ModelConfig(id="minilm", engine=Engine.MINILM, retention=UpstreamRetention.ZERO),
+    ModelConfig(
+        id="narrator",
+        engine=Engine.OPENAI,
+        base_url="http://x",
+        upstream_model="its-own-name",
+        endpoints=[Endpoint.SPEECH],
+    ),
+    ModelConfig(id="flite", engine=Engine.FLITE, retention=UpstreamRetention.ZERO),
 )
 
 # What an endpoint is asked where a test does not care.
@@ -287,6 +311,8 @@ ORDINARY: dict[Endpoint, dict[str, Any]] = {
     Endpoint.CHAT: {"messages": [{"role": "user", "content": "QUESTION"}]},
     Endpoint.RESPONSES: {"input": "QUESTION"},
     Endpoint.INPUT_TOKENS: {"input": "QUESTION"},
+    Endpoint.EMBEDDINGS: {"input": "QUESTION"},
+    Endpoint.SPEECH: {"input": "QUESTION", "voice": "slt"},
 }
 
 

@@ -10,7 +10,7 @@ from keepless.errors import ConfigError
 
 def test_defaults_serve_the_embedded_model(tmp_path: Path) -> None:
     settings = load(environ={}, data_dir=str(tmp_path))
-    assert [m.id for m in settings.models] == ["smollm2-135m-instruct", "whisper-base"]
+    assert [m.id for m in settings.models] == ["smollm2-135m-instruct", "whisper-base", "flite", "all-minilm-l6-v2"]
     assert settings.models[0].retention is UpstreamRetention.ZERO
     assert settings.database == f"sqlite:///{tmp_path}/keepless.sqlite"
     assert settings.blobs == f"file://{tmp_path}/blobs" and settings.keyring == f"file://{tmp_path}/keyring"

@@ -7,6 +7,7 @@ Only what every model takes; the full list of parameters, and which model does w
 from typing import Any, Final
 
 from keepless.admin.openapi_files import FILE_PATHS, FILE_SCHEMAS
+from keepless.admin.openapi_media import MEDIA_PATHS, MEDIA_SCHEMAS
 from keepless.admin.openapi_responses import RESPONSE_PATHS, RESPONSE_SCHEMAS
 
 __all__ = ["INFERENCE_PATHS", "INFERENCE_SCHEMAS"]
@@ -39,6 +40,7 @@ INFERENCE_PATHS: Final[dict[str, dict[str, Any]]] = {
     },
     **RESPONSE_PATHS,
     **FILE_PATHS,
+    **MEDIA_PATHS,
     "/v1/models": {
         "get": {
             "operationId": "list_models",
@@ -103,6 +105,7 @@ INFERENCE_SCHEMAS: Final[dict[str, dict[str, Any]]] = {
     },
     **RESPONSE_SCHEMAS,
     **FILE_SCHEMAS,
+    **MEDIA_SCHEMAS,
     "Usage": {
         "type": "object",
         "required": ["prompt_tokens", "completion_tokens", "total_tokens"],
@@ -137,6 +140,8 @@ INFERENCE_SCHEMAS: Final[dict[str, dict[str, Any]]] = {
             "max_completion_tokens": {"type": "integer"},
             "capabilities": {"type": "array", "items": {"type": "string"}},
             "data_retention": {"type": "object"},
+            "speech": {"type": "object", "description": "Of an embedded voice: voices, formats, sample rates."},
+            "embeddings": {"type": "object", "description": "Of an embedded model: dimensions, most inputs."},
         },
     },
     "ModelList": {

@@ -286,6 +286,7 @@ class Explanation(msgspec.Struct, kw_only=True):
     api_key_id: str | None
     prompt_tokens: int
     completion_tokens: int
+    audio_ms: int
     latency_us: int
     sketch: Sketch | None
     object: Literal["request.explanation"] = "request.explanation"

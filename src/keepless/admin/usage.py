@@ -94,6 +94,7 @@ def explain_request(services: Services, ask: Ask[NoQuery, NoBody]) -> Explanatio
         api_key_id=found["key_id"],
         prompt_tokens=found["prompt_tokens"],
         completion_tokens=found["completion_tokens"],
+        audio_ms=found["audio_ms"],
         latency_us=found["latency_us"],
         sketch=None if sketch is None else Sketch(**sketch),
     )

@@ -8,6 +8,7 @@ from typing import Final
 
 from keepless.config import Endpoint, Engine, ModelConfig
 from keepless.errors import Code, Problem
+from keepless.gateway.speech_params import CAPABILITIES as SPEECH_CAPABILITIES
 from keepless.ids import Id
 from keepless.inference.embedded.dialect import CAPABILITIES
 from keepless.inference.embedded.hearing import CAPABILITIES as HEARING
@@ -21,7 +22,7 @@ _BY_ENGINE: Final = {
     Engine.MINILM: frozenset({Endpoint.EMBEDDINGS}),
     Engine.OPENAI: frozenset({Endpoint.CHAT, Endpoint.RESPONSES}),
 }
-_CAPABILITIES: Final = {Engine.LLAMA: CAPABILITIES, Engine.WHISPER: HEARING}
+_CAPABILITIES: Final = {Engine.LLAMA: CAPABILITIES, Engine.WHISPER: HEARING, Engine.FLITE: SPEECH_CAPABILITIES}
 _NATIVE: Final = frozenset({Endpoint.INPUT_TOKENS})
 _WORDS: Final = {
     Endpoint.CHAT: "chat completions",

@@ -12,9 +12,11 @@ from keepless.clock import Clock
 from keepless.config import Endpoint, Limits
 from keepless.gateway.audio import TranscriptionFamily, TranslationFamily
 from keepless.gateway.chat import ChatFamily
+from keepless.gateway.embeddings import EmbeddingFamily
 from keepless.gateway.handler import InferenceHandler
 from keepless.gateway.reply import FastHandler
 from keepless.gateway.responses import InputTokenFamily, ResponseFamily
+from keepless.gateway.speech import SpeechFamily
 from keepless.gateway.watch import Watch
 from keepless.http.limits import RateLimits
 from keepless.inference.router import Router
@@ -30,8 +32,10 @@ PATHS: Final[Mapping[Endpoint, str]] = {
     Endpoint.INPUT_TOKENS: "/responses/input_tokens",
     Endpoint.TRANSCRIPTIONS: "/audio/transcriptions",
     Endpoint.TRANSLATIONS: "/audio/translations",
+    Endpoint.EMBEDDINGS: "/embeddings",
+    Endpoint.SPEECH: "/audio/speech",
 }
-_FAMILIES: Final = (ChatFamily, ResponseFamily, InputTokenFamily)
+_FAMILIES: Final = (ChatFamily, ResponseFamily, InputTokenFamily, EmbeddingFamily, SpeechFamily)
 _HEARING: Final = (TranscriptionFamily, TranslationFamily)
 _FORM_BYTES: Final = 64 * 1024  # of a form around its file
 

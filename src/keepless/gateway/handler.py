@@ -96,7 +96,7 @@ class Arrival:
         *,
         stream: bool,
         content_type: bytes = JSON_BODY,
-        answered_as: bytes = SSE_ANSWER,
+        answered_as: bytes | tuple[bytes, ...] = SSE_ANSWER,
         renamed: Callable[[str], Content] | None = None,
     ) -> Ask:
         """The request as it goes its way. See `Ask`."""

@@ -54,3 +54,7 @@ class Collector:
     def finish(self) -> None:
         """See `Outlet`. Raises `StreamedLineError`."""
         raise StreamedLineError
+
+    def abort(self) -> None:
+        """See `Outlet`. Raises `StreamedLineError`."""
+        raise StreamedLineError

@@ -1,8 +1,9 @@
 """GET models and models/{id}: the operator's catalogue, as this caller may use it.
 
 Holds: `routes`. Leaves out: what a model answers (chat). Members of OpenAI's and Groq's model objects, and ours:
-`capabilities` (what is served; anything else is 400) and `data_retention` (the mode that a request of this caller would
-run under, the control that decides it, and the modes under which the model can be used at all).
+`capabilities` (what is served; anything else is 400), `data_retention` (the mode that a request of this caller would
+run under, the control that decides it, and the modes under which the model can be used at all), and of an embedded
+model `speech` (voices, formats and their sample rates) or `embeddings` (dimensions).
 """
 
 import time
@@ -15,11 +16,14 @@ from starlette.routing import BaseRoute, Route
 
 from keepless.accounts.lease import Lease
 from keepless.accounts.principal import Principal
-from keepless.config import Endpoint, ModelConfig
+from keepless.config import Endpoint, Engine, ModelConfig
 from keepless.errors import Code, Problem
 from keepless.gateway.catalogue import capabilities_of, endpoints_of
 from keepless.gateway.chat_params import CAPABILITIES
+from keepless.gateway.embedding_params import DIMENSIONS, MOST_INPUTS
 from keepless.http.auth import authenticate
+from keepless.inference.embedded.formats import FORMATS
+from keepless.inference.embedded.voices import ALIASES, VOICES
 from keepless.inference.router import Route as Offered
 from keepless.inference.router import Router, allowed_modes
 from keepless.inference.target import eligible
@@ -76,6 +80,7 @@ class _Pages:
             "max_completion_tokens": model.max_completion_tokens,
             "public_apps": None,
             "capabilities": _served(model),
+            **_OF_ENGINE.get(model.engine, _nothing)(model),
             "data_retention": self._retention(route, principal),
         }
 
@@ -109,6 +114,29 @@ class _Pages:
             "regions": sorted({target.region for target in route.targets if target.region is not None}),
             "upstreams": upstreams,
         }
+
+
+def _speech(model: ModelConfig) -> dict[str, Any]:
+    return {
+        "speech": {
+            "voices": sorted(VOICES),
+            "voice_aliases": ALIASES,
+            "response_formats": {name: list(kind.rates) for name, kind in FORMATS.items()},
+            "max_input_characters": model.max_input_characters,
+        }
+    }
+
+
+def _embeddings(model: ModelConfig) -> dict[str, Any]:
+    dimensions = DIMENSIONS if model.path is None else None
+    return {"embeddings": {"dimensions": dimensions, "max_inputs": MOST_INPUTS}}
+
+
+def _nothing(_: ModelConfig) -> dict[str, Any]:
+    return {}
+
+
+_OF_ENGINE: Final = {Engine.FLITE: _speech, Engine.MINILM: _embeddings}
 
 
 def _common(values: list[Any]) -> Any:

@@ -48,6 +48,9 @@ class Outlet(Protocol):
     def finish(self) -> None:
         """The answer is complete."""
 
+    def abort(self) -> None:
+        """End the answer so that nobody takes it for a complete one."""
+
 
 class Wire(Protocol):
     """What a reply needs of its connection."""

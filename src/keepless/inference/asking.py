@@ -70,7 +70,13 @@ class Ask:
     began: int
     batch: bool = False
     content_type: bytes = JSON_BODY
-    answered_as: bytes = SSE_ANSWER
+    answered_as: bytes | tuple[bytes, ...] = SSE_ANSWER
+
+    @property
+    def never_kept(self) -> bool:
+        """Whether nothing of it is ever captured, whatever happens (DECISIONS 3 and 17)."""
+        return self.batch or self.endpoint is Endpoint.EMBEDDINGS
+
     renamed: Callable[[str], Content] | None = None
 
     def body_for(self, target: Target) -> Content:

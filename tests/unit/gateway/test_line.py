@@ -33,3 +33,5 @@ def test_a_line_does_not_stream() -> None:
         collector.data(b"")
     with pytest.raises(StreamedLineError):
         collector.finish()
+    with pytest.raises(StreamedLineError):
+        collector.abort()

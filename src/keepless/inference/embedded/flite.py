@@ -1,7 +1,7 @@
 """Speech by Debian's `flite`: each piece of a text by a process of its own, its samples through memory only.
 
-Holds: `VOICES`, `Flite` (says a text, piece by piece, as 16-bit mono samples), `SpeechFailedError`. Leaves out: cutting
-a text (sentences), formats (sound), the engine's own process.
+Holds: `Flite` (says a text, piece by piece, as 16-bit mono samples), `SpeechFailedError`. Leaves out: which voices
+there are (voices), cutting a text (sentences), formats (sound), the engine's own process (flite_process).
 
 A process a piece: what one customer wrote is in no memory that another's text meets, and a text that makes the voice
 crash or run away ends its own process. The text goes in through a pipe (`ps` shows arguments), the samples come out of
@@ -15,22 +15,22 @@ import resource
 import select
 import shutil
 import signal
+import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Final
 
 from keepless.errors import KeeplessError
+from keepless.inference.embedded.voices import VOICES
 
-__all__ = ["RATE", "VOICES", "Flite", "SpeechFailedError", "Utterance"]
+__all__ = ["RATE", "Flite", "SpeechFailedError", "Utterance"]
 
-RATE: Final = 16_000  # of every voice here, samples a second
-# Names told to customers, and flite's own. Clunits and cluster voices of CMU, built into Debian's package.
-VOICES: Final = {"slt": "slt", "rms": "rms", "awb": "awb", "kal": "kal16"}
-
+RATE: Final = 16_000  # of every voice, samples a second
 _HEADER: Final = 44  # bytes of RIFF before the samples
 _READ: Final = 64 * 1024
 _AHEAD: Final = 1  # pieces being spoken while one is sent
 _WALL_S: Final = 60.0
+_TURN_S: Final = 0.5
 _CPU_S: Final = 45
 _MEMORY: Final = 1024**3
 _OUTPUT: Final = 128 * 1024**2  # bytes
@@ -49,16 +49,22 @@ class Flite:
             raise SpeechFailedError("flite is not installed")
         self._program: Final = found
 
-    def say(self, texts: Iterable[str], *, voice: str, speed: float) -> Iterator[bytes]:
-        """The samples of each text, in order. Ending the iterator early ends the processes. Raises as `Utterance`."""
+    def say(
+        self, texts: Iterable[str], *, voice: str, speed: float, idle: Callable[[], None] = lambda: None
+    ) -> Generator[bytes, None, None]:
+        """The samples of each text, in order. Ending the iterator early ends the processes.
+
+        `idle` is called every half second while a piece is not said yet; what it raises ends the processes too. Raises
+        as `Utterance`.
+        """
         running: deque[Utterance] = deque()
         try:
             for text in texts:
                 running.append(Utterance(self._program, text, VOICES[voice], 1.0 / speed))
                 if len(running) > _AHEAD:
-                    yield from _spoken(running)
+                    yield from _spoken(running, idle)
             while running:
-                yield from _spoken(running)
+                yield from _spoken(running, idle)
         finally:
             for utterance in running:
                 utterance.close()
@@ -83,9 +89,9 @@ class Utterance:
             # A piece is smaller than a pipe's buffer: this never waits.
             stdin.write(text.encode("ascii", "replace") + b"\n")
 
-    def samples(self) -> Iterator[bytes]:
+    def samples(self, idle: Callable[[], None] = lambda: None) -> Iterator[bytes]:
         """Wait until the piece is said, then its samples in blocks. Raises `SpeechFailedError`."""
-        if self._wait(_WALL_S) != 0:
+        if self._wait(_WALL_S, idle) != 0:
             raise SpeechFailedError("flite failed")
         at = _HEADER
         while block := os.pread(self._memory, _READ, at):
@@ -94,19 +100,25 @@ class Utterance:
 
     def close(self) -> None:
         """End it if it still runs, and let its samples go."""
-        self._wait(0)
+        self._wait(0, lambda: None)
         os.close(self._memory)
 
-    def _wait(self, seconds: float) -> int | None:
+    def _wait(self, seconds: float, idle: Callable[[], None]) -> int | None:
         """Its exit code; it is ended when it takes longer."""
         if self._pid is None:
             return None
+        until = time.monotonic() + seconds
         ended = select.poll()
         descriptor = os.pidfd_open(self._pid)
-        ended.register(descriptor, select.POLLIN)
-        if not ended.poll(seconds * 1000):
-            os.kill(self._pid, signal.SIGKILL)
-        os.close(descriptor)
+        try:
+            ended.register(descriptor, select.POLLIN)
+            while not ended.poll(_TURN_S * 1000 if seconds else 0):
+                if time.monotonic() >= until:
+                    os.kill(self._pid, signal.SIGKILL)
+                    break
+                idle()
+        finally:
+            os.close(descriptor)
         pid, self._pid = self._pid, None
         return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
@@ -127,8 +139,8 @@ def _spawn(program: str, voice: str, stretch: float, reading: int, memory: int) 
     )
 
 
-def _spoken(running: deque[Utterance]) -> Iterator[bytes]:
-    yield from running[0].samples()
+def _spoken(running: deque[Utterance], idle: Callable[[], None]) -> Iterator[bytes]:
+    yield from running[0].samples(idle)
     running.popleft().close()
 
 

@@ -77,6 +77,7 @@ class MiniLM:
         self._heads: Final = config.num_attention_heads
         self._epsilon: Final = np.float32(config.layer_norm_eps)
         self._words: Final = weights["embeddings.word_embeddings.weight"]
+        self.vocabulary: Final = len(self._words)
         self._places: Final = (
             weights["embeddings.position_embeddings.weight"] + weights["embeddings.token_type_embeddings.weight"][0]
         )

@@ -161,7 +161,7 @@ class Supervised:
             with theirs, self._lock:
                 if self._stopping.is_set():
                     return code
-                self._pid = _spawn(self.module, theirs.fileno(), passed)
+                self._pid = _spawn(self.module, theirs.fileno(), passed, self.model.threads)
             try:
                 self._hello(ours)
                 # Until the child has ended, without reaping it: its id stays its own for `stop`.
@@ -187,13 +187,13 @@ class Supervised:
             emit(Event.ENGINE_STARTED, pid=self._pid, restarts=self.restarts)
 
 
-def _spawn(module: str, control: int, passed: Sequence[int]) -> int:
+def _spawn(module: str, control: int, passed: Sequence[int], threads: int) -> int:
     """Start the child with nothing of ours but its sockets: no descriptor, no variable, nothing to write to."""
     source = str(Path(keepless.__file__).parent.parent)
     return os.posix_spawn(
         sys.executable,
         [sys.executable, "-B", "-m", module],
-        {**_ENVIRONMENT, "PYTHONPATH": source},
+        {**_ENVIRONMENT, "PYTHONPATH": source, "OPENBLAS_NUM_THREADS": str(threads)},
         file_actions=[
             (os.POSIX_SPAWN_DUP2, control, 0),
             (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from keepless.inference.embedded import flite
-from keepless.inference.embedded.flite import RATE, VOICES, Flite, SpeechFailedError, Utterance
+from keepless.inference.embedded.flite import RATE, Flite, SpeechFailedError, Utterance
+from keepless.inference.embedded.voices import VOICES
 
 TEXT = "The quick brown fox jumps over the lazy dog."
 SECRET = "marzipan zeppelin"
@@ -89,6 +90,22 @@ def test_a_voice_that_runs_away_is_ended(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(flite, "_WALL_S", 0.2)
     with pytest.raises(SpeechFailedError):
         list(Flite(str(program)).say([TEXT], voice="slt", speed=1.0))
+
+
+def test_whoever_waits_is_called_and_may_give_up(tmp_path: Path) -> None:
+    before = descriptors()
+    program = tmp_path / "flite"
+    program.write_text("#!/bin/sh\nwhile :; do :; done\n")
+    program.chmod(0o700)
+    with pytest.raises(InterruptedError):
+        list(Flite(str(program)).say([TEXT, TEXT], voice="slt", speed=1.0, idle=give_up))
+    assert descriptors() == before
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+def give_up() -> None:
+    raise InterruptedError
 
 
 def test_a_voice_has_bounds_of_time_memory_and_output() -> None:

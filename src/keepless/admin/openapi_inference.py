@@ -6,6 +6,7 @@ Only what every model takes; the full list of parameters, and which model does w
 
 from typing import Any, Final
 
+from keepless.admin.openapi_audio import AUDIO_PATHS, AUDIO_SCHEMAS
 from keepless.admin.openapi_files import FILE_PATHS, FILE_SCHEMAS
 from keepless.admin.openapi_media import MEDIA_PATHS, MEDIA_SCHEMAS
 from keepless.admin.openapi_responses import RESPONSE_PATHS, RESPONSE_SCHEMAS
@@ -39,6 +40,7 @@ INFERENCE_PATHS: Final[dict[str, dict[str, Any]]] = {
         }
     },
     **RESPONSE_PATHS,
+    **AUDIO_PATHS,
     **FILE_PATHS,
     **MEDIA_PATHS,
     "/v1/models": {
@@ -104,6 +106,7 @@ INFERENCE_SCHEMAS: Final[dict[str, dict[str, Any]]] = {
         },
     },
     **RESPONSE_SCHEMAS,
+    **AUDIO_SCHEMAS,
     **FILE_SCHEMAS,
     **MEDIA_SCHEMAS,
     "Usage": {

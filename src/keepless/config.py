@@ -177,6 +177,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     files: Positive = 10_000  # of one organization
     files_bytes: Positive = 100 * 1024 * 1024 * 1024  # of all files of one organization
     uploads: Positive = 64  # that one process takes at a time
+    part_bytes: Positive = 64 * 1024 * 1024  # of one part of an upload
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

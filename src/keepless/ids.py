@@ -31,6 +31,8 @@ class Prefix(StrEnum):
     OPERATOR_KEY = "okey_"
     MEMBER = "user_"
     FILE = "file-"
+    UPLOAD = "upload_"
+    UPLOAD_PART = "part_"
     BATCH = "batch_"
     TUNED_MODEL = "ft_"
     OBJECT = "obj_"

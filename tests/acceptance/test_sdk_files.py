@@ -1,6 +1,7 @@
 """Files with the official clients, unchanged, against a running server."""
 
 import gzip
+import hashlib
 import http.client
 import json
 import os
@@ -375,3 +376,93 @@ def test_no_name_or_content_is_on_disk_or_in_the_log(
             assert MARKER not in data
             assert name.encode() not in data
     assert not [line for line in served.log if MARKER.decode() in line or name in line]
+
+
+# -- uploads -------------------------------------------------------------------------------------------------------
+
+
+def begin(client: openai.OpenAI, size: int, name: str = "whole.jsonl", **more: Any) -> Any:
+    return client.uploads.create(bytes=size, filename=name, mime_type="application/jsonl", purpose="batch", **more)
+
+
+def test_a_file_comes_in_parts(openai_client: openai.OpenAI, served: Served) -> None:
+    pieces = [os.urandom(1_500_000), b"", os.urandom(700_000)]
+    data = pieces[2] + pieces[0]
+    one = begin(openai_client, len(data))
+    assert (one.object, one.status, one.filename, one.bytes) == ("upload", "pending", "whole.jsonl", len(data))
+    assert one.expires_at - one.created_at == 3600
+    first = openai_client.uploads.parts.create(one.id, data=pieces[0])
+    unused = openai_client.uploads.parts.create(one.id, data=b"unused")
+    last = openai_client.uploads.parts.create(one.id, data=pieces[2])
+    assert (first.object, first.upload_id) == ("upload.part", one.id)
+    for ids in ([], [first.id], [first.id, first.id], [first.id, "part_x"], [unused.id, first.id, last.id]):
+        error = refused(lambda ids=ids: openai_client.uploads.complete(one.id, part_ids=ids))
+        assert (error.status_code, error.param) == (400, "part_ids")
+    order = [last.id, first.id]
+    error = refused(lambda: openai_client.uploads.complete(one.id, part_ids=order, md5="0" * 32))
+    assert (error.status_code, error.param) == (400, "md5")
+    done = openai_client.uploads.complete(one.id, part_ids=order, md5=hashlib.md5(data).hexdigest())
+    assert (done.status, done.file.filename, done.file.bytes) == ("completed", "whole.jsonl", len(data))
+    assert content(openai_client, done.file.id) == data
+    listed = served.ask("GET", "/organization/retained_objects?limit=100&class=upload_part")["data"]
+    assert [row for row in listed if row["class"] == "upload_part"] == []
+    for act in (
+        lambda: openai_client.uploads.complete(one.id, part_ids=order),
+        lambda: openai_client.uploads.cancel(one.id),
+        lambda: openai_client.uploads.parts.create(one.id, data=b"late"),
+    ):
+        assert refused(act).status_code == 400
+
+
+def test_the_helper_of_the_client_uploads_in_chunks(openai_client: openai.OpenAI) -> None:
+    data = os.urandom(900_000)
+    done = openai_client.uploads.upload_file_chunked(
+        file=data, filename="c.jsonl", bytes=len(data), mime_type="text/plain", purpose="batch", part_size=400_000
+    )
+    assert done.file is not None
+    assert content(openai_client, done.file.id) == data
+
+
+def test_a_cancelled_upload_leaves_nothing(openai_client: openai.OpenAI, served: Served) -> None:
+    before = kept(served)
+    one = begin(openai_client, 5)
+    openai_client.uploads.parts.create(one.id, data=b"12345")
+    assert kept(served) == before + 2
+    gone = openai_client.uploads.cancel(one.id)
+    assert (gone.status, gone.filename) == ("cancelled", "whole.jsonl")
+    assert kept(served) == before
+    assert refused(lambda: openai_client.uploads.cancel(one.id)).status_code == 400
+
+
+def test_bad_uploads(openai_client: openai.OpenAI, served: Served) -> None:
+    other_id = mint(Prefix.UPLOAD)
+    one = begin(openai_client, 5)
+    assert refused(lambda: openai_client.uploads.parts.create(one.id, data=b"123456")).status_code == 413
+    assert refused(lambda: openai_client.uploads.parts.create(one.id, data=b"")).status_code == 400
+    for act in (
+        lambda: openai_client.uploads.cancel(other_id),
+        lambda: openai_client.uploads.cancel("upload_1"),
+        lambda: openai_client.uploads.parts.create(other_id, data=b"1"),
+        lambda: openai_client.uploads.complete(other_id, part_ids=["part_1"]),
+    ):
+        assert refused(act).status_code == 404
+    good = {"bytes": 5, "filename": "a", "mime_type": "text/plain", "purpose": "batch"}
+    bad: list[tuple[dict[str, Any], int, str]] = [
+        ({"bytes": 0}, 400, "bytes"),
+        ({"bytes": True}, 400, "bytes"),
+        ({"bytes": 10**10}, 413, "file"),
+        ({"filename": ""}, 400, "filename"),
+        ({"filename": "n" * 901}, 400, "filename"),
+        ({"mime_type": 5}, 400, "mime_type"),
+        ({"purpose": "vision"}, 400, "purpose"),
+        ({"expires_after": []}, 400, "expires_after"),
+        ({"expires_after": {"anchor": "created_at", "seconds": 1}}, 400, "expires_after.seconds"),
+    ]
+    for change, status, param in bad:
+        answer = send(served, "POST", "/uploads", {}, json.dumps(good | change).encode())
+        error = json.loads(answer.data)["error"]
+        assert (answer.status, error["param"]) == (status, param)
+    for change, expected in (({"store": False}, "retention_conflict"), ({"what": 1}, "unknown_parameter")):
+        answer = send(served, "POST", "/uploads", {}, json.dumps(good | change).encode())
+        assert (answer.status, answer.code) == (400, expected)
+    openai_client.uploads.cancel(one.id)

@@ -1,4 +1,4 @@
-"""What `/openapi.json` says of /files: the routes, by hand, as for all inference (openapi_inference)."""
+"""What `/openapi.json` says of /files and /uploads: the routes, by hand, as for all inference (openapi_inference)."""
 
 from typing import Any, Final
 
@@ -34,6 +34,11 @@ def _call(operation_id: str, summary: str, answers: dict[str, Any], **more: Any)
         "responses": {**done, "4XX": _ERROR, "5XX": _ERROR},
         **more,
     }
+
+
+def _made(operation_id: str, summary: str, answer: str, asked: str) -> dict[str, Any]:
+    body = {"required": True, "content": _ref(asked)}
+    return _call(operation_id, summary, {"200": _ref(answer)}, security=[{"api": []}], requestBody=body)
 
 
 def _query(name: str, **schema: Any) -> dict[str, Any]:
@@ -82,6 +87,39 @@ FILE_PATHS: Final[dict[str, dict[str, Any]]] = {
             parameters=[_ID, {"name": "Range", "in": "header", "required": False, "schema": {"type": "string"}}],
         )
     },
+    "/v1/uploads": {
+        "post": _made(
+            "create_upload", "Begin a file that comes in parts; it ends after an hour.", "Upload", "NewUpload"
+        )
+    },
+    "/v1/uploads/{id}/parts": {
+        "post": _call(
+            "add_upload_part",
+            "Keep one part.",
+            {"200": _ref("UploadPart")},
+            security=[{"api": []}],
+            parameters=[_ID],
+            requestBody={
+                "required": True,
+                "content": {"multipart/form-data": {"schema": {"$ref": "#/components/schemas/UploadPartForm"}}},
+            },
+        )
+    },
+    "/v1/uploads/{id}/complete": {
+        "post": {
+            **_made("complete_upload", "Make one file of parts, in this order.", "Upload", "UploadParts"),
+            "parameters": [_ID],
+        }
+    },
+    "/v1/uploads/{id}/cancel": {
+        "post": _call(
+            "cancel_upload",
+            "End an upload; its parts are destroyed.",
+            {"200": _ref("Upload")},
+            security=[{"api": []}],
+            parameters=[_ID],
+        )
+    },
 }
 
 FILE_SCHEMAS: Final[dict[str, dict[str, Any]]] = {
@@ -121,6 +159,63 @@ FILE_SCHEMAS: Final[dict[str, dict[str, Any]]] = {
             "last_id": {"type": ["string", "null"]},
             "has_more": {"type": "boolean"},
             "paging": {"type": "object"},
+        },
+    },
+    "NewUpload": {
+        "type": "object",
+        "required": ["bytes", "filename", "mime_type", "purpose"],
+        "properties": {
+            "bytes": {"type": "integer", "minimum": 1},
+            "filename": {"type": "string", "minLength": 1, "maxLength": 225},
+            "mime_type": {"type": "string", "maxLength": 200},
+            "purpose": {"enum": ["batch", "fine-tune", "fine_tuning"]},
+            "expires_after": {
+                "type": ["object", "null"],
+                "required": ["anchor", "seconds"],
+                "properties": {
+                    "anchor": {"const": "created_at"},
+                    "seconds": {"type": "integer", "minimum": 3600, "maximum": 2_592_000},
+                },
+            },
+        },
+    },
+    "UploadPartForm": {
+        "type": "object",
+        "required": ["data"],
+        "properties": {"data": {"type": "string", "format": "binary", "minLength": 1}},
+        "additionalProperties": False,
+    },
+    "UploadParts": {
+        "type": "object",
+        "required": ["part_ids"],
+        "properties": {
+            "part_ids": {"type": "array", "minItems": 1, "items": {"type": "string", "minLength": 1}},
+            "md5": {"type": "string", "maxLength": 64},
+        },
+    },
+    "Upload": {
+        "type": "object",
+        "required": ["id", "object", "bytes", "created_at", "expires_at", "filename", "purpose", "status"],
+        "properties": {
+            "id": {"type": "string"},
+            "object": {"const": "upload"},
+            "bytes": {"type": "integer"},
+            "created_at": {"type": "integer"},
+            "expires_at": {"type": "integer"},
+            "filename": {"type": "string"},
+            "purpose": {"enum": ["batch", "fine-tune"]},
+            "status": {"enum": ["pending", "completed", "cancelled"]},
+            "file": {"anyOf": [{"$ref": "#/components/schemas/File"}, {"type": "null"}]},
+        },
+    },
+    "UploadPart": {
+        "type": "object",
+        "required": ["id", "object", "created_at", "upload_id"],
+        "properties": {
+            "id": {"type": "string"},
+            "object": {"const": "upload.part"},
+            "created_at": {"type": "integer"},
+            "upload_id": {"type": "string"},
         },
     },
     "FileDeleted": {

@@ -24,6 +24,7 @@ from keepless.db import Database
 from keepless.errors import ConfigError
 from keepless.expiry.sweep import Sweeper
 from keepless.files.service import FileLimits, Files
+from keepless.files.uploads import Uploads
 from keepless.ids import Id
 from keepless.receipts.checkpoint import Ed25519Signer
 from keepless.receipts.log import Log
@@ -54,6 +55,7 @@ class Deployment:
     vault: Vault
     sweeper: Sweeper
     files: Files
+    uploads: Uploads
 
     def close(self) -> None:
         """Close the database."""
@@ -99,9 +101,26 @@ def open_deployment(settings: Settings, *, create: bool = False) -> Deployment:
         vault,
         deleter=sweeper,
         policy_now=partial(_policy_now, db),
-        limits=FileLimits(settings.limits.file_bytes, settings.limits.files, settings.limits.files_bytes),
+        limits=FileLimits(
+            settings.limits.file_bytes,
+            settings.limits.files,
+            settings.limits.files_bytes,
+            settings.limits.part_bytes,
+        ),
     )
-    return Deployment(settings, db, clock, system, keyring, log, location, vault, sweeper, files)
+    return Deployment(
+        settings,
+        db,
+        clock,
+        system,
+        keyring,
+        log,
+        location,
+        vault,
+        sweeper,
+        files,
+        Uploads(db, clock, vault, files, sweeper),
+    )
 
 
 def _policy_now(db: Database, organization_id: Id, project_id: Id) -> PolicyInForce | None:

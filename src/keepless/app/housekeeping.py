@@ -111,6 +111,7 @@ class Housekeeping:
         self._nudged.clear()
         report = self._deployment.sweeper.sweep_once(progress=lambda _done, _total: self._meanwhile())
         self._deployment.files.forget_dead()
+        self._deployment.uploads.forget_ended()
         if asked and report.busy:  # who sweeps now may have passed by what was asked for
             self._nudged.set()
 

@@ -47,6 +47,7 @@ from keepless.gateway.models import routes as model_routes
 from keepless.gateway.refused import on_refused
 from keepless.gateway.responses import routes as response_routes
 from keepless.gateway.server import Server
+from keepless.gateway.uploads import routes as upload_routes
 from keepless.gateway.watch import Watch
 from keepless.governance.access import Access
 from keepless.governance.cases import CaseDecisions
@@ -220,6 +221,7 @@ class _Worker:
                 *model_routes(lease, router),
                 *response_routes(lease),
                 *file_routes(deployment.files, lease=lease, ledger=ledger, clock=clock, uploads=limits.uploads),
+                *upload_routes(deployment.uploads, lease=lease, ledger=ledger, clock=clock, at_a_time=limits.uploads),
                 *admin_routes(services),
             ],
             exception_handlers=dict(problems.handlers()),

@@ -9,6 +9,7 @@ Delete: as any object (expiry.purge); the row goes when the store has acknowledg
 An owner's project is None: files of every project of the organization, also what a feature that is off has left.
 """
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Protocol, Self
@@ -32,6 +33,7 @@ from keepless.vault.door import Vault
 from keepless.vault.errors import NotKeptError, StaleEpochError
 from keepless.vault.reading import ObjectReader
 from keepless.vault.rows import Kept
+from keepless.vault.writer import ObjectWriter
 
 __all__ = ["FileLimits", "FileWriter", "Files", "Intended", "Within"]
 
@@ -53,11 +55,12 @@ class Deleter(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class FileLimits:
-    """Ceilings: bytes of one file; files and bytes of one organization."""
+    """Ceilings: bytes of one file; files and bytes of one organization; bytes of one part of an upload."""
 
     file_bytes: int
     files: int
     files_bytes: int
+    part_bytes: int = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +131,21 @@ class Files:
         if isinstance(decision, Discard):
             raise refusals.not_kept(decision, row_of(intended.data_class).feature)
         return decision
+
+    def commit(
+        self,
+        writer: ObjectWriter,
+        organization_id: Id,
+        project_id: Id,
+        intended: Intended,
+        within: Callable[[Connection, Kept], None],
+    ) -> Kept:
+        """Keep what was written, decided again when the policy changed meanwhile. Raises as `FileWriter.commit`."""
+        for _ in range(_ATTEMPTS - 1):
+            permit = self.permit(organization_id, project_id, intended)
+            with contextlib.suppress(StaleEpochError):
+                return writer.commit(permit, label=intended.name, within=within)
+        return writer.commit(self.permit(organization_id, project_id, intended), label=intended.name, within=within)
 
     def add(self, tx: Connection, one: File) -> None:
         """List a file in the transaction that commits its object, if there is room. Raises `Problem` 413."""
@@ -308,20 +326,15 @@ class FileWriter:
             size=self._writer.size,
             created_at=0,
         )
-        for attempt in range(_ATTEMPTS):
-            permit = self._files.permit(self._organization_id, self._project_id, intended)
-            present = replace(one, created_at=permit.created_at_ms)
+        made: list[File] = []
 
-            def with_it(tx: Connection, _: Kept, present: File = present) -> None:
-                self._files.add(tx, present)
-                within(tx, present)
+        def with_it(tx: Connection, row: Kept) -> None:
+            made[:] = [replace(one, created_at=row.created_at)]
+            self._files.add(tx, made[0])
+            within(tx, made[0])
 
-            try:
-                return present, self._writer.commit(permit, label=intended.name, within=with_it)
-            except StaleEpochError:
-                if attempt == _ATTEMPTS - 1:
-                    raise
-        raise StaleEpochError("the policy changes too often")
+        row = self._files.commit(self._writer, self._organization_id, self._project_id, intended, with_it)
+        return made[0], row
 
     def abort(self) -> None:
         """Leave nothing, if it was not committed."""

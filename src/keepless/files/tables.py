@@ -6,10 +6,10 @@ A row of `file` is dead as soon as its object is not kept any more: it is not se
 import sqlalchemy as sa
 
 from keepless.db import EnumText, Holds, IdText, Instant, table
-from keepless.files.values import FilePurpose
+from keepless.files.values import FilePurpose, UploadState
 from keepless.policy.data_class import DataClass
 
-__all__ = ["file"]
+__all__ = ["file", "upload", "upload_part"]
 
 file = table(
     "file",
@@ -22,5 +22,31 @@ file = table(
     sa.Column("bytes", sa.BigInteger, nullable=False),  # plaintext
     sa.Column("created_at", Instant, nullable=False),
     sa.Index("file_by_project", "project_id", "created_at", "id"),
+    holds=Holds.CATALOGUE,
+)
+
+upload = table(
+    "upload",
+    sa.Column("id", IdText, primary_key=True),
+    sa.Column("name_object_id", IdText, nullable=False),
+    sa.Column("organization_id", IdText, nullable=False),
+    sa.Column("project_id", IdText, nullable=False),
+    sa.Column("purpose", EnumText(FilePurpose), nullable=False),
+    sa.Column("bytes", sa.BigInteger, nullable=False),  # that the client has announced
+    sa.Column("ends_after_s", sa.Integer),
+    sa.Column("created_at", Instant, nullable=False),
+    sa.Column("expires_at", Instant, nullable=False, index=True),
+    sa.Column("state", EnumText(UploadState), nullable=False),
+    sa.Column("file_id", IdText),
+    holds=Holds.CATALOGUE,
+)
+
+upload_part = table(
+    "upload_part",
+    sa.Column("id", IdText, primary_key=True),
+    sa.Column("upload_id", IdText, nullable=False, index=True),
+    sa.Column("object_id", IdText, nullable=False),
+    sa.Column("bytes", sa.BigInteger, nullable=False),
+    sa.Column("created_at", Instant, nullable=False),
     holds=Holds.CATALOGUE,
 )

@@ -1,6 +1,7 @@
-"""What a file is, as values.
+"""What a file and an upload are, as values.
 
-Holds: `FilePurpose` with the class of data each is, `File`, `Described`. Leaves out: names of files, which are content.
+Holds: `FilePurpose` with the class of data each is, `File`, `Described`, `Upload`, `Part`. Leaves out: names of
+files, which are content.
 """
 
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Final
 from keepless.ids import Id
 from keepless.policy.data_class import DataClass
 
-__all__ = ["UPLOADED", "Described", "File", "FilePurpose"]
+__all__ = ["UPLOADED", "Described", "File", "FilePurpose", "Part", "Upload", "UploadState"]
 
 
 class FilePurpose(StrEnum):
@@ -49,3 +50,40 @@ class Described:
     file: File
     ends_at: int | None
     name: bytes
+
+
+class UploadState(StrEnum):
+    """pending -> completed | cancelled; a pending one whose hour is over is `expired`, which no row says."""
+
+    PENDING = "pending"
+    COMPLETED = "completed"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A file that comes in parts. `name_object_id`: the vault's object that holds its name; instants in ms."""
+
+    id: Id
+    name_object_id: Id
+    organization_id: Id
+    project_id: Id
+    purpose: FilePurpose
+    size: int
+    ends_after_s: int | None
+    created_at: int
+    expires_at: int
+    state: UploadState
+    file_id: Id | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One part of an upload."""
+
+    id: Id
+    upload_id: Id
+    object_id: Id
+    size: int
+    created_at: int

@@ -71,7 +71,16 @@ class FileForm:
     `most`: bytes of the file; `part`: the name of the field that holds it; `fields`: those that may stand beside it.
     """
 
-    def __init__(self, content_type: bytes, *, most: int, part: str = "file", fields: frozenset[str] = _FIELDS) -> None:
+    def __init__(
+        self,
+        content_type: bytes,
+        *,
+        most: int,
+        part: str = "file",
+        fields: frozenset[str] = _FIELDS,
+        refusal: Callable[[int], Problem] = too_large,
+    ) -> None:
+        self._refusal: Final = refusal
         self._most: Final = most
         self._size = 0
         self._stream: Final = FormStream(content_type)
@@ -109,7 +118,7 @@ class FileForm:
             self._gathered.extend(event)
             self._size += len(event)
             if self._size > self._most:
-                raise too_large(self._most)
+                raise self._refusal(self._most)
         if event is FIELD_END or len(self._gathered) >= _PIECE:
             piece = Content(bytes(self._gathered))
             self._gathered.clear()

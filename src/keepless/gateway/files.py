@@ -23,19 +23,19 @@ from keepless.accounts.lease import Lease
 from keepless.clock import Clock
 from keepless.config import Endpoint
 from keepless.content import Content, Purpose
-from keepless.errors import Code, ErrorType, Problem
+from keepless.errors import Code, Problem
 from keepless.files import refusals
 from keepless.files.service import Files, FileWriter, Intended
 from keepless.files.values import UPLOADED, Described, FilePurpose
 from keepless.gateway.file_form import FileForm, purpose_of, tell_encoding
-from keepless.gateway.recorded import Call, Handler, Recorded, in_thread
+from keepless.gateway.recorded import Call, Handler, Places, Recorded, in_thread
 from keepless.gateway.switches import combined
 from keepless.ids import Id, Prefix, parse
 from keepless.policy.controls import RequestControls
 from keepless.policy.schedule import row_of
 from keepless.usage.ledger import Ledger
 
-__all__ = ["FORM_BYTES", "FileCalls", "file_json", "routes"]
+__all__ = ["FORM_BYTES", "FileCalls", "demand_keeping", "file_json", "routes"]
 
 _BASES: Final = ("/v1", "/openai/v1")
 _RANGE: Final = re.compile(r"bytes=(\d{0,15})-(\d{0,15})\Z")
@@ -94,8 +94,7 @@ class FileCalls:
 
     def __init__(self, files: Files, uploads: int, on_delete: Callable[[Id], None]) -> None:
         self._files: Final = files
-        self._places: Final = uploads
-        self._taken = 0
+        self._places: Final = Places(uploads)
         self._on_delete: Final = on_delete
 
     # --- upload ------------------------------------------------------------------------------------------------------
@@ -105,12 +104,12 @@ class FileCalls:
         request, caller = call.request, call.caller
         project_id = caller.project
         tell_encoding(request.headers.get("content-encoding"))
-        _demand_keeping(call.controls)
+        demand_keeping(call.controls)
         _demand_a_feature(call)
         content_type = request.headers.get("content-type", "").encode("latin-1")
         form = FileForm(content_type, most=self._files.limits.file_bytes)
         async with AsyncExitStack() as stack:
-            stack.enter_context(self._place())
+            stack.enter_context(self._places)
             writers: list[FileWriter] = []
 
             async def begin() -> None:
@@ -131,25 +130,6 @@ class FileCalls:
             one, kept = await in_thread(lambda: writers[0].commit(intended))
         call.kept = kept
         return JSONResponse(file_json(Described(one, kept.expires_at, form.file_name or b"")))
-
-    def _place(self) -> "_Place":
-        return _Place(self)
-
-    def take(self) -> None:
-        """One more upload. Raises `Problem` 503 when there are too many."""
-        if self._taken >= self._places:
-            raise Problem(
-                503,
-                Code.OVERLOADED,
-                f"This server takes {self._places} uploads at a time (limits.uploads).",
-                type=ErrorType.SERVER,
-                headers={"retry-after": "2"},
-            )
-        self._taken += 1
-
-    def give_back(self) -> None:
-        """An upload has ended."""
-        self._taken -= 1
 
     # --- read --------------------------------------------------------------------------------------------------------
 
@@ -236,19 +216,6 @@ class FileCalls:
         return JSONResponse({"id": str(file_id), "object": "file", "deleted": True})
 
 
-class _Place:
-    """One of the uploads that are taken at a time."""
-
-    def __init__(self, calls: FileCalls) -> None:
-        self._calls = calls
-
-    def __enter__(self) -> None:
-        self._calls.take()
-
-    def __exit__(self, *_: object) -> None:
-        self._calls.give_back()
-
-
 async def _abort(writer: FileWriter) -> None:
     with anyio.CancelScope(shield=True):
         await in_thread(writer.abort)
@@ -261,7 +228,7 @@ async def _pieces(stream: Iterator[Content]) -> AsyncIterator[bytes]:
 
 def _intended(form: FileForm, purpose: FilePurpose, call: Call) -> Intended:
     controls = combined(call.controls, form.controls)
-    _demand_keeping(controls)
+    demand_keeping(controls)
     return Intended(
         purpose=purpose,
         data_class=UPLOADED[purpose],
@@ -272,7 +239,8 @@ def _intended(form: FileForm, purpose: FilePurpose, call: Call) -> Intended:
     )
 
 
-def _demand_keeping(controls: RequestControls) -> None:
+def demand_keeping(controls: RequestControls) -> None:
+    """Refuse a call that must keep something when a switch of the request forbids it. Raises `Problem` 400."""
     if controls.keep_nothing or controls.zero_upstream:
         raise refusals.retention_conflict()
 

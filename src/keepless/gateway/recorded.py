@@ -37,7 +37,7 @@ from keepless.usage.record import Endpoint, Outcome, Record
 from keepless.vault.errors import LocationRedError, StaleEpochError, StoreFailedError
 from keepless.vault.rows import Kept
 
-__all__ = ["Call", "Caller", "Handler", "Recorded", "in_thread"]
+__all__ = ["Call", "Caller", "Handler", "Places", "Recorded", "in_thread"]
 
 _THREADS: Final = 16  # of one process, for files: they never take the threads that administration needs
 T = TypeVar("T")
@@ -84,6 +84,29 @@ class Call:
 
 
 Handler = Callable[[Call], Awaitable[Response]]
+
+
+class Places:
+    """How many uploads one process takes at a time; a context manager on the event loop's thread."""
+
+    def __init__(self, most: int) -> None:
+        self._most: Final = most
+        self._taken = 0
+
+    def __enter__(self) -> None:
+        """Raises `Problem` 503 when there are too many."""
+        if self._taken >= self._most:
+            raise Problem(
+                503,
+                Code.OVERLOADED,
+                f"This server takes {self._most} uploads at a time (limits.uploads).",
+                type=ErrorType.SERVER,
+                headers={"retry-after": "2"},
+            )
+        self._taken += 1
+
+    def __exit__(self, *_: object) -> None:
+        self._taken -= 1
 
 
 class _Counted:

@@ -48,6 +48,7 @@ class Event(StrEnum):
     CASE_FAILED = "incident:case:failed"
     JOBS_STARTED = "jobs:process:started"
     JOBS_STOPPING = "jobs:process:stopping"
+    JOBS_DIED = "jobs:process:died"
     JOBS_STOPPED = "jobs:process:stopped"
     JOB_FAILED = "jobs:job:failed"
     JOBS_RESCUED = "jobs:job:rescued"

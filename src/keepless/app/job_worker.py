@@ -5,7 +5,8 @@
 3. On SIGTERM or SIGINT: begin no line any more, let lines under way end for some seconds, record what they answered,
    write the ledger, give the lease up. What is left is taken up by another process, or by this one's successor.
 
-Leaves out: what a job does (jobs), starting and watching this process (serve), answering requests (worker).
+Leaves out: what a job does (jobs), starting and watching this process (job_child), answering requests (worker). As a
+program (`python -m keepless.app.job_worker`) it reads its plan from its standard input.
 """
 
 import asyncio
@@ -23,9 +24,10 @@ from keepless.accounts.lease import Lease
 from keepless.accounts.principal import PolicyInForce
 from keepless.accounts.store import policy_in_force
 from keepless.app.compose import Deployment, open_deployment
-from keepless.app.harden import silence_loop
+from keepless.app.harden import harden, raise_file_limit, silence, silence_loop
 from keepless.app.housekeeping import Housekeeping
-from keepless.app.plan import Plan
+from keepless.app.parent import die_with_parent
+from keepless.app.plan import Plan, decode
 from keepless.batches.values import BatchEndpoint
 from keepless.config import EMBEDDED
 from keepless.gateway.endpoints import handlers
@@ -38,7 +40,7 @@ from keepless.inference.router import Route, Router
 from keepless.inference.upstream import upstream_backends
 from keepless.jobs.driver import ENDPOINT_OF, Bounds, Driver, concurrency_of
 from keepless.jobs.durable import DurableJobs, prepare_store
-from keepless.jobs.files import ResultFiles
+from keepless.jobs.files import KeptFiles, ResultFiles
 from keepless.jobs.gate import Gate
 from keepless.jobs.port import Handlers
 from keepless.jobs.shard import Parts
@@ -55,11 +57,11 @@ _JOBS_AT_ONCE: Final = 16
 _SWITCH_S: Final = 0.0005  # how long another thread may keep the interpreter from the event loop
 
 
-def run(plan: Plan, files: ResultFiles) -> int:
+def run(plan: Plan, files: ResultFiles | None = None) -> int:
     """Run jobs until a signal comes; 0 when everything ended in order."""
     deployment = open_deployment(plan.settings)
     try:
-        return uvloop.run(_JobWorker(plan, deployment, files).work())
+        return uvloop.run(_JobWorker(plan, deployment, files or KeptFiles()).work())
     finally:
         deployment.close()
 
@@ -174,3 +176,19 @@ class _JobWorker:
             bounds=Bounds(limits.batch_lines, limits.batch_bytes, limits.batch_line_bytes, limits.json_depth),
             jobs=jobs,
         )
+
+
+def _main() -> int:
+    die_with_parent()
+    harden()
+    silence()
+    raise_file_limit()
+    try:
+        return run(decode(sys.stdin.buffer.read()))
+    except Exception as error:  # the interpreter would print its text
+        log.failure(Event.JOB_FAILED, error)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(_main())

@@ -4,10 +4,10 @@
 2. Open the listening socket: from here a second server on the port or the folder is refused.
 3. Start the embedded engines and the shared counters of the rate limits.
 4. With one worker serve in this very process; with several start them and start again (with growing pauses) what dies.
-5. On SIGTERM or SIGINT: let requests in work end, write what the ledger holds, stop the engines.
+5. Start the process that runs jobs, once there are any (`works=False`: neither that nor sweeps).
+6. On SIGTERM or SIGINT: let requests in work end, write what the ledger holds, stop jobs, stop the engines.
 
-Leaves out: what a worker does (worker), jobs (they come with files and batches; `sweeps=False` is all that
-`--no-worker` changes until then).
+Leaves out: what a worker does (worker), the process of the jobs (job_child).
 """
 
 import contextlib
@@ -23,29 +23,29 @@ from typing import Final
 from keepless import log
 from keepless.app import worker
 from keepless.app.compose import check_keys, is_empty, limited_organizations, open_deployment
+from keepless.app.engines import Engines
 from keepless.app.folder import FolderLock, prepare
 from keepless.app.harden import harden, raise_file_limit, silence
 from keepless.app.initialise import initialise
-from keepless.app.plan import EngineAt, Plan, encode
+from keepless.app.job_child import JobChild
+from keepless.app.plan import Plan, encode
 from keepless.clock import DAY_MS, day_of
-from keepless.config import EMBEDDED, Engine, Settings
+from keepless.config import Settings
 from keepless.errors import ConfigError
 from keepless.gateway.server import create_listening_socket
 from keepless.http.limits import RateLimits
-from keepless.inference.embedded.fleet import supervised
 from keepless.log import Event
 from keepless.usage.totals import requests_since
 
 __all__ = ["Announcement", "serve"]
 
 Announcement = dict[str, str]
-_ENGINE_READY_S: Final = 120.0
 _STOP_S: Final = 20.0
 _STEADY_S: Final = 30.0
 _SLOWEST_S: Final = 10.0
 
 
-def serve(settings: Settings, *, announce: Callable[[Announcement], None], sweeps: bool = True) -> int:
+def serve(settings: Settings, *, announce: Callable[[Announcement], None], works: bool = True) -> int:
     """Serve until a signal comes; the exit code. `announce` is told once, when requests are answered.
 
     Raises `ConfigError` when the folder, the port, the keyring or the database cannot be used.
@@ -57,36 +57,28 @@ def serve(settings: Settings, *, announce: Callable[[Announcement], None], sweep
     silence()
     raise_file_limit()
     listening = _listen(settings)
-    content_limit = max(settings.limits.body_bytes, settings.limits.audio_bytes)
-    engines = [
-        supervised(model, folder / "run", name=f"engine-{index}", content_limit=content_limit)
-        for index, model in enumerate(settings.models)
-        if model.engine in EMBEDDED
-    ]
-    try:
-        for engine in engines:
-            engine.start()
-        for engine in engines:
-            # The others start with the first request.
-            if engine.model.engine is Engine.LLAMA and not engine.wait_ready(_ENGINE_READY_S):
-                raise ConfigError(f"the embedded engine of {engine.model.id} does not start; see the log")
+    engines = Engines(settings, folder / "run", "engine")
+    with contextlib.ExitStack() as ending:
+        ending.callback(lock.release)
+        ending.callback(listening.close)
+        ending.callback(engines.stop)
+        at = engines.start()
         host, port = listening.getsockname()[:2]
         told: Announcement = {"url": f"http://{f'[{host}]' if ':' in host else host}:{port}", **first}
         plan = Plan(
             settings=settings,
             listening=listening.fileno(),
-            engines=[EngineAt(engine.model.id, str(engine.socket), engine.key) for engine in engines],
+            engines=at,
             counters=_counters(settings).fd,
-            sweeps=sweeps,
+            sweeps=works,
         )
+        if works:
+            jobs = JobChild(Plan(settings=settings, listening=-1, engines=at, sweeps=False))
+            ending.callback(jobs.stop)
+            jobs.start()
         if settings.workers == 1:
             return worker.run(plan, on_ready=lambda: announce(told))
         return _Supervisor(plan).run(lambda: announce(told))
-    finally:
-        for engine in engines:
-            engine.stop()
-        listening.close()
-        lock.release()
 
 
 def _counters(settings: Settings) -> RateLimits:

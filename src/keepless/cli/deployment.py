@@ -1,4 +1,4 @@
-"""`keepless init`, `serve` and `sweep`: the commands that open the data folder themselves."""
+"""`keepless init`, `serve`, `worker` and `sweep`: the commands that open the data folder themselves."""
 
 import json
 from collections.abc import Mapping
@@ -9,13 +9,14 @@ import click
 
 from keepless.app.compose import open_deployment
 from keepless.app.initialise import initialise
+from keepless.app.jobs_alone import QUEUES, run_jobs
 from keepless.app.serve import serve as run_server
 from keepless.cli.first_request import first_request
 from keepless.cli.options import store_command
 from keepless.cli.output import FindingError, Screen
 from keepless.config import Settings, load
 
-__all__ = ["init", "serve", "sweep"]
+__all__ = ["init", "serve", "sweep", "worker"]
 
 _TOLD: Final = (
     ("api_key", "API key"),
@@ -53,7 +54,7 @@ def serve(context: click.Context, /, config: Path | None, no_worker: bool, as_js
         if "api_key" in told and not as_json:
             click.echo(first_request(told["url"], told["api_key"], settings.models[0].id))
 
-    context.exit(run_server(settings, announce=announce, sweeps=not no_worker))
+    context.exit(run_server(settings, announce=announce, works=not no_worker))
 
 
 def _announcement(told: Mapping[str, str]) -> str:
@@ -66,6 +67,19 @@ def _announcement(told: Mapping[str, str]) -> str:
     if "api_key" in told:
         lines.append("The keys and the password are shown this once. Later: keepless keys create")
     return "\n".join(lines)
+
+
+@click.command()
+@click.option("--queues", default="batch", show_default=True, help="What to run, separated by commas: batch.")
+@click.option("--data-dir", help="The data folder. [env: KEEPLESS_DATA_DIR]")
+@click.option("--config", type=click.Path(path_type=Path, dir_okay=False), help="keepless.toml; it wins over defaults.")
+@click.pass_context
+def worker(context: click.Context, /, queues: str, config: Path | None, data_dir: str | None) -> None:
+    """Run jobs in the foreground, beside the servers of a deployment or on another machine with the same database."""
+    wanted = {name.strip() for name in queues.split(",")}
+    if not wanted or wanted - QUEUES:
+        raise click.UsageError(f"--queues: one or more of {', '.join(sorted(QUEUES))}")
+    context.exit(run_jobs(load(config, data_dir=data_dir)))
 
 
 @click.command()

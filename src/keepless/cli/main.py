@@ -17,7 +17,7 @@ from keepless import log
 from keepless.cli.accounts import keys, members, organizations, projects
 from keepless.cli.batches import batches
 from keepless.cli.controls import controls
-from keepless.cli.deployment import init, serve, sweep
+from keepless.cli.deployment import init, serve, sweep, worker
 from keepless.cli.doctor import doctor
 from keepless.cli.holds import cases, holds
 from keepless.cli.output import FINDING, OK, USAGE, FindingError
@@ -37,6 +37,7 @@ def cli() -> None:
 for command in (
     init,
     serve,
+    worker,
     sweep,
     doctor,
     controls,

@@ -1,18 +1,22 @@
-"""What a batch needs of files, as a Protocol: where its input lies, and rows for its results.
+"""What a batch needs of files: where its input lies, and rows for its results.
 
-Holds: `ResultFiles`, `ResultKind`. Leaves out: what a file is (the room of files).
+Holds: `ResultFiles` (the Protocol), `ResultKind`, `KeptFiles`. Leaves out: what a file is (the room of files).
 """
 
 from enum import Enum
 from typing import Protocol
 
+import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from keepless.files import store
+from keepless.files.tables import file
+from keepless.files.values import File, FilePurpose
 from keepless.ids import Id
 from keepless.policy.data_class import DataClass
 from keepless.vault.rows import Kept
 
-__all__ = ["ResultFiles", "ResultKind"]
+__all__ = ["KeptFiles", "ResultFiles", "ResultKind"]
 
 
 class ResultKind(Enum):
@@ -33,3 +37,34 @@ class ResultFiles(Protocol):
 
     def remove(self, tx: Connection, file_id: Id) -> Id | None:
         """Take the row of a result away; its object, None when there was no such row."""
+
+
+class KeptFiles:
+    """Files as customers see them. See `ResultFiles`."""
+
+    def input_object(self, tx: Connection, file_id: Id, project_id: Id) -> Id | None:
+        """See `ResultFiles`."""
+        return tx.scalar(sa.select(file.c.object_id).where(file.c.id == file_id, file.c.project_id == project_id))
+
+    def add(self, tx: Connection, file_id: Id, kept: Kept, size: int, kind: ResultKind) -> None:
+        """See `ResultFiles`."""
+        store.add(
+            tx,
+            File(
+                id=file_id,
+                object_id=kept.id,
+                organization_id=kept.organization_id,
+                project_id=kept.project_id,
+                purpose=FilePurpose.BATCH_OUTPUT,
+                data_class=kind.value,
+                size=size,
+                created_at=kept.created_at,
+            ),
+        )
+
+    def remove(self, tx: Connection, file_id: Id) -> Id | None:
+        """See `ResultFiles`."""
+        object_id = tx.scalar(sa.select(file.c.object_id).where(file.c.id == file_id))
+        if object_id is not None:
+            store.remove(tx, file_id)
+        return object_id

@@ -26,7 +26,7 @@ from keepless.clock import DAY_MS
 from keepless.config import Settings, load
 from keepless.content import Content, Purpose
 from keepless.ids import Id, Prefix, mint
-from keepless.jobs.files import ResultKind
+from keepless.jobs.files import KeptFiles, ResultFiles, ResultKind
 from keepless.policy.data_class import DataClass
 from keepless.policy.decide import Query, decide
 from keepless.policy.decision import Reason, Retain, Trigger
@@ -71,7 +71,16 @@ def lines(number: int, model: str = "ok", first: int = 0) -> bytes:
 class Floor:
     """A data folder, opened beside the workers, to make batches in and to look into."""
 
-    def __init__(self, folder: Path, models: Sequence[Mapping[str, Any]], url: str | None = None, **more: Any) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        models: Sequence[Mapping[str, Any]],
+        url: str | None = None,
+        *,
+        real_files: bool = False,
+        **more: Any,
+    ) -> None:
+        self.files: ResultFiles = KeptFiles() if real_files else FewFiles()
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.config = {"data_dir": str(folder / "data"), "models": list(models), "location_region": "us", **more}
@@ -114,7 +123,7 @@ class Floor:
             writer.write(Content(data))
             writer.commit(
                 self.permit(),
-                within=lambda tx, kept: FewFiles().add(tx, file_id, kept, 0, _Input),
+                within=lambda tx, kept: self.files.add(tx, file_id, kept, len(data), _Input),
             )
         return file_id
 
@@ -156,7 +165,7 @@ class Floor:
         if file_id is None:
             return []
         with self.deployment.db.read() as tx:
-            object_id = FewFiles().input_object(tx, file_id, self.project_id)
+            object_id = self.files.input_object(tx, file_id, self.project_id)
         assert object_id is not None
         data = self.deployment.vault.read(object_id, self.organization_id, Purpose.CUSTOMER).reveal(Purpose.CUSTOMER)
         assert data.endswith(b"\n")

@@ -80,9 +80,9 @@ def test_serve_says_where_and_passes_its_exit_code_on(
 ) -> None:
     given: list[Settings] = []
 
-    def stand_in(settings: Settings, *, announce: Any, sweeps: bool) -> int:
+    def stand_in(settings: Settings, *, announce: Any, works: bool) -> int:
         given.append(settings)
-        assert sweeps is False
+        assert works is False
         announce({"url": "http://127.0.0.1:9", "api_key": "sk-1", "admin_key": "ak-1"})
         return 3
 
@@ -109,3 +109,18 @@ def test_a_fault_of_ours_says_nothing_of_its_text(
     assert "internal fault" in err
     assert "MARKER" not in out + err + lines.getvalue()
     assert '"command:run:failed"' in lines.getvalue()
+
+
+def test_worker_runs_what_it_is_told(terminal: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[Settings] = []
+
+    def stand_in(settings: Settings) -> int:
+        given.append(settings)
+        return 4
+
+    monkeypatch.setattr(deployment, "run_jobs", stand_in)
+    assert terminal.run("worker", "--queues", "batch", "--data-dir", str(tmp_path))[0] == 4
+    assert given[0].data_dir == str(tmp_path)
+    code, _, error = terminal.run("worker", "--queues", "batch,other")
+    assert (code, len(given)) == (2, 1)
+    assert "one or more of batch" in error

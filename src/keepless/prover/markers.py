@@ -1,6 +1,7 @@
 """Markers: random words that exist nowhere else in the world, and every form in which a store may hold one.
 
-Holds: `Marker` and `Markers` (minted in memory, reported by number), `forms` (how bytes look in base64, hex and so on).
+Holds: `Marker` and `Markers` (minted in memory, reported by number), `forms` (how bytes look in base64, hex and so on),
+`spoken` (words that a voice can say and a transcript will hold; those cannot be random letters).
 Leaves out: where they are sent (cases) and looked for (search).
 
 A marker is 40 letters and digits: twice a tag of the run and eight random ones. Half a marker is enough to be found, so
@@ -13,9 +14,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["Marker", "Markers", "forms"]
+__all__ = ["Marker", "Markers", "forms", "spoken"]
 
 _LETTERS: Final = "abcdefghijkmnpqrstuvwxyz23456789"
+# Long, unlike each other, heard right from a synthetic voice, and in no text of ours.
+_SPOKEN: Final = (
+    "crocodile", "umbrella", "pineapple", "telescope", "volcano", "penguin", "harmonica", "dinosaur", "watermelon",
+    "kangaroo", "strawberry", "butterfly", "submarine", "chocolate", "helicopter", "mushroom",
+)  # fmt: skip
 _TAG: Final = 12  # letters: 60 bits
 _OWN: Final = 8
 
@@ -59,6 +65,11 @@ class Markers:
 
     def __len__(self) -> int:
         return len(self._minted)
+
+
+def spoken(count: int) -> list[str]:
+    """Different words of the list, chosen and ordered at random."""
+    return secrets.SystemRandom().sample(_SPOKEN, count)
 
 
 def _random(length: int) -> str:

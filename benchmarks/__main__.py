@@ -1,10 +1,11 @@
-"""`python -m benchmarks gateway|sweep|toggle`: what was measured goes to standard output and benchmarks/out/*.json."""
+"""`python -m benchmarks gateway|sweep|toggle|hearing`: figures go to standard output and benchmarks/out/*.json."""
 
 import argparse
 import json
 import shutil
 
 from benchmarks import gateway
+from benchmarks.hearing import hearing
 from benchmarks.running import Machine
 from benchmarks.targets import OUT, TARGETS
 from benchmarks.vault import sweep, toggle
@@ -15,17 +16,23 @@ _SLOW = {"litellm": 4.0}  # so slow that its cells need no more than this
 def main() -> None:
     """Measure what is asked for."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("what", nargs="?", default="gateway", choices=("gateway", "sweep", "toggle"))
+    parser.add_argument("what", nargs="?", default="gateway", choices=("gateway", "sweep", "toggle", "hearing"))
     parser.add_argument("--peers", default="all", help="comma-separated, `none`, or `all` that are installed")
     parser.add_argument("--cells", default=",".join(gateway.CELLS))
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--stored", type=int, default=1_000_000, help="sweep, toggle: objects in the vault")
     parser.add_argument("--due", type=int, default=100_000, help="sweep: of which are due")
+    parser.add_argument("--sentences", type=int, default=4, help="hearing: of about 7 s each")
+    parser.add_argument("--threads", type=int, default=1, help="hearing: of the engine and of the library")
     asked = parser.parse_args()
     OUT.mkdir(exist_ok=True)
     (OUT / "run").mkdir(exist_ok=True)
     if asked.what == "gateway":
         _gateway(asked.peers, asked.cells.split(","), asked.repeats)
+    elif asked.what == "hearing":
+        heard = hearing(asked.repeats, asked.sentences, asked.threads)
+        print(json.dumps(heard, indent=1))
+        _write(asked.what, heard)
     else:
         found = sweep(asked.stored, asked.due) if asked.what == "sweep" else toggle(asked.stored, asked.repeats)
         print(json.dumps(found, indent=1))

@@ -1,7 +1,7 @@
 """Nothing of what is said survives: neither the recording nor its transcript, however a request ends.
 
-Marked are the words that are spoken (chosen anew each time), the sound itself, the prompt and the file's name. Under the
-default policy, where a failed request may be kept: then only as ciphertext.
+Marked are the words that are spoken (chosen anew each time), the sound itself, the prompt and the file's name. Under
+the default policy, where a failed request may be kept: then only as ciphertext.
 """
 
 import json
@@ -41,12 +41,8 @@ class Canary:
         markers = Markers()
         self.prompt, self.name = markers.mint("prompt").text, markers.mint("file name").text
         self.search = Search.of_texts([*self.words, self.prompt, self.name])
-        middle = len(self.sound) // 2
-        self.piece = next(
-            piece
-            for at in range(middle, len(self.sound), 64)
-            if any(piece := self.sound[at : at + 64]) and len(set(piece)) > 20
-        )
+        pieces = (self.sound[at : at + 64] for at in range(len(self.sound) // 2, len(self.sound), 64))
+        self.piece = next(piece for piece in pieces if len(set(piece)) > 20)  # no silence
 
     def body(self, model: str = "whisper-base", *, sound: bytes | None = None, **fields: str) -> bytes:
         given = {"model": model, "language": "en", "prompt": self.prompt, **fields}

@@ -319,7 +319,7 @@ ORDINARY: dict[Endpoint, dict[str, Any]] = {
 class Harness:
     """One process's request path. Make and use it inside a running loop."""
 
-    def __init__(self, *script: Step, capture_bytes: int = 8_000_000) -> None:
+    def __init__(self, *script: Step, capture_bytes: int = 8_000_000, routes: Sequence[Route] = ()) -> None:
         self.backend = FakeBackend(list(script))
         self.lease = FakeLease()
         self.reliability = FakeReliability()
@@ -333,7 +333,7 @@ class Harness:
         )
         self.way = Way(lease, ledger, self.clock, afterwards, capture_bytes=capture_bytes)
         self.rates = RateLimits(self.clock)
-        router = Router(Route(model, self.backend) for model in MODELS)
+        router = Router(routes or [Route(model, self.backend) for model in MODELS])
         self.handlers = handlers(
             config.Limits(),
             lease=lease,
@@ -352,13 +352,14 @@ class Harness:
         key: str | None = KEY,
         headers: Sequence[tuple[bytes, bytes]] = (),
         to: Endpoint = Endpoint.CHAT,
+        reply: FakeReply | None = None,
     ) -> FakeReply:
         """Hand a request over; the answer comes as the loop turns."""
         lines = [*headers] if key is None else [*headers, (b"authorization", b"Bearer " + key.encode())]
         request = Request(b"POST", b"/v1/chat/completions", b"", lines, 1)
         request.body = body if isinstance(body, bytes) else msgspec.json.encode(body)
         request.bytes_in = len(request.body)
-        reply = FakeReply()
+        reply = reply or FakeReply()
         self.handlers[to].handle(request, reply)
         return reply
 

@@ -10,14 +10,17 @@ import random
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import sqlalchemy as sa
 
 from keepless.accounts.fence import Fence
 from keepless.accounts.lease import Lease
+from keepless.accounts.principal import Limits, OrganizationState, Principal, ProjectState
 from keepless.accounts.store import policy_in_force
 from keepless.clock import SystemClock
+from keepless.config import Endpoint, Engine, ModelConfig, UpstreamConfig, UpstreamRetention
 from keepless.content import Content
 from keepless.db import Database
 from keepless.errors import Problem
@@ -25,7 +28,15 @@ from keepless.governance.access import Access
 from keepless.governance.change import Office
 from keepless.governance.controls import DataControls
 from keepless.governance.patch import Patch
-from keepless.ids import Id
+from keepless.ids import Id, Prefix, mint
+from keepless.inference import faults
+from keepless.inference.asking import Ask
+from keepless.inference.backend import Failure, FailureKind
+from keepless.inference.permission import refusal
+from keepless.inference.router import Route
+from keepless.inference.target import Target
+from keepless.inference.tries import Tries
+from keepless.policy.controls import NO_REQUEST, Controls, effective
 from keepless.policy.data_class import DataClass
 from keepless.policy.decide import Query, decide
 from keepless.policy.decision import Reason, Retain, Trigger
@@ -35,10 +46,25 @@ from keepless.vault.tables import kept
 from tests.support.fence import Act, Closed, judge
 from tests.support.governed import Deployment, FlakyDatabase, deploy, digest
 from tests.support.vault import Rig, make_rig
+from tests.support.way import FakeBackend
 
 SECONDS = 10.0
 PAUSE = 0.0005  # so that those who toggle get their turn
 POLICY = "policy"
+UNREACHABLE = faults.of_failure(Failure(FailureKind.UNREACHABLE))
+PAIR = ModelConfig(
+    id="pair",
+    engine=Engine.OPENAI,
+    upstreams=[
+        UpstreamConfig(base_url="http://x", retention=retention)
+        for retention in (UpstreamRetention.LOGS_30D, UpstreamRetention.ZERO)
+    ],
+)
+
+
+def to_one_that_keeps(lease: Lease, asked: Ask, target: Target) -> bool:
+    """Whether a request is sent to an upstream that keeps logs."""
+    return refusal(lease, asked, target) is None and target.retention is not UpstreamRetention.ZERO
 
 
 class World:
@@ -96,14 +122,43 @@ class World:
         time.sleep(PAUSE)
 
     def route(self, dice: random.Random) -> None:
-        lease = dice.choice(self.leases)
+        """A request to a model of two upstreams, of which one keeps logs and all fail: each try is a route.
 
-        def to_an_upstream_that_keeps() -> bool:
-            policy = lease.snapshot_effective(self.here.organization_id, self.here.project_id)
-            return policy is not None and not policy.effective.zero_upstream_only
+        Between the choice and the sending it may wait for a connection, so who sends asks again (`Call.permitted`).
+        """
+        lease, asked = dice.choice(self.leases), self.ask()
+        tries = Tries(asked.route, partial(refusal, lease, asked), asked.began)
+        found = tries.first()
+        while isinstance(found, Target):
+            target = found
+            if dice.random() < 0.1:
+                time.sleep(dice.random() * 1.5)
 
-        self.act("route", POLICY, to_an_upstream_that_keeps)
+            self.act("route", POLICY, partial(to_one_that_keeps, lease, asked, target))
+            found = tries.after(target, UNREACHABLE, begun=False)
         time.sleep(PAUSE)
+
+    def ask(self) -> Ask:
+        """An ordinary request, as it stands when it has been checked."""
+        effective_now = effective(Controls())
+        principal = Principal(
+            mint(Prefix.API_KEY),
+            OrganizationState(self.here.organization_id, 0, Controls(), Limits(), None),
+            ProjectState(self.here.project_id, Controls(), effective_now, Limits()),
+        )
+        return Ask(
+            request_id=mint(Prefix.REQUEST),
+            endpoint=Endpoint.CHAT,
+            principal=principal,
+            route=Route(PAIR, FakeBackend(), FakeBackend()),
+            path="/chat/completions",
+            body=Content(b"{}"),
+            received=Content(b"{}"),
+            stream=False,
+            controls=NO_REQUEST,
+            bytes_in=2,
+            began=time.perf_counter_ns(),
+        )
 
     def capture(self, dice: random.Random) -> None:
         """Decide under what the process knows (or, now and then, under what it knew long ago), then put."""

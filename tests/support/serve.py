@@ -55,7 +55,9 @@ def toml(models: Sequence[Mapping[str, Any]], settings: Mapping[str, Any] | None
     """A `keepless.toml`. JSON's texts, numbers and booleans are TOML's too."""
     lines = [f"{name} = {json.dumps(value)}" for name, value in (settings or {}).items()]
     for model in models:
-        lines += ["[[models]]", *(f"{name} = {json.dumps(value)}" for name, value in model.items())]
+        plain = {name: value for name, value in model.items() if name != "upstreams"}
+        for title, table in [("models", plain), *(("models.upstreams", one) for one in model.get("upstreams", ()))]:
+            lines += [f"[[{title}]]", *(f"{name} = {json.dumps(value)}" for name, value in table.items())]
     return "\n".join(lines) + "\n"
 
 

@@ -88,6 +88,7 @@ class MockUpstream:
         self.connections = 0
         self.retry_after = "7"
         self.error_text = "upstream says no"
+        self.health = 200  # what GET /health answers
         self._behaviours: dict[str, Behaviour] = {}
         self._writers: set[asyncio.StreamWriter] = set()
         self._ready = threading.Event()
@@ -184,6 +185,9 @@ class MockUpstream:
         return result is True
 
     async def _answer(self, got: Received, writer: asyncio.StreamWriter) -> bool:
+        if got.path == "/health":
+            got.done = True
+            return _Answer(self, got, writer, Behaviour.OK).full(b"{}", self.health)
         model = str(got.json.get("model", ""))
         named = Behaviour(model) if model in set(Behaviour) else Behaviour.OK
         behaviour = self._behaviours.get(model, named)

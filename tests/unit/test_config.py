@@ -7,6 +7,9 @@ import pytest
 from keepless.config import Engine, UpstreamRetention, load
 from keepless.errors import ConfigError
 
+SEVERAL = '[[models]]\nid = "x"\nengine = "openai"\n'
+UPSTREAM = '[[models.upstreams]]\nbase_url = "http://x"\n'
+
 
 def test_defaults_serve_the_embedded_model(tmp_path: Path) -> None:
     settings = load(environ={}, data_dir=str(tmp_path))
@@ -38,6 +41,21 @@ def test_models_as_in_the_contract(tmp_path: Path) -> None:
     )
 
 
+def test_several_upstreams_inherit_patience_and_no_promise(tmp_path: Path) -> None:
+    file = tmp_path / "keepless.toml"
+    file.write_text(
+        f'{SEVERAL}idle_timeout = 9\nmax_connections = 5\n{UPSTREAM}retention = "zero"\n{UPSTREAM}idle_timeout = 1\n'
+    )
+    (model,) = load(file, {}).models
+    first, second = model.all_upstreams()
+    assert (first.idle_timeout, second.idle_timeout, second.max_connections) == (9, 1, 5)
+    assert (first.retention, second.retention, second.region) == (
+        UpstreamRetention.ZERO,
+        UpstreamRetention.UNKNOWN,
+        None,
+    )
+
+
 def test_a_postgres_address_gets_its_driver() -> None:
     assert load(environ={"KEEPLESS_DATABASE_URL": "postgresql://u@h/d"}).database == "postgresql+psycopg://u@h/d"
 
@@ -51,6 +69,12 @@ def test_a_postgres_address_gets_its_driver() -> None:
         ("[limits]\nbody_bytes = 0", "limits.body_bytes"),
         ('[[models]]\nid = "x"\nengine = "magic"', "engine"),
         ('[[models]]\nid = "x"\nengine = "openai"', "base_url"),
+        ('[[models]]\nid = "x"\n[[models.upstreams]]\nbase_url = "http://x"', "engine openai only"),
+        (f'{SEVERAL}retention = "zero"\n{UPSTREAM}', r"models\[x\].retention belongs"),
+        (f'{SEVERAL}base_url = "http://x"\n{UPSTREAM}', r"models\[x\].base_url belongs"),
+        (f"{SEVERAL}{UPSTREAM}weight = 0", "weight"),
+        (f'{SEVERAL}{UPSTREAM}health_path = "health"', "health_path"),
+        (f"{SEVERAL}[[models.upstreams]]\nweight = 1", "base_url"),
         ('[[models]]\nid = "has space"', "id"),
         ('[[models]]\nid = "x"\n[[models]]\nid = "x"', "same id"),
         ('[[models]]\nid = "x"\nretention = "none"', "retention"),

@@ -65,7 +65,7 @@ def _healthz(_: Services, __: Request) -> Response:
 def _readyz(services: Services, _: Request) -> Response:
     checks = [*_own(services), *services.checks()]
     ready = all(check.ok for check in checks if check.vital)
-    shown = [{"check": c.name, "ok": c.ok, "why": "" if c.ok else c.why} for c in checks]
+    shown = [{"check": c.name, "ok": c.ok, "vital": c.vital, "why": "" if c.ok else c.why} for c in checks]
     return _json(
         {"status": "ready" if ready else "not_ready", "checks": shown, "location": services.location.status()},
         200 if ready else 503,

@@ -6,7 +6,7 @@ Holds: the checks, each a small function that looks and changes nothing. A `prob
 
 import resource
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -21,7 +21,7 @@ from keepless.app.compose import Deployment, open_deployment
 from keepless.cli.options import store_command
 from keepless.cli.output import FindingError, Screen
 from keepless.clock import Clock, SystemClock
-from keepless.config import Settings
+from keepless.config import ModelConfig, Settings, UpstreamRetention
 from keepless.db import Database
 from keepless.errors import ConfigError
 from keepless.vault.states import PurgeState, TombstoneState
@@ -56,7 +56,7 @@ def doctor(screen: Screen, settings: Settings, /) -> None:
     """Look for what would weaken a promise: rights, keyring, database, location, purges, clock, memory on disk."""
     if not Path(settings.data_dir).is_dir():
         raise ConfigError("there is no data folder here; run keepless init or keepless serve first")
-    findings = [*machine(), *folder(settings)]
+    findings = [*machine(), *folder(settings), *models(settings.models)]
     deployment = open_deployment(settings)
     try:
         findings += stores(deployment)
@@ -116,6 +116,29 @@ def folder(settings: Settings) -> Iterator[Finding]:
         )
     else:
         yield Finding("keyring device", Grade.OK, "not the data's")
+
+
+def models(offered: Iterable[ModelConfig]) -> Iterator[Finding]:
+    """What the upstreams of each model promise, and whether the promises leave anybody to fall back on."""
+    for model in offered:
+        upstreams = model.all_upstreams()
+        zero = sum(upstream.retention is UpstreamRetention.ZERO for upstream in upstreams)
+        regions = {upstream.region for upstream in upstreams if upstream.region is not None}
+        wrong = []
+        if upstreams and zero == 0:
+            wrong.append("none promises zero retention: organizations under Zero Data Retention cannot use it")
+        elif zero == 1 and len(upstreams) > 1:
+            wrong.append("only one promises zero retention: under Zero Data Retention there is no failover")
+        if any(upstream.retention is UpstreamRetention.UNKNOWN for upstream in upstreams):
+            wrong.append("a retention is not declared (unknown)")
+        open_ = [upstream for upstream in upstreams if _in_the_open(upstream.base_url)]
+        if open_:
+            wrong.append(f"{len(open_)} asked over plain http on another machine: requests can be read on the way")
+        says = (
+            f"{len(upstreams)} upstreams, {zero} with zero retention, regions: {', '.join(sorted(regions)) or 'none'}"
+        )
+        says = says if upstreams else "embedded: runs here and keeps nothing"
+        yield Finding(f"model {model.id}", Grade.WARNING if wrong else Grade.OK, "; ".join([says, *wrong]))
 
 
 def stores(deployment: Deployment) -> Iterator[Finding]:
@@ -178,6 +201,11 @@ def _rights(name: str, path: Path, mode: int) -> Iterator[Finding]:
         yield Finding(name, Grade.PROBLEM, f"mode {found:o}: others may enter; chmod {mode:o} it")
     else:
         yield Finding(name, Grade.OK, "for this user only")
+
+
+def _in_the_open(url: str) -> bool:
+    parts = urlsplit(url)
+    return parts.scheme == "http" and parts.hostname not in ("127.0.0.1", "::1", "localhost")
 
 
 def _local(url: str) -> Path | None:

@@ -33,7 +33,11 @@ def test_readiness_says_which_check_fails_and_why(here: Platform) -> None:
     here.checks.append(Check("sweep", ok=False, why="paused"))
     answer = get(here, "/readyz")
     assert answer.status == 503
-    assert json.loads(answer.body)["checks"][-1] == {"check": "sweep", "ok": False, "why": "paused"}
+    shown = {"check": "sweep", "ok": False, "vital": True, "why": "paused"}
+    assert json.loads(answer.body)["checks"][-1] == shown
+    here.checks[-1] = Check("model m upstream 0", ok=False, why="it does not answer", vital=False)
+    answer = get(here, "/readyz")
+    assert (answer.status, json.loads(answer.body)["checks"][-1]["ok"]) == (200, False)
 
 
 def test_readiness_without_lease_or_location(here: Platform) -> None:

@@ -9,7 +9,15 @@ from keepless.app.compose import open_deployment
 from keepless.app.initialise import initialise
 from keepless.cli import doctor
 from keepless.cli.doctor import Grade
-from keepless.config import Settings, load
+from keepless.config import (
+    DEFAULT_MODEL,
+    Engine,
+    ModelConfig,
+    Settings,
+    UpstreamConfig,
+    UpstreamRetention,
+    load,
+)
 from keepless.vault.states import Cause, TombstoneState
 from keepless.vault.tables import tombstone
 from tests.support.clock import FakeClock
@@ -83,6 +91,27 @@ def test_memory_on_disk(
 def test_core_dumps_of_this_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("resource.getrlimit", lambda _: (-1, -1))
     assert grades(doctor.machine(proc(tmp_path)))["core dumps"] is Grade.WARNING
+
+
+@pytest.mark.parametrize(
+    ("upstreams", "grade", "says"),
+    [
+        ([("zero", "http://127.0.0.1:1"), ("zero", "https://far")], Grade.OK, "2 upstreams, 2 with zero retention"),
+        ([("zero", "http://127.0.0.1:1"), ("logs_30d", "https://far")], Grade.WARNING, "there is no failover"),
+        ([("logs_30d", "https://far")], Grade.WARNING, "cannot use it"),
+        ([("zero", "https://far"), ("zero", "http://far")], Grade.WARNING, "plain http"),
+        ([("zero", "https://a"), ("zero", "https://b"), ("unknown", "https://c")], Grade.WARNING, "not declared"),
+    ],
+)
+def test_what_upstreams_promise(upstreams: list[tuple[str, str]], grade: Grade, says: str) -> None:
+    made = [UpstreamConfig(base_url=url, retention=UpstreamRetention(retention)) for retention, url in upstreams]
+    (found,) = doctor.models([ModelConfig(id="m", engine=Engine.OPENAI, upstreams=made)])
+    assert (found.check, found.grade) == ("model m", grade)
+    assert says in found.detail
+
+
+def test_an_embedded_model_keeps_nothing() -> None:
+    assert [finding.grade for finding in doctor.models([DEFAULT_MODEL])] == [Grade.OK]
 
 
 def test_a_clock_behind_the_latest_time_seen_is_a_problem(settings: Settings) -> None:

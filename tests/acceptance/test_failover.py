@@ -220,6 +220,11 @@ def test_each_is_asked_for_the_model_by_its_own_name(stand: Stand) -> None:
         (got, *_) = [got for got in stand.upstreams[name].received if got.json.get("model") == called]
         assert got.json["messages"][0]["content"] == "same text"
         assert got.json["stream_options"] == {"include_usage": True}
+    body = {"model": "named", "input": "another text"}
+    for _ in range(2):
+        answered = call(stand.url, "POST", "/v1/responses", customer.api_key, body)
+        assert (answered.status, answered.json["model"]) == (200, "named")
+    assert (stand.asked("named")["near"], stand.asked("called-otherwise")["far"]) == (3, 3)
 
 
 # -- promises ----------------------------------------------------------------------------------------------------------

@@ -41,8 +41,6 @@ _encode: Final = msgspec.json.Encoder().encode
 @dataclass(frozen=True, slots=True)
 class _Model(Served):
     rules: ChatRules
-    name: str | None  # the first upstream's own, when it is another one
-    several_names: bool  # its upstreams call it by different names
     asks_usage: bool  # usage of a stream comes only when it is asked for
 
 
@@ -56,15 +54,12 @@ class ChatFamily:
     def serve(self, route: Route) -> _Model:
         """See `Family`."""
         model = route.model
-        names = [target.name or model.id for target in route.targets]
         return _Model(
             route=route,
             id=route.model_id,
             endpoint=_CHAT,
             path=ENGINE_PATH,
             rules=ChatRules(model, capabilities_of(model)),
-            name=names[0] if names[0] != model.id else None,
-            several_names=len(set(names)) > 1,
             asks_usage=model.engine is Engine.OPENAI,
         )
 
@@ -88,7 +83,7 @@ class ChatFamily:
         body = arrival.request.body
         received = Content(body)
         sent = _for_engine(model, checked, arrival.encoded, body, received)
-        renamed = partial(_renamed, checked) if model.several_names else None
+        renamed = partial(_renamed, checked) if model.route.several_names else None
         return arrival.ask(principal, model, sent, received, controls, stream=checked.stream, renamed=renamed)
 
     def speaker(
@@ -157,8 +152,9 @@ def _for_engine(model: _Model, checked: ChatRequest, encoded: bytes, body: bytes
     What was received is sent on only where it is our encoding already, byte for byte.
     """
     asked = _asking_usage(checked) if model.asks_usage else checked.body
-    if model.name is not None:
-        asked = {**asked, "model": model.name}
+    name = model.route.name
+    if name is not None:
+        asked = {**asked, "model": name}
     if asked is checked.body and not checked.changed:
         return received if encoded == body else Content(encoded)
     return Content(_encode(asked))

@@ -10,6 +10,7 @@ chat completions, and its answer is translated.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -54,7 +55,6 @@ _encode: Final = msgspec.json.Encoder().encode
 @dataclass(frozen=True, slots=True)
 class _Model(Served):
     rules: ResponseRules
-    name: str | None  # the upstream's own, when it is another one
     native: bool
 
 
@@ -81,7 +81,6 @@ class _Family:
                 capabilities if native else bridged_capabilities(capabilities),
                 only=_COUNTED.__contains__ if counts else None,
             ),
-            name=model.upstream_model if model.upstream_model not in (None, model.id) else None,
             native=native,
         )
 
@@ -110,12 +109,19 @@ class _Family:
     ) -> Ask:
         """See `Family`."""
         received = Content(arrival.request.body)
-        sent = Content(_encode(checked.asked if model.name is None else {**checked.asked, "model": model.name}))
-        return arrival.ask(principal, model, sent, received, controls, stream=checked.stream)
+        name = model.route.name
+        sent = Content(_encode(checked.asked)) if name is None else _named(checked, name)
+        renamed = partial(_named, checked) if model.route.several_names else None
+        return arrival.ask(principal, model, sent, received, controls, stream=checked.stream, renamed=renamed)
 
     def sketch(self, arrival: Arrival) -> Sketch:
         """See `Family`."""
         return sketch_of(arrival.body, arrival.phase, body_bytes=len(arrival.request.body))
+
+
+def _named(checked: ResponseRequest, name: str) -> Content:
+    """The request for an upstream that calls the model by a name of its own."""
+    return Content(_encode({**checked.asked, "model": name}))
 
 
 class ResponseFamily(_Family):

@@ -19,9 +19,11 @@ class Route:
     """A model of the catalogue and the engines that answer for it, in the operator's order.
 
     `only` is the one there is, None when there are several. `virtual_time`: the turn of who was asked last (tries).
+    `name`: what the first one calls the model, when that is another name; `several_names`: they do not agree on one, so
+    a request has to be able to be `renamed` (asking).
     """
 
-    __slots__ = ("embedded", "model", "model_id", "only", "targets", "virtual_time")
+    __slots__ = ("embedded", "model", "model_id", "name", "only", "several_names", "targets", "virtual_time")
 
     def __init__(self, model: ModelConfig, *backends: Backend) -> None:
         upstreams: list[UpstreamConfig] | list[None] = model.all_upstreams() or [None]
@@ -33,6 +35,9 @@ class Route:
             for index, (backend, upstream) in enumerate(zip(backends, upstreams, strict=True))
         )
         self.only: Final = self.targets[0] if len(self.targets) == 1 else None
+        names = [target.name or model.id for target in self.targets]
+        self.name: Final = names[0] if names[0] != model.id else None
+        self.several_names: Final = len(set(names)) > 1
         self.virtual_time = 0.0
 
 

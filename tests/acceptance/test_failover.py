@@ -90,9 +90,10 @@ def stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
     named["upstreams"][1]["upstream_model"] = "called-otherwise"
     mortal = model("mortal", urls, "near", "far", breaker_seconds=0.2)
     mortal["upstreams"][0] |= {"base_url": urls["mortal"], "retention": "zero"}
+    mended = {f"mended-{behaviour}-{streamed}": behaviour for behaviour in MENDED for streamed in (False, True)}
     models = [
         model("shares", urls, "near", "far", weights=(3, 1)),
-        *(model(f"mended-{behaviour}", urls, "logs", "near", breaker_failures=1000) for behaviour in MENDED),
+        *(model(id, urls, "logs", "near", breaker_failures=1000) for id in mended),
         *(model(f"told-{behaviour}", urls, "near", "far", breaker_failures=1000) for behaviour in TOLD),
         model("cut", urls, "near", "far"),
         model("patient", urls, "near", "far", retry_timeouts=True),
@@ -101,8 +102,8 @@ def stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
         model("toggled", urls, "logs", "near", breaker_failures=1000),
         lively, named, mortal,
     ]  # fmt: skip
-    for behaviour in MENDED:
-        mocks["logs"].set(f"mended-{behaviour}", behaviour)
+    for id, behaviour in mended.items():
+        mocks["logs"].set(id, behaviour)
     for behaviour in TOLD:
         for name in ("near", "far"):
             mocks[name].set(f"told-{behaviour}", behaviour)
@@ -123,13 +124,12 @@ def test_requests_are_shared_by_weight(stand: Stand) -> None:
 @pytest.mark.parametrize("streamed", [False, True])
 @pytest.mark.parametrize("behaviour", MENDED)
 def test_a_try_that_another_mends_is_no_incident(stand: Stand, behaviour: Behaviour, streamed: bool) -> None:
-    customer, name = stand.customer(), f"mended-{behaviour}"
-    before = stand.asked(name)
+    customer, name = stand.customer(), f"mended-{behaviour}-{streamed}"
     answers = [customer.chat(name, stream=streamed) for _ in range(2)]
-    after = stand.asked(name)
+    asked = stand.asked(name)
     assert [answer.status for answer in answers] == [200, 200]
     assert all(b"Hello" in answer.body for answer in answers)
-    assert after["logs"] > before["logs"] and after["near"] == before["near"] + 2
+    assert asked["logs"] >= 1 and asked["near"] == 2
     # Who answered keeps nothing; who saw the request before and may keep it is said as well.
     said = {answer.kept for answer in answers}
     begins = "on-error" if streamed else "none"

@@ -1,5 +1,6 @@
 """Settings: where they come from, and clear words for wrong ones."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,16 @@ def test_several_upstreams_inherit_patience_and_no_promise(tmp_path: Path) -> No
         UpstreamRetention.UNKNOWN,
         None,
     )
+
+
+def test_the_examples_of_the_how_to_are_settings(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "docs/howto/operate.md").read_text()
+    blocks = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
+    assert len(blocks) >= 2
+    for number, block in enumerate(blocks):
+        file = tmp_path / f"{number}.toml"
+        file.write_text(block)
+        assert load(file, {}).models
 
 
 def test_a_postgres_address_gets_its_driver() -> None:

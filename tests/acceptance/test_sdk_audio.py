@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import threading
+import urllib.error
 import urllib.request
 import wave
 from collections.abc import Iterator
@@ -72,13 +73,18 @@ def test_what_was_said_is_heard(client: Any, served: Served) -> None:
     )
     heard = raw.parse()
     assert heard_wrong(SENTENCE, heard.text) <= MOSTLY
-    assert raw.headers["x-keepless-retention"] == "none" or raw.headers["x-keepless-retention"] == "on-error"
+    assert raw.headers["x-keepless-retention"] == "none"
     assert raw.headers["content-type"] == "application/json"
     body = json.loads(raw.http_response.content)
     with wave.open(BytesIO(spoken())) as recording:
         seconds = recording.getnframes() / recording.getframerate()
     assert body["usage"] == {"type": "duration", "seconds": pytest.approx(seconds, abs=0.01)}
-    assert body["x_groq"] == {"id": raw.headers["x-request-id"]}
+    request_id = raw.headers["x-request-id"]
+    assert body["x_groq"] == {"id": request_id}
+    comes_true(lambda: _explained(served, request_id))
+    row = _explained(served, request_id)
+    assert (row["endpoint"], row["model"], row["route"]) == ("audio.transcriptions", "whisper-base", "embedded")
+    assert row["audio_ms"] == round(body["usage"]["seconds"] * 1000)
 
 
 def test_every_shape_of_a_transcript(clients: dict[str, Any]) -> None:
@@ -233,6 +239,13 @@ def test_a_full_queue_is_told_as_busy(served: Served, clients: dict[str, Any]) -
         one.join(110)
     assert sorted(set(told)) == [200, 503]
     assert hear(client).text
+
+
+def _explained(served: Served, request_id: str) -> dict[str, Any]:
+    try:
+        return served.ask("GET", f"/organization/explain/{request_id}")
+    except urllib.error.HTTPError:
+        return {}
 
 
 def _engines(pid: int) -> list[int]:

@@ -43,7 +43,7 @@ def test_the_whole_thing_is_as_promised(tmp_path: Path) -> None:
     assert {when for when, _ in report.searched} == {"requests under way", "after SIGKILL", "after SIGTERM"}
     kept = [(outcome.setting, outcome.case) for outcome in report.outcomes if outcome.kept]
     assert {setting for setting, _ in kept} == {"default"}
-    assert len(kept) == 15
+    assert len(kept) == 17
     assert not any(marker.text in json.dumps(answer) for marker in report.markers.values())
     assert list(tmp_path.iterdir()) == []
 

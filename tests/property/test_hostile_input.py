@@ -4,6 +4,7 @@ The marker stands in every place where a client can put a text; no refusal repea
 """
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -15,8 +16,10 @@ from keepless.admin import parse
 from keepless.admin.matrix import ENDPOINTS
 from keepless.config import Engine, ModelConfig
 from keepless.errors import Problem
+from keepless.gateway import embedding_params, speech_params
 from keepless.gateway.chat_params import CAPABILITIES as EVERYTHING
 from keepless.gateway.chat_params import PARAMETERS, ChatRules, model_name
+from keepless.gateway.input_shape import sketch_of as shape_of_input
 from keepless.gateway.json_body import decode_object
 from keepless.gateway.messages import ROLES
 from keepless.gateway.parser import ChunkedBody, check_partial, parse_head
@@ -100,6 +103,41 @@ def ask(body: dict[str, Any], names: frozenset[str] | None, rules: ChatRules) ->
     encoded = msgspec.json.encode(checked.body)
     if names == EMBEDDED:
         to_llama(msgspec.json.decode(encoded), MODEL, "req_x", 1, 1.0)
+
+
+INPUTS = st.fixed_dictionaries(
+    {
+        "model": st.just("m") | values,
+        "input": values | st.just(MARKER) | st.lists(st.just(MARKER) | values, max_size=3),
+    },
+    optional={
+        **dict.fromkeys({*embedding_params.PARAMETERS, *speech_params.PARAMETERS} - {"model", "input"}, values),
+        MARKER: values,
+    },
+)
+HEARD = [None, speech_params.CAPABILITIES, frozenset[str]()]
+
+
+@ROUNDS
+@given(INPUTS, st.sampled_from(HEARD), st.none() | st.binary(max_size=20))
+def test_requests_of_an_input(body: dict[str, Any], names: frozenset[str] | None, accept: bytes | None) -> None:
+    """Embeddings and speech, of the embedded engines and of an upstream."""
+    ours = names is not None
+    embedder = ModelConfig(
+        id="m", engine=Engine.MINILM if ours else Engine.OPENAI, base_url=None if ours else "http://x"
+    )
+    voice = ModelConfig(id="m", engine=Engine.FLITE if ours else Engine.OPENAI, base_url=None if ours else "http://x")
+    vectors = embedding_params.EmbeddingRules(embedder, names)
+    speech = speech_params.SpeechRules(voice, names)
+    checks: list[Callable[[dict[str, Any]], object]] = [vectors.check, lambda value: speech.check(value, accept)]
+    for check, table in zip(checks, (embedding_params.PARAMETERS, speech_params.PARAMETERS), strict=True):
+        try:
+            value, _ = decode_object(json.dumps(body).encode(), 100)
+            shape_of_input(value, table, Phase.VALIDATE, body_bytes=1)
+            model_name(value)
+            check(value)
+        except Problem as problem:
+            silent(problem)
 
 
 @ROUNDS

@@ -17,6 +17,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from keepless.prover import cases as table
+from keepless.prover import media_cases as media
 from keepless.prover import places
 from keepless.prover.cases import SETTINGS, Case, Setting
 from keepless.prover.deployment import Deployment
@@ -56,7 +57,9 @@ def prove(
     """
     with FaultUpstream() as upstream:
         models = _models(upstream.base_url, embedded=embedded)
-        chosen = [*table.fault_cases(), *(table.embedded_cases(_EMBEDDED) if embedded else ())]
+        chosen = [*table.fault_cases(), *media.fault_media_cases()]
+        if embedded:
+            chosen += [*table.embedded_cases(_EMBEDDED), *media.embedded_media_cases()]
         chosen = [case for case in chosen if cases is None or case.name in cases]
         run = Run(progress, len(chosen) * len(settings) + _LOOKS)
         own = {"limits": {"body_bytes": table.BODY_BYTES}, **({"database_url": database_url} if database_url else {})}
@@ -75,7 +78,11 @@ def _models(base_url: str, *, embedded: bool) -> list[dict[str, Any]]:
     ]
     # Nobody can listen on port 1 of loopback without being the super-user.
     models.append({"id": table.UNREACHABLE, "base_url": "http://127.0.0.1:1/v1", **shared, **_PATIENCE})
+    for name, (temper, endpoint) in media.FAILING.items():
+        behaves = {"base_url": base_url, "upstream_model": temper.value, "endpoints": [endpoint]}
+        models.append({"id": name, **behaves, **shared, **_PATIENCE})
     if embedded:
+        models += [{"id": media.VOICE, "engine": "flite"}, {"id": media.EMBEDDER, "engine": "minilm"}]
         models.append({"id": _EMBEDDED, "engine": "llama", "context_window": 2048, "max_completion_tokens": 2048})
     return models
 

@@ -19,6 +19,7 @@ import openai
 import pytest
 
 from keepless.ids import Prefix, mint
+from tests.support.outside import keepless
 from tests.support.serve import Served, serve
 
 MARKER = b"marker-c3d1"
@@ -466,3 +467,16 @@ def test_bad_uploads(openai_client: openai.OpenAI, served: Served) -> None:
         answer = send(served, "POST", "/uploads", {}, json.dumps(good | change).encode())
         assert (answer.status, answer.code) == (400, expected)
     openai_client.uploads.cancel(one.id)
+
+
+def test_the_command_line_uploads_downloads_and_deletes(served: Served, tmp_path: Path) -> None:
+    path, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    path.write_bytes(LINE * 1000)
+    environment = {"KEEPLESS_BASE_URL": served.url, "KEEPLESS_API_KEY": served.api_key}
+    code, made = keepless("files", "upload", str(path), **environment)
+    assert (code, made["bytes"], made["filename"]) == (0, len(LINE) * 1000, "in.jsonl")
+    assert made["id"] in [one["id"] for one in keepless("files", "list", **environment)[1]["data"]]
+    assert keepless("files", "download", made["id"], "--out", str(out), **environment)[0] == 0
+    assert out.read_bytes() == path.read_bytes()
+    assert keepless("files", "delete", made["id"], **environment)[1]["deleted"]
+    assert keepless("files", "show", made["id"], **environment)[0] == 1

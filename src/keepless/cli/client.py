@@ -8,7 +8,7 @@ refusal becomes a `FindingError` with the server's own error object. A file is s
 import http.client
 import json
 import secrets
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -16,7 +16,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 import click
 
-from keepless.cli.output import FindingError
+from keepless.cli.output import Advance, FindingError
 
 __all__ = ["API_KEY", "Client", "UnreachableError", "segment"]
 
@@ -35,6 +35,10 @@ class UnreachableError(FindingError):
 def segment(text: str) -> str:
     """A value as one segment of a path."""
     return quote(text, safe="")
+
+
+def _silent(done: int, total: int | None = None) -> None:
+    """Nobody watches."""
 
 
 @dataclass(frozen=True)
@@ -93,8 +97,8 @@ class Client:
         status, raw = self._ask(method, target, None if body is None else json.dumps(body).encode(), more)
         return _answered(status, raw)
 
-    def upload(self, path: Path, purpose: str) -> Json:
-        """Upload a file under its own name."""
+    def upload(self, path: Path, purpose: str, advance: Advance = _silent) -> Json:
+        """Upload a file under its own name; `advance` is told of the bytes that were sent, of how many."""
         if not self.key:
             raise click.UsageError(self.needs)
         boundary = secrets.token_hex(16)
@@ -105,7 +109,32 @@ class Client:
         tail = f"\r\n--{boundary}--\r\n".encode()
         size = len(head) + path.stat().st_size + len(tail)
         headers = {"content-type": f"multipart/form-data; boundary={boundary}", "content-length": str(size)}
-        return _answered(*self._ask("POST", f"{self._base}/v1/files", _form(head, path, tail), headers))
+        return _answered(*self._ask("POST", f"{self._base}/v1/files", _form(head, path, tail, advance), headers))
+
+    def download(self, path: str, write: Callable[[bytes], object], advance: Advance = _silent) -> int:
+        """Hand the body of a GET on as it comes; its bytes. A body that ends too soon is a refusal."""
+        if not self.key:
+            raise click.UsageError(self.needs)
+        size = 0
+        try:
+            connection = self._connect()
+            try:
+                connection.request("GET", f"{self._base}/v1{path}", headers={"authorization": f"Bearer {self.key}"})
+                answer = connection.getresponse()
+                if answer.status != 200:
+                    raise _refused(answer.status, _json(answer.read()))
+                length = answer.length
+                while piece := answer.read(_PIECE):
+                    write(piece)
+                    size += len(piece)
+                    advance(size, length)
+            finally:
+                connection.close()
+        except (http.client.HTTPException, ConnectionError, TimeoutError, ValueError):
+            raise _unreachable() from None
+        if length is not None and size != length:
+            raise _unreachable()
+        return size
 
     def _ask(
         self, method: str, target: str, data: bytes | Iterable[bytes] | None, more: Mapping[str, str] | None = None
@@ -154,11 +183,14 @@ def _answered(status: int, raw: bytes) -> Json:
     return value
 
 
-def _form(head: bytes, path: Path, tail: bytes) -> Iterator[bytes]:
+def _form(head: bytes, path: Path, tail: bytes, advance: Advance) -> Iterator[bytes]:
     yield head
+    sent, size = 0, path.stat().st_size
     with path.open("rb") as file:
         while piece := file.read(_PIECE):
             yield piece
+            sent += len(piece)
+            advance(sent, size)
     yield tail
 
 

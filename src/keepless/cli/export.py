@@ -1,7 +1,7 @@
 """Writes proof files: one a receipt, and the log's public key. They hold ids, instants, enums and hashes; no content.
 
-The only file of the source tree outside the vault that may write files (a lint rule names it), because an auditor needs
-them on their own disk. Each file is replaced as a whole; an interrupted export leaves complete files.
+One of the two files of the source tree outside the vault that may write files (a lint rule names them), because an
+auditor needs them on their own disk. Each file is replaced as a whole; an interrupted export leaves complete files.
 """
 
 from pathlib import Path

@@ -19,6 +19,7 @@ from keepless.cli.batches import batches
 from keepless.cli.controls import controls
 from keepless.cli.deployment import init, serve, sweep, worker
 from keepless.cli.doctor import doctor
+from keepless.cli.files import files
 from keepless.cli.holds import cases, holds
 from keepless.cli.output import FINDING, OK, USAGE, FindingError
 from keepless.cli.proofs import explain, receipts, verify
@@ -52,6 +53,7 @@ for command in (
     verify,
     prove,
     batches,
+    files,
 ):
     cli.add_command(command)
 

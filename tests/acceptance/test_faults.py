@@ -236,6 +236,27 @@ def test_a_key_that_is_lost_for_good_is_reported_by_a_person_s_sweep(folder: Pat
         assert db.execute("SELECT count(*) FROM kept").fetchone() == (1,), "its row stands until its end"
 
 
+def test_tls_is_announced_and_an_untrusted_certificate_named(
+    start: Callable[..., contextlib.AbstractContextManager[Served]], tmp_path: Path
+) -> None:
+    certificate, key = tmp_path / "certificate", tmp_path / "key"
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"),
+            *("-keyout", key, "-out", certificate, "-days", "2", "-subj", "/CN=127.0.0.1"),
+            *("-addext", "subjectAltName=IP:127.0.0.1"),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    with start(settings={"tls_cert": str(certificate), "tls_key": str(key)}) as served:
+        assert served.url.startswith("https://127.0.0.1:")
+        known = {"KEEPLESS_BASE_URL": served.url, "KEEPLESS_ADMIN_KEY": served.told["admin_key"]}
+        assert keepless("controls", "show", SSL_CERT_FILE=str(certificate), **known)[0] == 0
+        code, told = keepless("controls", "show", **known)
+        assert (code, "certificate is not trusted" in told["error"]["message"]) == (1, True)
+
+
 def test_a_second_server_is_refused_and_the_first_unharmed(
     start: Callable[..., contextlib.AbstractContextManager[Served]], tmp_path: Path
 ) -> None:

@@ -90,5 +90,5 @@ class Endpoint:
 
     @property
     def summary(self) -> str:
-        """The first line of the handler's own description."""
-        return (self.handler.__doc__ or "").partition("\n")[0]
+        """The first line of the handler's own description, without what is only for who calls it in Python."""
+        return (self.handler.__doc__ or "").partition("\n")[0].partition(" Raises `")[0]

@@ -64,7 +64,8 @@ def serve(settings: Settings, *, announce: Callable[[Announcement], None], works
         ending.callback(engines.stop)
         at = engines.start()
         host, port = listening.getsockname()[:2]
-        told: Announcement = {"url": f"http://{f'[{host}]' if ':' in host else host}:{port}", **first}
+        scheme = "http" if settings.tls_cert is None else "https"
+        told: Announcement = {"url": f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}", **first}
         plan = Plan(
             settings=settings,
             listening=listening.fileno(),

@@ -8,6 +8,7 @@ refusal becomes a `FindingError` with the server's own error object. A file is s
 import http.client
 import json
 import secrets
+import ssl
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -153,6 +154,8 @@ class Client:
                 return answer.status, answer.read()
             finally:
                 connection.close()
+        except ssl.SSLCertVerificationError:
+            raise _untrusted() from None
         except (OSError, http.client.HTTPException, ValueError):
             raise _unreachable() from None
 
@@ -196,6 +199,12 @@ def _form(head: bytes, path: Path, tail: bytes, advance: Advance) -> Iterator[by
 
 def _unreachable() -> FindingError:
     return UnreachableError("the server cannot be reached, or what answered is not Keepless")
+
+
+def _untrusted() -> FindingError:
+    return UnreachableError(
+        "the server's certificate is not trusted on this machine; SSL_CERT_FILE can name the authority that signed it"
+    )
 
 
 def _refused(status: int, value: object) -> FindingError:

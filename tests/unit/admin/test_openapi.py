@@ -90,3 +90,10 @@ def test_the_document_is_served(here: Platform) -> None:
 
     answer = call(here.app, "GET", "/openapi.json")
     assert (answer.status, answer.body) == (200, document())
+
+
+def test_no_summary_speaks_of_python() -> None:
+    described = json.loads(document())["paths"].values()
+    summaries = [operation["summary"] for path in described for operation in path.values() if "summary" in operation]
+    assert len(summaries) > 30
+    assert not [summary for summary in summaries if "Raises" in summary]

@@ -1,4 +1,4 @@
-"""`python -m benchmarks gateway|sweep|toggle|hearing`: figures go to standard output and benchmarks/out/*.json."""
+"""`python -m benchmarks WHAT`: figures go to standard output and benchmarks/out/*.json."""
 
 import argparse
 import json
@@ -8,15 +8,19 @@ from benchmarks import gateway
 from benchmarks.hearing import hearing
 from benchmarks.running import Machine
 from benchmarks.targets import OUT, TARGETS
+from benchmarks.uploads import upload
 from benchmarks.vault import sweep, toggle
 
+_WHAT = ("gateway", "sweep", "toggle", "hearing", "upload")
 _SLOW = {"litellm": 4.0}  # so slow that its cells need no more than this
 
 
 def main() -> None:
     """Measure what is asked for."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("what", nargs="?", default="gateway", choices=("gateway", "sweep", "toggle", "hearing"))
+    parser.add_argument(
+        "what", nargs="?", default="gateway", choices=("gateway", "sweep", "toggle", "hearing", "upload")
+    )
     parser.add_argument("--peers", default="all", help="comma-separated, `none`, or `all` that are installed")
     parser.add_argument("--cells", default=",".join(gateway.CELLS))
     parser.add_argument("--repeats", type=int, default=5)
@@ -24,13 +28,18 @@ def main() -> None:
     parser.add_argument("--due", type=int, default=100_000, help="sweep: of which are due")
     parser.add_argument("--sentences", type=int, default=4, help="hearing: of about 7 s each")
     parser.add_argument("--threads", type=int, default=1, help="hearing: of the engine and of the library")
+    parser.add_argument("--size", type=int, default=200_000_000, help="upload: bytes")
     asked = parser.parse_args()
     OUT.mkdir(exist_ok=True)
     (OUT / "run").mkdir(exist_ok=True)
     if asked.what == "gateway":
         _gateway(asked.peers, asked.cells.split(","), asked.repeats)
-    elif asked.what == "hearing":
-        heard = hearing(asked.repeats, asked.sentences, asked.threads)
+    elif asked.what in ("hearing", "upload"):
+        heard: dict[str, object] = (
+            hearing(asked.repeats, asked.sentences, asked.threads)
+            if asked.what == "hearing"
+            else upload(asked.size, asked.repeats)
+        )
         print(json.dumps(heard, indent=1))
         _write(asked.what, heard)
     else:

@@ -24,6 +24,7 @@ from keepless.gateway.handler import Arrival, Served
 from keepless.gateway.multipart import FORM, new_boundary, write_form
 from keepless.gateway.reply import Outlet
 from keepless.gateway.speaker import PlainSpeaker
+from keepless.gateway.transcripts import Usage, event_of, transcript_of
 from keepless.gateway.wire import JSON, SSE, clamped, head_lines
 from keepless.http.limits import Grant, RateLimits
 from keepless.inference.asking import NO_TOKENS, SSE_ANSWER, Ask, Ending, MalformedError, Tokens
@@ -45,30 +46,6 @@ _SNIFFED: Final = (
 _FILE_TYPES: Final = frozenset(one.value for one in Format)
 
 _encode: Final = msgspec.json.Encoder().encode
-
-
-class _Usage(msgspec.Struct, gc=False):
-    """Of either kind: tokens or a duration."""
-
-    seconds: float = 0.0
-    input_tokens: int = 0
-    output_tokens: int = 0
-
-
-class _Heard(msgspec.Struct, gc=False):
-    text: str
-    duration: float = 0.0
-    usage: _Usage | None = None
-
-
-class _Event(msgspec.Struct, gc=False):
-    type: str = ""
-    usage: _Usage | None = None
-
-
-_heard: Final = msgspec.json.Decoder(_Heard).decode
-_event: Final = msgspec.json.Decoder(_Event).decode
-_UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,11 +195,10 @@ class AudioSpeaker(PlainSpeaker):
         """See `Speaker`. Of texts without members only the engine that we run says what they cost."""
         if self._checked.format not in ("json", "verbose_json", "diarized_json"):
             return
-        try:
-            found = _heard(body)
-        except _UNREADABLE:
-            raise MalformedError from None
-        self._take(found.usage or _Usage(seconds=found.duration))
+        found = transcript_of(body)
+        if found is None:
+            raise MalformedError
+        self._take(found.usage or Usage(seconds=found.duration))
 
     def answer(self, status: int, body: bytes, retention: bytes) -> None:
         """See `Speaker`."""
@@ -259,15 +235,12 @@ class AudioSpeaker(PlainSpeaker):
             if data == b"[DONE]":
                 self._done = True
                 continue
-            try:
-                event = _event(data)
-            except _UNREADABLE:
-                continue
-            if event.type == "transcript.text.done":
+            event = event_of(data)
+            if event is not None and event.type == "transcript.text.done":
                 self._done = True
-                self._take(event.usage or _Usage())
+                self._take(event.usage or Usage())
 
-    def _take(self, usage: _Usage) -> None:
+    def _take(self, usage: Usage) -> None:
         if self.tokens is NO_TOKENS:
             seconds = usage.seconds if 0 < usage.seconds < _MOST_SECONDS else 0.0
             self.tokens = Tokens(clamped(usage.input_tokens), clamped(usage.output_tokens), 0, round(seconds * 1000))

@@ -41,6 +41,7 @@ class Endpoint(StrEnum):
     TRANSLATIONS = "audio.translations"
     SPEECH = "audio.speech"
     FILES = "files"
+    BATCHES = "batches"
     UPLOADS = "uploads"
     OTHER = "other"
 
@@ -241,7 +242,7 @@ DEFAULT_MODELS: Final = (
         id="all-minilm-l6-v2", engine=Engine.MINILM, retention=UpstreamRetention.ZERO, context_window=MINILM_TOKENS
     ),
 )
-_NOT_A_MODELS: Final = frozenset({Endpoint.OTHER, Endpoint.FILES, Endpoint.UPLOADS})
+_NOT_A_MODELS: Final = frozenset({Endpoint.OTHER, Endpoint.FILES, Endpoint.UPLOADS, Endpoint.BATCHES})
 _LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
 Source = Literal["keepless.toml", "environment", "command line"]
 

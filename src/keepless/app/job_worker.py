@@ -28,6 +28,7 @@ from keepless.app.harden import harden, raise_file_limit, silence, silence_loop
 from keepless.app.housekeeping import Housekeeping
 from keepless.app.parent import die_with_parent
 from keepless.app.plan import Plan, decode
+from keepless.app.webhooks import deliverer_of
 from keepless.batches.values import BatchEndpoint
 from keepless.config import EMBEDDED
 from keepless.gateway.endpoints import handlers
@@ -99,6 +100,7 @@ class _JobWorker:
         self._ledger.start()
         await asyncio.to_thread(self._housekeeping.start)
         await asyncio.to_thread(driver.start)
+        telling = loop.create_task(deliverer_of(self._deployment).run(stop))
         gc.collect()
         gc.freeze()
         sys.setswitchinterval(_SWITCH_S)
@@ -106,6 +108,7 @@ class _JobWorker:
         await stop.wait()
         log.emit(Event.JOBS_STOPPING)
         await asyncio.to_thread(driver.stop, _GRACE_S)
+        await telling
         await router.close()
         await asyncio.to_thread(self._stop)
         log.emit(Event.JOBS_STOPPED)

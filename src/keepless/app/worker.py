@@ -18,6 +18,7 @@ import ssl
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -31,6 +32,7 @@ from keepless.accounts.principal import PolicyInForce
 from keepless.accounts.store import policy_in_force
 from keepless.admin.app import routes as admin_routes
 from keepless.admin.services import Services
+from keepless.app.batches import book_of, input_deleted
 from keepless.app.compose import Deployment, open_deployment
 from keepless.app.harden import harden, raise_file_limit, silence, silence_loop
 from keepless.app.health import checks_of, metrics_of
@@ -40,6 +42,7 @@ from keepless.app.plan import Plan, decode
 from keepless.app.webhooks import endpoints_of
 from keepless.config import EMBEDDED, Settings
 from keepless.errors import ConfigError
+from keepless.gateway.batches import routes as batch_routes
 from keepless.gateway.endpoints import body_limits, fast_paths, handlers
 from keepless.gateway.files import FORM_BYTES
 from keepless.gateway.files import routes as file_routes
@@ -216,12 +219,21 @@ class _Worker:
             checks=checks_of(deployment, ledger, router),
             metrics=lambda: metrics_of(servers[0], way, ledger, lease, router),
         )
+        book = book_of(deployment)
         application = Starlette(
             routes=[
                 *model_routes(lease, router),
                 *response_routes(lease),
-                *file_routes(deployment.files, lease=lease, ledger=ledger, clock=clock, uploads=limits.uploads),
+                *file_routes(
+                    deployment.files,
+                    lease=lease,
+                    ledger=ledger,
+                    clock=clock,
+                    uploads=limits.uploads,
+                    on_delete=partial(input_deleted, db, clock),
+                ),
                 *upload_routes(deployment.uploads, lease=lease, ledger=ledger, clock=clock, at_a_time=limits.uploads),
+                *batch_routes(lease, book, ledger, clock, json_depth=limits.json_depth),
                 *admin_routes(services),
             ],
             exception_handlers=dict(problems.handlers()),

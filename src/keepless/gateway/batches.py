@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import msgspec
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
@@ -19,19 +18,19 @@ from keepless.accounts.principal import Principal
 from keepless.batches.book import Book
 from keepless.batches.values import Batch, LineError
 from keepless.clock import Clock
+from keepless.config import Endpoint
 from keepless.content import Purpose
 from keepless.errors import Code, ErrorType, Problem
 from keepless.gateway.batch_order import order_of, page_of
 from keepless.gateway.batch_shape import listing_of, shape_of
 from keepless.gateway.json_body import decode_object
-from keepless.gateway.switches import from_body, from_headers
-from keepless.http.auth import authenticate
-from keepless.http.problems import REQUEST_ID
-from keepless.ids import Id, Prefix, mint, parse
-from keepless.incidents.afterwards import described
+from keepless.gateway.recorded import Call, Handler, Recorded, in_thread
+from keepless.gateway.switches import combined, from_body
+from keepless.ids import Id, Prefix, parse
 from keepless.policy.controls import NO_REQUEST, RequestControls
 from keepless.policy.data_class import Feature
 from keepless.policy.refusal import feature_disabled
+from keepless.usage.ledger import Ledger
 
 __all__ = ["routes"]
 
@@ -40,42 +39,39 @@ _BODY_BYTES: Final = 64 * 1024
 _encode: Final = msgspec.json.Encoder().encode
 
 
-def routes(lease: Lease, book: Book, clock: Clock, *, json_depth: int) -> Sequence[BaseRoute]:
+def routes(lease: Lease, book: Book, ledger: Ledger, clock: Clock, *, json_depth: int) -> Sequence[BaseRoute]:
     """The routes, below both bases."""
-    pages = _Pages(lease, book, clock, json_depth)
-    found: list[BaseRoute] = []
-    for base in _BASES:
-        found.append(Route(f"{base}/batches", pages.create, methods=["POST"]))
-        found.append(Route(f"{base}/batches", pages.index, methods=["GET"]))
-        found.append(Route(f"{base}/batches/{{id}}", pages.one, methods=["GET"]))
-        found.append(Route(f"{base}/batches/{{id}}/cancel", pages.cancel, methods=["POST"]))
-    return found
+    calls = _Calls(lease, book, clock, json_depth)
+    paths: dict[str, dict[str, Handler]] = {
+        "/batches": {"GET": calls.index, "POST": calls.create},
+        "/batches/{id}": {"GET": calls.one},
+        "/batches/{id}/cancel": {"POST": calls.cancel},
+    }
+    return [
+        Route(base + path, Recorded(Endpoint.BATCHES, handlers, lease=lease, ledger=ledger, clock=clock))
+        for base in _BASES
+        for path, handlers in paths.items()
+    ]
 
 
-class _Pages:
+class _Calls:
     def __init__(self, lease: Lease, book: Book, clock: Clock, json_depth: int) -> None:
         self._lease: Final = lease
         self._book: Final = book
         self._clock: Final = clock
         self._json_depth: Final = json_depth
 
-    async def create(self, request: Request) -> Response:
-        caller = self._caller(request)
-        raw = await _body(request)
-        body = decode_object(raw, self._json_depth)[0]
-        _no_conflict(from_headers(request.headers.raw))
-        _no_conflict(from_body(body))
+    async def create(self, call: Call) -> Response:
+        caller, request = self._caller(call), call.request
+        body = decode_object(await _body(request), self._json_depth)[0]
+        _no_conflict(combined(call.controls, from_body(body)))
         repeat = request.headers.get("idempotency-key")
         order = order_of(body, None if repeat is None else repeat.encode("latin-1", "replace"))
-        request_id = Id(request.scope.get(REQUEST_ID) or mint(Prefix.REQUEST))
-        batch, kept = await run_in_threadpool(self._book.create, caller, order, request_id)
-        return await self._answer(
-            batch, [], None if kept is None else {"x-keepless-retention": described(kept).decode("ascii")}
-        )
+        batch, call.kept = await in_thread(lambda: self._book.create(caller, order, call.request_id))
+        return await self._answer(batch, [])
 
-    async def index(self, request: Request) -> Response:
-        caller = self._caller(request)
-        asked = page_of(request.scope["query_string"])
+    async def index(self, call: Call) -> Response:
+        caller, asked = self._caller(call), page_of(call.request.scope["query_string"])
 
         def page() -> list[dict[str, Any]]:
             if asked.nothing:
@@ -83,25 +79,22 @@ class _Pages:
             found = self._book.listing(caller.project.id, limit=asked.limit + 1, after=asked.after, ids=asked.ids)
             return [self._shape(*one) for one in found]
 
-        shapes = await run_in_threadpool(page)
+        shapes = await in_thread(page)
         return _json(listing_of(shapes[: asked.limit], more=len(shapes) > asked.limit))
 
-    async def one(self, request: Request) -> Response:
-        return await self._named(request, self._book.get)
+    async def one(self, call: Call) -> Response:
+        return await self._named(call, self._book.get)
 
-    async def cancel(self, request: Request) -> Response:
-        return await self._named(request, self._book.cancel)
+    async def cancel(self, call: Call) -> Response:
+        return await self._named(call, self._book.cancel)
 
-    async def _named(self, request: Request, act: Callable[[Id, Id | None], tuple[Batch, list[LineError]]]) -> Response:
-        caller = self._caller(request)
-        batch_id = parse(request.path_params["id"], Prefix.BATCH)
-        batch, errors = await run_in_threadpool(act, caller.project.id, batch_id)
-        return await self._answer(batch, errors)
+    async def _named(self, call: Call, act: Callable[[Id, Id | None], tuple[Batch, list[LineError]]]) -> Response:
+        caller, batch_id = self._caller(call), parse(call.request.path_params["id"], Prefix.BATCH)
+        return await self._answer(*await in_thread(lambda: act(caller.project.id, batch_id)))
 
-    def _caller(self, request: Request) -> Principal:
-        sent = request.headers.get("authorization")
-        caller = authenticate(self._lease, None if sent is None else sent.encode("latin-1"))
-        if not self._lease.valid:
+    def _caller(self, call: Call) -> Principal:
+        caller = call.caller.principal
+        if caller is None or not self._lease.valid:
             raise Problem(
                 503,
                 Code.POLICY_UNREADABLE,
@@ -114,8 +107,8 @@ class _Pages:
             raise feature_disabled(Feature.BATCH, effective.feature_source[Feature.BATCH])
         return caller
 
-    async def _answer(self, batch: Batch, errors: list[LineError], headers: dict[str, str] | None = None) -> Response:
-        return _json(await run_in_threadpool(self._shape, batch, errors), headers)
+    async def _answer(self, batch: Batch, errors: list[LineError]) -> Response:
+        return _json(await in_thread(lambda: self._shape(batch, errors)))
 
     def _shape(self, batch: Batch, errors: list[LineError]) -> dict[str, Any]:
         metadata = self._book.metadata(batch)
@@ -144,5 +137,5 @@ async def _body(request: Request) -> bytes:
     return b"".join(parts)
 
 
-def _json(value: object, headers: dict[str, str] | None = None) -> Response:
-    return Response(_encode(value), media_type="application/json", headers=headers)
+def _json(value: object) -> Response:
+    return Response(_encode(value), media_type="application/json")

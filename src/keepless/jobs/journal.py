@@ -29,12 +29,12 @@ from keepless.vault.door import Vault
 from keepless.vault.errors import NotKeptError, StaleEpochError
 from keepless.vault.journal import Journal
 
-__all__ = ["Destroy", "PolicyNow", "ShardJournal"]
+__all__ = ["COUNT_S", "Destroy", "PolicyNow", "ShardJournal"]
 
 PolicyNow = Callable[[Id, Id], PolicyInForce | None]
 Destroy = Callable[[Sequence[Id]], bool]  # with receipts, for the job has ended; False: ask again
 _TRIES: Final = 4
-_COUNT_S: Final = 0.5
+COUNT_S: Final = 0.5
 
 
 class ShardJournal:
@@ -63,6 +63,7 @@ class ShardJournal:
         self._completed = 0
         self._failed = 0
         self._counted_at = clock.monotonic()
+        self._untold = False
 
     def recorded(self) -> set[int]:
         """The lines that earlier attempts have recorded; asked once, before the first group."""
@@ -103,11 +104,17 @@ class ShardJournal:
         """Set the counts to what is recorded. False as for `write`."""
         return self._tell(always=True)
 
+    def tell_late(self) -> None:
+        """Set counts that were not set with their group, because another one had just been; from any thread."""
+        if self._untold:
+            self._tell(always=True)
+
     def _tell(self, *, always: bool) -> bool:
         now = self._clock.monotonic()
-        if not always and now - self._counted_at < _COUNT_S:
+        if not always and now - self._counted_at < COUNT_S:
+            self._untold = True
             return True
-        self._counted_at = now
+        self._counted_at, self._untold = now, False
         with self._db.write() as tx:
             return shards.advance(tx, self._shard, self._completed, self._failed)
 

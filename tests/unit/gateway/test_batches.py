@@ -18,6 +18,7 @@ from keepless.governance.patch import Patch
 from keepless.http import problems
 from keepless.ids import Id, Prefix, mint
 from keepless.policy.data_class import Feature
+from keepless.usage.ledger import Ledger
 from tests.support.asgi import Answer, call
 from tests.support.governed import Deployment, deploy
 from tests.support.vault import make_rig
@@ -68,7 +69,9 @@ def world(tmp_path: Path) -> Iterator[World]:
         return InputFile(True, rig.clock.now_ms() + 30 * DAY_MS) if file_id == FILE else None
 
     app = Starlette(
-        routes=routes(lease, Book(db, rig.clock, rig.vault, inputs), rig.clock, json_depth=20),
+        routes=routes(
+            lease, Book(db, rig.clock, rig.vault, inputs), Ledger(db, max_rows=1000), rig.clock, json_depth=20
+        ),
         middleware=[Middleware(problems.Guard)],
         exception_handlers=dict(problems.handlers()),
     )

@@ -90,7 +90,7 @@ def test_with_a_purge_everything_of_the_feature_is_destroyed_with_receipts(
     refused(customer)
     customer.until(
         lambda: (
-            customer.ask("GET", f"/organization/purges/{state['purge_id']}")["state"] == "finished"
+            customer.ask("GET", f"/organization/purges/{state['purge_id']}")["state"] == "done"
             and customer.classes() == []
         )
     )

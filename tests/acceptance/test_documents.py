@@ -47,6 +47,7 @@ def test_shell_lines_run(document: Path, folder: Path, served: Served, tmp_path:
         **os.environ,
         "KEEPLESS_BASE_URL": served.url,
         "KEEPLESS_ADMIN_KEY": served.told["admin_key"],
+        "KEEPLESS_API_KEY": served.api_key,
         "DATA_DIR": str(folder / "data"),
         "OUT": str(tmp_path / "out"),
     }
@@ -63,3 +64,13 @@ def test_the_readme_s_python_answers(served: Served, capsys: pytest.CaptureFixtu
     code = code.replace("http://127.0.0.1:8000", served.url).replace("sk-keepless-…", served.api_key)
     exec(compile(code, "README.md", "exec"), {})
     assert capsys.readouterr().out.strip()
+
+
+def test_the_python_of_batches_runs(served: Served, capsys: pytest.CaptureFixture[str]) -> None:
+    for code in blocks(ROOT / "docs/howto/run-batches.md", "python"):
+        told = code.replace("http://127.0.0.1:8000", served.url)
+        keys = told.replace("ak-keepless-…", served.told["admin_key"]).replace("sk-keepless-…", served.api_key)
+        exec(compile(keys, "run-batches.md", "exec"), {})
+    said = capsys.readouterr().out
+    assert '"custom_id":"hello"' in said
+    assert "whsec_" in said

@@ -27,7 +27,7 @@ def served(tmp_path: Path) -> Iterator[Served]:
 @pytest.mark.parametrize(
     ("key", "paths"),
     [
-        ("admin_key", "^/v1/organization/|^/healthz|^/readyz|^/log|^/metrics|^/openapi"),
+        ("admin_key", "^/v1/organization/|^/v1/webhook|^/healthz|^/readyz|^/log|^/metrics|^/openapi"),
         ("operator_key", "^/v1/organizations|^/v1/organization/(legal_holds|abuse_cases)"),
         ("api_key", "^/v1/chat|^/v1/models|^/v1/responses|^/v1/files|^/v1/uploads|^/v1/embeddings|^/v1/audio"),
     ],

@@ -5,22 +5,21 @@ import json
 import shutil
 
 from benchmarks import gateway
+from benchmarks.batches import batches, fairness
 from benchmarks.hearing import hearing
 from benchmarks.running import Machine
 from benchmarks.targets import OUT, TARGETS
 from benchmarks.uploads import upload
 from benchmarks.vault import sweep, toggle
 
-_WHAT = ("gateway", "sweep", "toggle", "hearing", "upload")
+_WHAT = ("gateway", "sweep", "toggle", "hearing", "upload", "batches")
 _SLOW = {"litellm": 4.0}  # so slow that its cells need no more than this
 
 
 def main() -> None:
     """Measure what is asked for."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument(
-        "what", nargs="?", default="gateway", choices=("gateway", "sweep", "toggle", "hearing", "upload")
-    )
+    parser.add_argument("what", nargs="?", default="gateway", choices=_WHAT)
     parser.add_argument("--peers", default="all", help="comma-separated, `none`, or `all` that are installed")
     parser.add_argument("--cells", default=",".join(gateway.CELLS))
     parser.add_argument("--repeats", type=int, default=5)
@@ -29,11 +28,16 @@ def main() -> None:
     parser.add_argument("--sentences", type=int, default=4, help="hearing: of about 7 s each")
     parser.add_argument("--threads", type=int, default=1, help="hearing: of the engine and of the library")
     parser.add_argument("--size", type=int, default=200_000_000, help="upload: bytes")
+    parser.add_argument("--lines", type=int, default=50_000, help="batches: of the batch")
     asked = parser.parse_args()
     OUT.mkdir(exist_ok=True)
     (OUT / "run").mkdir(exist_ok=True)
     if asked.what == "gateway":
         _gateway(asked.peers, asked.cells.split(","), asked.repeats)
+    elif asked.what == "batches":
+        measured = {"batches": batches(asked.lines), "fairness": fairness(organizations=10, each=10, lines=100)}
+        print(json.dumps(measured, indent=1))
+        _write("batches", measured)
     elif asked.what in ("hearing", "upload"):
         heard: dict[str, object] = (
             hearing(asked.repeats, asked.sentences, asked.threads)

@@ -13,6 +13,7 @@ hold it, and statement parameters are hidden from errors.
 
 import contextlib
 import itertools
+import threading
 from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from typing import Any, Final
@@ -169,6 +170,7 @@ class Database:
 
     def __init__(self, url: str, *, pool_size: int = 8) -> None:
         self.sqlite: Final = url.startswith("sqlite")
+        self._turn: Final = threading.Lock()  # SQLite has one writer at a time
         try:
             if self.sqlite:
                 # Our own BEGIN: the driver's implicit transactions would start a write as a read (and fail to upgrade).
@@ -206,8 +208,10 @@ class Database:
     @contextlib.contextmanager
     def write(self) -> Iterator[Connection]:
         """One transaction that may write: committed when the block ends, rolled back when it raises."""
-        with self._engine.connect() as connection:
-            if self.sqlite:
+        if self.sqlite:
+            # Threads of one process wait for each other here: SQLite itself would have them look again and again, with
+            # longer and longer pauses, and whoever comes late may be served first.
+            with self._turn, self._engine.connect() as connection:
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
                 try:
                     yield connection
@@ -215,9 +219,9 @@ class Database:
                     connection.exec_driver_sql("ROLLBACK")
                     raise
                 connection.exec_driver_sql("COMMIT")
-            else:
-                with connection.begin():
-                    yield connection
+            return
+        with self._engine.connect() as connection, connection.begin():
+            yield connection
 
     def create_all(self) -> None:
         """Create every declared table that does not exist (tests; production goes through migrations)."""

@@ -1,0 +1,288 @@
+"""What a batch costs beside a loop that only asks and writes a file, and whether organizations are served alike.
+
+Holds: `batches`, `fairness`. Both run a job worker process on a folder of their own, SQLite and local files, against
+the fast upstream in C. The bare loop uses the same HTTP client with the same concurrency and writes the answers to a
+file, so what is compared is everything else: validation, turns, checks, usage rows, journals, result files.
+"""
+
+import asyncio
+import contextlib
+import json
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import sqlalchemy as sa
+import uvloop
+
+from benchmarks.targets import OUT
+from keepless.accounts.fence import Fence
+from keepless.accounts.principal import AdminPrincipal
+from keepless.accounts.roles import Role
+from keepless.accounts.store import policy_in_force
+from keepless.app.compose import Deployment, open_deployment
+from keepless.app.initialise import initialise
+from keepless.app.plan import Plan, encode
+from keepless.batches import store
+from keepless.batches.values import Batch, BatchEndpoint, NewBatch
+from keepless.clock import DAY_MS
+from keepless.config import Engine, ModelConfig, Settings, UpstreamConfig, UpstreamRetention
+from keepless.content import Content
+from keepless.governance.change import Office
+from keepless.governance.organizations import Organizations
+from keepless.ids import Id, Prefix, mint
+from keepless.inference.backend import Call, Failure
+from keepless.inference.upstream import UpstreamBackend
+from keepless.jobs.files import KeptFiles, ResultKind
+from keepless.policy.data_class import DataClass
+from keepless.policy.decide import Query, decide
+from keepless.policy.decision import Reason, Retain, Trigger
+
+__all__ = ["batches", "fairness"]
+
+_AT_ONCE = 64
+_MODEL = "mock"
+
+
+def batches(lines: int) -> dict[str, float]:
+    """One batch of `lines`, and the bare loop."""
+    with _upstream() as url:
+        bare_s, bare_cpu = _bare(url, lines)
+        with _floor(url, "batches") as (deployment, plan), _worker(plan) as worker:
+            _wait_for_worker(deployment)
+            began = time.monotonic()
+            owner = _first(deployment)
+            batch_id = _create(deployment, owner, _input(lines))
+            batch = _ended(deployment, batch_id)
+            elapsed = time.monotonic() - began
+            cpu, most_mb = _cpu_s(worker.pid), _most_mb(worker.pid)
+        return {
+            "lines": lines,
+            "completed": batch.counts.completed,
+            "bare_seconds": bare_s,
+            "bare_cpu_seconds": bare_cpu,
+            "seconds": elapsed,
+            "validating_seconds": ((batch.in_progress_at or 0) - batch.created_at) / 1000,
+            "running_seconds": ((batch.finalizing_at or 0) - (batch.in_progress_at or 0)) / 1000,
+            "finishing_seconds": ((batch.completed_at or 0) - (batch.finalizing_at or 0)) / 1000,
+            "cpu_seconds": cpu,
+            "ratio": elapsed / bare_s,
+            "memory_most_mb": most_mb,
+        }
+
+
+def fairness(organizations: int, each: int, lines: int) -> dict[str, object]:
+    """Many batches of several organizations at once: how far each is when half of all is done."""
+    with _upstream() as url, _floor(url, "fairness") as (deployment, plan):
+        owners = [_first(deployment), *(_another(deployment) for _ in range(organizations - 1))]
+        for owner in owners:  # the worst order: one organization after another
+            for _ in range(each):
+                _create(deployment, owner, _input(lines))
+        total, at_half = organizations * each * lines, {}
+        with _worker(plan):
+            while sum(at_half.values()) < total / 2:
+                time.sleep(0.05)
+                at_half = _done(deployment)
+            while store_active(deployment):
+                time.sleep(0.2)
+    done = [at_half.get(owner[0], 0) for owner in owners]
+    mean = sum(done) / len(done)
+    return {"done_at_half": done, "furthest_from_mean": max(abs(one - mean) for one in done) / mean}
+
+
+def store_active(deployment: Deployment) -> list[Batch]:
+    """Batches that have not ended."""
+    with deployment.db.read() as tx:
+        return store.active_of(tx)
+
+
+# -- the bare loop ----------------------------------------------------------------------------------------------------
+
+
+class _Sink:
+    def __init__(self, done) -> None:
+        self._done, self._parts = done, []
+
+    def on_head(self, status: int, content_type: bytes, retry_after_s: int | None) -> None:
+        assert status == 200
+
+    def on_data(self, data: bytes) -> None:
+        self._parts.append(data)
+
+    def on_end(self) -> None:
+        self._done(b"".join(self._parts))
+
+    def on_failure(self, failure: Failure) -> None:
+        raise AssertionError(failure)
+
+
+def _bare(url: str, lines: int) -> tuple[float, float]:
+    bodies = [json.dumps(json.loads(line)["body"]).encode() for line in _input(lines).splitlines()]
+
+    async def main() -> None:
+        backend = UpstreamBackend(UpstreamConfig(base_url=url, max_connections=256))
+        over = asyncio.Event()
+        waiting = iter(bodies)
+        left = len(bodies)
+        with (OUT / "bare.jsonl").open("wb") as out:
+
+            def done(answer: bytes) -> None:
+                nonlocal left
+                out.write(answer + b"\n")
+                left -= 1
+                if not left:
+                    over.set()
+                begin()
+
+            def begin() -> None:
+                body = next(waiting, None)
+                if body is not None:
+                    call = Call("/chat/completions", Content(body), False, mint(Prefix.REQUEST), permitted=lambda: True)
+                    backend.start(call, _Sink(done))
+
+            for _ in range(_AT_ONCE):
+                begin()
+            await over.wait()
+        await backend.close()
+
+    began, cpu = time.monotonic(), time.process_time()
+    uvloop.run(main())
+    return time.monotonic() - began, time.process_time() - cpu
+
+
+# -- a folder, an upstream, a worker ----------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _upstream() -> Iterator[str]:
+    subprocess.run([str(Path(__file__).parent / "build")], check=True)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    process = subprocess.Popen([str(OUT / "bin" / "mock_upstream"), str(port)])
+    try:
+        time.sleep(0.3)
+        yield f"http://127.0.0.1:{port}/v1"
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@contextlib.contextmanager
+def _floor(url: str, name: str) -> Iterator[tuple[Deployment, Plan]]:
+    folder = OUT / name
+    shutil.rmtree(folder, ignore_errors=True)
+    model = ModelConfig(
+        id=_MODEL, engine=Engine.OPENAI, base_url=url, retention=UpstreamRetention.ZERO, batch_concurrency=_AT_ONCE
+    )
+    settings = Settings(data_dir=str(folder), models=[model], location_region="us")
+    initialise(settings)
+    deployment = open_deployment(settings)
+    deployment.location.check()
+    try:
+        yield deployment, Plan(settings=settings, listening=-1, engines=[], sweeps=False)
+    finally:
+        deployment.close()
+
+
+@contextlib.contextmanager
+def _worker(plan: Plan) -> Iterator["subprocess.Popen[bytes]"]:
+    process = subprocess.Popen([sys.executable, "-m", "keepless.app.job_worker"], stdin=subprocess.PIPE)
+    assert process.stdin is not None
+    process.stdin.write(encode(plan))
+    process.stdin.close()
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def _wait_for_worker(deployment: Deployment) -> None:
+    while True:
+        with deployment.db.read() as tx:
+            if tx.scalar(sa.text("SELECT COUNT(*) FROM job_worker")):
+                return
+        time.sleep(0.05)
+
+
+def _first(deployment: Deployment) -> tuple[Id, Id]:
+    with deployment.db.read() as tx:
+        row = tx.execute(sa.text("SELECT organization_id, id FROM project")).one()
+    return Id(row[0]), Id(row[1])
+
+
+def _another(deployment: Deployment) -> tuple[Id, Id]:
+    office = Office(deployment.db, deployment.clock, Fence(deployment.db, deployment.clock), deployment.log)
+    operator = AdminPrincipal(mint(Prefix.OPERATOR_KEY), None, Role.OPERATOR)
+    made = Organizations(office).create(operator, name="Another")
+    return made.organization_id, made.project_id
+
+
+def _input(lines: int) -> bytes:
+    question = "What keeps nothing it does not have to? " * 6
+    body = {"model": _MODEL, "messages": [{"role": "user", "content": question}], "max_tokens": 64}
+    rest = {"method": "POST", "url": "/v1/chat/completions", "body": body}
+    return b"\n".join(json.dumps({"custom_id": f"request-{at}", **rest}).encode() for at in range(lines)) + b"\n"
+
+
+def _create(deployment: Deployment, owner: tuple[Id, Id], data: bytes) -> Id:
+    file_id = mint(Prefix.FILE)
+    with deployment.db.read() as tx:
+        policy = policy_in_force(tx, *owner)
+    assert policy is not None
+    permit = decide(
+        Query(
+            organization_id=owner[0],
+            project_id=owner[1],
+            data_class=DataClass.BATCH_INPUT,
+            trigger=Trigger.FEATURE,
+            reason=Reason.CUSTOMER_UPLOAD,
+            effective=policy.effective,
+            epoch=policy.epoch,
+            created_at_ms=deployment.clock.now_ms(),
+        )
+    )
+    assert isinstance(permit, Retain)
+    with deployment.vault.writing(owner[0]) as writer:
+        writer.write(Content(data))
+        writer.commit(permit, within=lambda tx, kept: KeptFiles().add(tx, file_id, kept, len(data), ResultKind.OUTPUT))
+    new = NewBatch(owner[0], owner[1], mint(Prefix.API_KEY), BatchEndpoint.CHAT, file_id, DAY_MS)
+    with deployment.db.write() as tx:
+        return store.create(tx, new, deployment.clock.now_ms())[0].id
+
+
+def _ended(deployment: Deployment, batch_id: Id) -> Batch:
+    while True:
+        with deployment.db.read() as tx:
+            batch = store.get(tx, batch_id)
+        assert batch is not None
+        if batch.ended_at is not None:
+            return batch
+        time.sleep(0.1)
+
+
+def _done(deployment: Deployment) -> dict[Id, int]:
+    """Lines done, by organization."""
+    with deployment.db.read() as tx:
+        rows = tx.execute(
+            sa.text(
+                "SELECT b.organization_id, SUM(b.completed) + COALESCE(SUM((SELECT SUM(s.completed) FROM batch_shard s "
+                "WHERE s.batch_id = b.id)), 0) FROM batch b GROUP BY b.organization_id"
+            )
+        )
+        return {Id(row[0]): int(row[1]) for row in rows}
+
+
+def _cpu_s(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / 100
+
+
+def _most_mb(pid: int) -> float:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")) / 1024

@@ -36,7 +36,6 @@ def test_the_whole_thing_is_as_promised(tmp_path: Path) -> None:
     assert {control.place for control in report.controls} == {
         "data folder",
         "database rows",
-        "job store rows",
         "processes",
         "log and standard output",
         "temporary folders",

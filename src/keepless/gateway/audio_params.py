@@ -28,9 +28,9 @@ _BOOLEANS: Final = frozenset({"stream", *(member.name for member in BODY if len(
 _COMMON: Final = frozenset({"file", "url", "model", "prompt", "response_format", "temperature", "user"})
 _TRANSCRIPTIONS: Final = frozenset({"language", "timestamp_granularities", "stream"})
 # What only upstreams do; passed on as it is.
-_UPSTREAM: Final = frozenset(
-    {"include", "chunking_strategy", "keywords", "languages", "known_speaker_names", "known_speaker_references"}
-)
+_UPSTREAM: Final = (
+    "include", "chunking_strategy", "keywords", "languages", "known_speaker_names", "known_speaker_references",
+)  # fmt: skip
 _FORMATS: Final = tuple(Format)
 _DIARIZED: Final = "diarized_json"
 _STREAMED: Final = ("json", "text")
@@ -84,7 +84,7 @@ class AudioRules:
         self._capabilities: Final = capabilities
         self._limit: Final = limit
         names = _COMMON | (_TRANSCRIPTIONS if self._transcribes else frozenset())
-        self._known: Final = names | (_UPSTREAM if self._transcribes else frozenset())
+        self._known: Final = names | frozenset(_UPSTREAM if self._transcribes else ())
 
     def check(self, members: dict[str, Any]) -> AudioRequest:
         """The request. Raises `Problem` (400, 413)."""
@@ -93,8 +93,8 @@ class AudioRules:
         if not body.keys() <= self._known:
             position = next(index for index, name in enumerate(members) if name in body and name not in self._known)
             raise unknown_member(None, position, self._known)
-        for name in _UPSTREAM & body.keys():
-            if not self._can(name):
+        for name in _UPSTREAM:
+            if name in body and not self._can(name):
                 raise unsupported(name)
         audio = self._audio(body)
         format = self._format(body.get("response_format"))

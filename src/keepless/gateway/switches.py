@@ -107,8 +107,9 @@ def from_body(body: dict[str, Any]) -> RequestControls:
     if _TOP.isdisjoint(body):
         return NO_REQUEST
     asked = NO_REQUEST
-    for top in _TOP & body.keys():
-        asked = combined(asked, _walk(body.pop(top), _TREE[top], top))
+    for top in _TOP:
+        if top in body:
+            asked = combined(asked, _walk(body.pop(top), _TREE[top], top))
     return asked
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from keepless.admin import parse
 from keepless.admin.matrix import ENDPOINTS
 from keepless.config import Engine, ModelConfig
-from keepless.errors import Problem
+from keepless.errors import Code, Problem
 from keepless.gateway import embedding_params, speech_params
 from keepless.gateway.chat_params import CAPABILITIES as EVERYTHING
 from keepless.gateway.chat_params import PARAMETERS, ChatRules, model_name
@@ -23,9 +23,19 @@ from keepless.gateway.input_shape import sketch_of as shape_of_input
 from keepless.gateway.json_body import decode_object
 from keepless.gateway.messages import ROLES
 from keepless.gateway.parser import ChunkedBody, check_partial, parse_head
+from keepless.gateway.response_answer import decode_chunk, whole
+from keepless.gateway.response_bridge import to_chat
+from keepless.gateway.response_events import Events
+from keepless.gateway.response_items import ITEMS_ONLY_NATIVE
+from keepless.gateway.response_object import Draft
+from keepless.gateway.response_params import PARAMETERS as OF_RESPONSES
+from keepless.gateway.response_params import ResponseRules, bridged_capabilities
+from keepless.gateway.response_shape import estimate as estimate_response
+from keepless.gateway.response_shape import sketch_of as sketch_of_response
 from keepless.gateway.shape import estimate, sketch_of
 from keepless.gateway.switches import BODY, HEADERS, from_headers
 from keepless.http.problems import render
+from keepless.inference.asking import MalformedError
 from keepless.inference.embedded.dialect import CAPABILITIES as EMBEDDED
 from keepless.inference.embedded.dialect import to_llama
 from keepless.usage.record import Phase
@@ -148,6 +158,121 @@ def test_chat_requests(body: dict[str, Any], bound: tuple[frozenset[str] | None,
         ask(value, *bound)
     except Problem as problem:
         silent(problem)
+
+
+ITEM_WORDS = ["message", "function_call", "function_call_output", "reasoning", "item_reference", *ITEMS_ONLY_NATIVE]
+PART_WORDS = ["input_text", "output_text", "input_image", "input_file", "input_audio", "refusal", "text"]
+parts = st.fixed_dictionaries(
+    {"type": st.sampled_from(PART_WORDS)},
+    optional=dict.fromkeys(("text", "refusal", "image_url", "file_id", "file_data", "input_audio"), values),
+)
+items = st.fixed_dictionaries(
+    {},
+    optional={
+        "type": st.sampled_from(ITEM_WORDS) | values,
+        "role": st.sampled_from(["user", "assistant", "system", "developer"]) | values,
+        "content": st.text(max_size=4) | st.lists(parts, max_size=2) | values,
+        "call_id": st.just("c") | values,
+        "name": st.just("f") | values,
+        "arguments": st.just("{}") | values,
+        "output": st.text(max_size=4) | st.lists(parts, max_size=2) | values,
+        "encrypted_content": values,
+    },
+)
+flat = st.fixed_dictionaries({"type": st.just("function"), "name": st.just("f"), "parameters": values})
+response_bodies = st.fixed_dictionaries(
+    {"model": st.just("m"), "input": st.just(MARKER) | st.lists(items, max_size=4) | values},
+    optional={
+        **dict.fromkeys(set(OF_RESPONSES) - {"model", "input"}, values),
+        **{member.path[0]: values for member in BODY},
+        "tools": values | st.lists(flat, max_size=2),
+        "tool_choice": values
+        | st.just({"type": "allowed_tools", "mode": "auto", "tools": [{"type": "function", "name": "f"}]}),
+        "text": values
+        | st.fixed_dictionaries(
+            {"format": st.fixed_dictionaries({"type": st.just("json_schema"), "name": st.just("n"), "schema": values})}
+        ),
+        "metadata": values | st.dictionaries(st.sampled_from(WORDS), st.sampled_from(WORDS), max_size=2),
+        MARKER: values,
+    },
+)
+RESPONSE_RULES = [
+    (names, ResponseRules(MODEL, names))
+    for names in (None, bridged_capabilities(None), bridged_capabilities(EMBEDDED), frozenset[str]())
+]
+CHAT_RULES = ChatRules(MODEL, None)
+
+
+@ROUNDS
+@given(response_bodies, st.sampled_from(RESPONSE_RULES))
+def test_responses(body: dict[str, Any], bound: tuple[frozenset[str] | None, ResponseRules]) -> None:
+    """What passes the checks of /responses passes those of chat, once it is translated."""
+    names, rules = bound
+    try:
+        value, _ = decode_object(json.dumps(body).encode(), 100)
+        sketch_of_response(value, Phase.VALIDATE, body_bytes=1)
+        checked = rules.check(value)
+        estimate_response(checked)
+        sketch_of_response(checked.body, Phase.ANSWER, body_bytes=1, max_tokens=checked.max_tokens)
+        msgspec.json.encode(Draft(checked, "m", 1).response("completed"))
+        chat = None if names is None else to_chat(checked)
+    except Problem as problem:
+        silent(problem)
+        return
+    if chat is not None:
+        encoded = msgspec.json.encode(chat)
+        try:
+            CHAT_RULES.check(msgspec.json.decode(encoded))
+            to_llama(msgspec.json.decode(encoded), MODEL, "req_x", 1, 1.0)
+        except Problem as problem:
+            silent(problem)
+
+
+message = st.fixed_dictionaries(
+    {},
+    optional={
+        "content": st.text(max_size=4) | values,
+        "refusal": st.text(max_size=4) | values,
+        "reasoning": st.text(max_size=4) | values,
+        "tool_calls": values
+        | st.lists(
+            st.fixed_dictionaries(
+                {"function": st.fixed_dictionaries({"name": st.just("f"), "arguments": st.text(max_size=4)})},
+                optional={"id": st.just("c") | st.just("d"), "index": st.integers(0, 2)},
+            ),
+            max_size=2,
+        ),
+    },
+)
+answers = st.fixed_dictionaries(
+    {
+        "choices": values
+        | st.lists(
+            st.fixed_dictionaries({}, optional={"message": message, "delta": message, "finish_reason": scalars}),
+            max_size=2,
+        )
+    },
+    optional={"usage": values | st.dictionaries(st.sampled_from(["prompt_tokens", "completion_tokens"]), scalars)},
+)
+
+
+@ROUNDS
+@given(st.lists(answers, max_size=4))
+def test_a_chat_engine_that_says_anything(said: list[dict[str, Any]]) -> None:
+    """An answer is a response or malformed; a stream is events that end, or malformed."""
+    checked = RESPONSE_RULES[1][1].check({"model": "m", "input": "x"})
+    events = Events(Draft(checked, "m", 1))
+    events.begin()
+    try:
+        for answer in said:
+            raw = msgspec.json.encode(answer)
+            events.chunk(decode_chunk(raw))
+            msgspec.json.encode(whole(Draft(checked, "m", 1), raw, 1))
+    except (MalformedError, msgspec.MsgspecError):
+        events.fail(Problem(502, Code.UPSTREAM_MALFORMED, "no answer"))
+    else:
+        events.finish()
+    assert events.take().endswith(b"\n\n")
 
 
 @ROUNDS

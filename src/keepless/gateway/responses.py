@@ -168,6 +168,8 @@ def routes(lease: Lease) -> Sequence[BaseRoute]:
     found: list[BaseRoute] = []
     for base in _BASES:
         one = f"{base}{_PATH}/{{response_id}}"
+        # The server answers its POST before the application is asked; any other method is told so.
+        found.append(Route(f"{base}{_PATH}{_COUNT}", none_kept, methods=["POST"]))
         found.append(Route(one, none_kept, methods=["GET", "DELETE"]))
         found.append(Route(f"{one}/input_items", none_kept, methods=["GET"]))
         found.append(Route(f"{one}/cancel", none_kept, methods=["POST"]))

@@ -385,3 +385,9 @@ def test_no_response_is_kept(base: str, method: str, path: str) -> None:
     assert "not stored" in error["message"]
     assert M.encode() not in answered.body
     assert through_asgi(app, method, url, {}).status == 401
+
+
+def test_counting_has_one_method() -> None:
+    app = Starlette(routes=routes(cast("Lease", FakeLease())), exception_handlers=dict(problems.handlers()))
+    answered = through_asgi(problems.Guard(app), "PUT", "/v1/responses/input_tokens", {})
+    assert (answered.status, answered.headers["allow"]) == (405, "POST")

@@ -18,6 +18,7 @@ from keepless.prover.wire import Manner, Request
 
 __all__ = [
     "BODY_BYTES",
+    "FAILING",
     "SETTINGS",
     "UNREACHABLE",
     "Case",
@@ -27,6 +28,7 @@ __all__ = [
     "embedded_cases",
     "fault_cases",
     "plain_cases",
+    "request",
 ]
 
 BODY_BYTES: Final = 64 * 1024  # the limit that the prover gives its own deployment
@@ -95,11 +97,16 @@ def _headers(mark: Mark, more: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def _request(
-    mark: Mark, body: bytes, manner: Manner = Manner.WHOLE, headers: Mapping[str, str] | None = None
+def request(
+    mark: Mark,
+    body: bytes,
+    manner: Manner = Manner.WHOLE,
+    headers: Mapping[str, str] | None = None,
+    *,
+    path: str = _PATH,
 ) -> Request:
-    path = f"{_PATH}?{mark('query name')}={mark('query value')}"
-    return Request(path, body, _headers(mark, headers or {}), manner)
+    """A request with a marker in each part of its head."""
+    return Request(f"{path}?{mark('query name')}={mark('query value')}", body, _headers(mark, headers or {}), manner)
 
 
 def _chat_case(
@@ -117,13 +124,13 @@ def _chat_case(
 ) -> Case:
     def make(mark: Mark) -> Request:
         body = chat(mark, model, stream=stream, tools=tools, **more)
-        return _request(mark, body, manner, headers)
+        return request(mark, body, manner, headers)
 
     return Case(name, make, statuses, reason, streamed=stream, forbids=forbids)
 
 
 # How the upstream behaves -> what a client sees: of a whole answer, of a stream; why the request may be kept.
-_FAILING: Final[Mapping[Temper, tuple[int, int, Reason | None]]] = {
+FAILING: Final[Mapping[Temper, tuple[int, int, Reason | None]]] = {
     Temper.WELL: (200, 200, None),
     Temper.BAD_REQUEST: (400, 400, None),
     Temper.NO_CREDENTIAL: (502, 502, None),
@@ -141,7 +148,7 @@ _FAILING: Final[Mapping[Temper, tuple[int, int, Reason | None]]] = {
 def fault_cases() -> list[Case]:
     """Every path of chat through a server whose models are named after `Temper`."""
     cases = []
-    for temper, (whole, streamed, reason) in _FAILING.items():
+    for temper, (whole, streamed, reason) in FAILING.items():
         cases.append(_chat_case(f"upstream: {temper}", temper, frozenset({whole}), reason))
         cases.append(_chat_case(f"upstream: {temper}, streamed", temper, frozenset({streamed}), reason, stream=True))
     broken, nothing = frozenset({502}), frozenset({0})
@@ -199,7 +206,7 @@ def plain_cases(model: str) -> list[Case]:
 
 def _too_long(mark: Mark, model: str) -> Request:
     words = " ".join([mark("user message"), *["and so on"] * 3000])
-    return _request(mark, json.dumps({"model": model, "messages": [{"role": "user", "content": words}]}).encode())
+    return request(mark, json.dumps({"model": model, "messages": [{"role": "user", "content": words}]}).encode())
 
 
 def _refused(model: str) -> list[Case]:
@@ -207,29 +214,29 @@ def _refused(model: str) -> list[Case]:
     bad = frozenset({400})
 
     def wrong_key(mark: Mark) -> Request:
-        return _request(mark, chat(mark, model, stream=False), headers={"authorization": f"Bearer {mark('API key')}"})
+        return request(mark, chat(mark, model, stream=False), headers={"authorization": f"Bearer {mark('API key')}"})
 
     def wrong_path(mark: Mark) -> Request:
         return Request(f"/v1/{mark('path')}?{mark('query')}", chat(mark, model, stream=False), _headers(mark, {}))
 
     def half_json(mark: Mark) -> Request:
-        return _request(mark, chat(mark, model, stream=False)[:-9])
+        return request(mark, chat(mark, model, stream=False)[:-9])
 
     def twice(mark: Mark) -> Request:
-        return _request(mark, b'{"user": "%b", %b' % (mark("first").encode(), chat(mark, model, stream=False)[1:]))
+        return request(mark, b'{"user": "%b", %b' % (mark("first").encode(), chat(mark, model, stream=False)[1:]))
 
     def deep(mark: Mark) -> Request:
         tree = "[" * _DEPTH + f'"{mark("depth")}"' + "]" * _DEPTH
-        return _request(mark, b'{"x": %b, %b' % (tree.encode(), chat(mark, model, stream=False)[1:]))
+        return request(mark, b'{"x": %b, %b' % (tree.encode(), chat(mark, model, stream=False)[1:]))
 
     def not_text(mark: Mark) -> Request:
-        return _request(mark, chat(mark, model, stream=False).replace(b'"user":', b'"u\xff":'))
+        return request(mark, chat(mark, model, stream=False).replace(b'"user":', b'"u\xff":'))
 
     def wrong_switch(mark: Mark) -> Request:
-        return _request(mark, chat(mark, model, stream=False), headers={"x-keepless-retention": mark("privacy switch")})
+        return request(mark, chat(mark, model, stream=False), headers={"x-keepless-retention": mark("privacy switch")})
 
     return [
-        Case("unknown model", lambda mark: _request(mark, chat(mark, mark("model"), stream=False)), frozenset({404})),
+        Case("unknown model", lambda mark: request(mark, chat(mark, mark("model"), stream=False)), frozenset({404})),
         Case("wrong key", wrong_key, frozenset({401})),
         Case("unknown path", wrong_path, frozenset({404})),
         Case("half a JSON object", half_json, bad),
@@ -239,17 +246,17 @@ def _refused(model: str) -> list[Case]:
         Case("unknown privacy switch", wrong_switch, bad),
         Case(
             "unknown parameter",
-            lambda mark: _request(mark, chat(mark, model, stream=False).replace(b'"user"', _quoted(mark("parameter")))),
+            lambda mark: request(mark, chat(mark, model, stream=False).replace(b'"user"', _quoted(mark("parameter")))),
             bad,
         ),
         Case(
             "metadata",
-            lambda mark: _request(mark, chat(mark, model, stream=False, metadata={mark("name"): mark("value")})),
+            lambda mark: request(mark, chat(mark, model, stream=False, metadata={mark("name"): mark("value")})),
             bad,
         ),
         Case(
             "wrong type",
-            lambda mark: _request(mark, chat(mark, model, stream=False, temperature=mark("temperature"))),
+            lambda mark: request(mark, chat(mark, model, stream=False, temperature=mark("temperature"))),
             bad,
         ),
     ]
@@ -260,4 +267,4 @@ def _quoted(text: str) -> bytes:
 
 
 def _too_large(mark: Mark) -> Request:
-    return _request(mark, chat(mark, Temper.WELL, stream=False, padding=mark("padding") * (BODY_BYTES // 40)))
+    return request(mark, chat(mark, Temper.WELL, stream=False, padding=mark("padding") * (BODY_BYTES // 40)))

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 
 from keepless.prover import cases as table
 from keepless.prover import media_cases as media
-from keepless.prover import places
+from keepless.prover import places, response_cases
 from keepless.prover.cases import SETTINGS, Case, Setting
 from keepless.prover.deployment import Deployment
 from keepless.prover.look import job_store, look, open_database
@@ -57,9 +57,10 @@ def prove(
     """
     with FaultUpstream() as upstream:
         models = _models(upstream.base_url, embedded=embedded)
-        chosen = [*table.fault_cases(), *media.fault_media_cases()]
+        chosen = [*table.fault_cases(), *response_cases.fault_cases(), *media.fault_media_cases()]
         if embedded:
-            chosen += [*table.embedded_cases(_EMBEDDED), *media.embedded_media_cases()]
+            chosen += [*table.embedded_cases(_EMBEDDED), *response_cases.embedded_cases(_EMBEDDED)]
+            chosen += media.embedded_media_cases()
         chosen = [case for case in chosen if cases is None or case.name in cases]
         run = Run(progress, len(chosen) * len(settings) + _LOOKS)
         own = {"limits": {"body_bytes": table.BODY_BYTES}, **({"database_url": database_url} if database_url else {})}
@@ -75,6 +76,10 @@ def _models(base_url: str, *, embedded: bool) -> list[dict[str, Any]]:
     models: list[dict[str, Any]] = [
         {"id": temper.value, "base_url": base_url, **shared, **(_IMPATIENCE if temper in _IMPATIENT else _PATIENCE)}
         for temper in Temper
+    ]
+    models += [
+        {**model, "id": response_cases.native(model["id"]), "upstream_model": model["id"], "native_responses": True}
+        for model in models
     ]
     # Nobody can listen on port 1 of loopback without being the super-user.
     models.append({"id": table.UNREACHABLE, "base_url": "http://127.0.0.1:1/v1", **shared, **_PATIENCE})

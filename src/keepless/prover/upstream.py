@@ -90,7 +90,9 @@ class FaultUpstream:
         fields = dict(line.lower().split(": ", 1) for line in head.decode("latin-1").split("\r\n")[1:-2])
         asked = json.loads(await reader.readexactly(int(fields.get("content-length", "0"))))
         self.requests += 1
-        temper, answer = Temper(asked["model"]), _Answer(writer, self.say, stream=asked.get("stream") is True)
+        native = head.split(b" ", 2)[1].endswith(b"/responses")
+        kind = _NativeAnswer if native else _Answer
+        temper, answer = Temper(asked["model"]), kind(writer, self.say, stream=asked.get("stream") is True)
         work = asyncio.ensure_future(answer.give(temper))
         leaves = asyncio.ensure_future(reader.read(1))
         try:
@@ -138,8 +140,7 @@ class _Answer:
         if temper is Temper.ERROR_EVENT:
             self._chunk(b"data: " + _json({"error": {"message": self._say, "type": "server_error"}}) + b"\n\n")
         elif temper is Temper.WELL:
-            self._event({}, finish="stop", usage=_USAGE)
-            self._chunk(b"data: [DONE]\n\n")
+            self._end()
         if temper is not Temper.CUT:
             self._writer.write(b"0\r\n\r\n")
 
@@ -161,6 +162,10 @@ class _Answer:
             length = b"content-length: %d\r\n\r\n" % (len(body) + 1)
             self._writer.write(_HEAD % (200, b"application/json") + length + body)
 
+    def _end(self) -> None:
+        self._event({}, finish="stop", usage=_USAGE)
+        self._chunk(b"data: [DONE]\n\n")
+
     def _event(self, delta: dict[str, str], finish: str | None = None, **more: object) -> None:
         choice = {"index": 0, "delta": delta, "finish_reason": finish}
         event = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "choices": [choice], **more}
@@ -168,6 +173,24 @@ class _Answer:
 
     def _chunk(self, data: bytes) -> None:
         self._writer.write(b"%x\r\n%b\r\n" % (len(data), data))
+
+
+class _NativeAnswer(_Answer):
+    """The same in the words of /responses."""
+
+    def _completion(self) -> dict[str, Any]:
+        part = {"type": "output_text", "text": self._say, "annotations": []}
+        message = {"type": "message", "id": "msg_1", "role": "assistant", "content": [part]}
+        usage = {"input_tokens": 9, "output_tokens": 3, "total_tokens": 12}
+        return {"id": "resp_1", "object": "response", "created_at": 1, "output": [message], "usage": usage}
+
+    def _end(self) -> None:
+        event = {"type": "response.completed", "sequence_number": 1, "response": self._completion()}
+        self._chunk(b"event: response.completed\ndata: " + _json(event) + b"\n\n")
+
+    def _event(self, delta: dict[str, str], finish: str | None = None, **more: object) -> None:
+        event = {"type": "response.output_text.delta", "sequence_number": 0, "delta": delta.get("content", ""), **more}
+        self._chunk(b"event: response.output_text.delta\ndata: " + _json(event) + b"\n\n")
 
 
 _ERRORS: Final = {Temper.BAD_REQUEST: 400, Temper.NO_CREDENTIAL: 401, Temper.BUSY: 429, Temper.BROKEN: 500}

@@ -205,7 +205,8 @@ def test_findings_exit_with_one(
     for name, value in broken(tmp_path, LEAKS).items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr("keepless.prover.throwaway.SETTINGS", SETTINGS[:1])
-    monkeypatch.setattr("keepless.prover.cases._FAILING", {})
+    for module in ("cases", "response_cases"):
+        monkeypatch.setattr(f"keepless.prover.{module}.FAILING", {})
     assert main(["prove", "--no-embedded", "--dir", str(tmp_path / "work")]) == 1
     out = capsys.readouterr().out
     assert "NOT as promised" in out

@@ -7,7 +7,7 @@ again, whatever happens. Leaves out: places that only the machine's owner can se
 from pathlib import Path
 
 from keepless.prover import cases as table
-from keepless.prover import places
+from keepless.prover import places, response_cases
 from keepless.prover.cases import SETTINGS
 from keepless.prover.report import Report
 from keepless.prover.run import Progress, Run, temporary_folders
@@ -30,12 +30,12 @@ def prove_existing(
     `ProverError` when the server cannot be reached or refuses the key.
     """
     url = base_url.rstrip("/").removesuffix("/v1").removesuffix("/openai")
-    run = Run(progress, len(SETTINGS) * len(table.plain_cases("")))
+    run = Run(progress, len(SETTINGS) * len(_cases("")))
     try:
         for setting in SETTINGS:
             account = run.account(url, operator_key, setting)
             name = model or ask(url, account.api_key, "GET", "/v1/models")["data"][0]["id"]
-            for case in table.plain_cases(name):
+            for case in _cases(name):
                 run.one(url, account, case, lambda _: None)
         if data_dir is None:
             run.report.limits.append("no data folder was given: only answers and lists were checked")
@@ -48,6 +48,10 @@ def prove_existing(
         _delete(run, url, operator_key)
     run.report.limits.append("the server's log, processes, database server and backups were not searched")
     return run.done()
+
+
+def _cases(model: str) -> list[table.Case]:
+    return [*table.plain_cases(model), *response_cases.plain_cases(model)]
 
 
 def _delete(run: Run, url: str, operator_key: str) -> None:

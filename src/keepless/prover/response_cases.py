@@ -1,7 +1,7 @@
 """What the prover sends to /responses: through the bridge to chat, and to an upstream that speaks it itself.
 
-Holds: `fault_cases`, `embedded_cases`, `native` (the name of the model that is asked natively). Leaves out: the other
-endpoints (cases), sending (run), whether what came back is right (check).
+Holds: `fault_cases`, `embedded_cases`, `plain_cases` (as in cases), `native` (the model that is asked natively). Leaves
+out: the other endpoints (cases), sending (run), whether what came back is right (check).
 """
 
 import json
@@ -13,7 +13,7 @@ from keepless.prover.cases import FAILING, UNREACHABLE, Case, Mark, request
 from keepless.prover.upstream import Temper
 from keepless.prover.wire import Manner, Request
 
-__all__ = ["embedded_cases", "fault_cases", "native"]
+__all__ = ["embedded_cases", "fault_cases", "native", "plain_cases"]
 
 _PATH: Final = "/v1/responses"
 # An upstream of its own behaves no differently in its patience or its HTTP: what differs is how an answer is read.
@@ -59,7 +59,7 @@ def _body(mark: Mark, model: str, *, stream: bool, tools: bool, **more: Any) -> 
 def _case(
     name: str,
     model: str,
-    status: int,
+    status: int | None = None,
     reason: Reason | None = None,
     *,
     stream: bool = False,
@@ -72,7 +72,8 @@ def _case(
     def make(mark: Mark) -> Request:
         return request(mark, _body(mark, model, stream=stream, tools=tools, **more), manner, headers, path=_PATH)
 
-    return Case(name, make, frozenset({status}), reason, streamed=stream, forbids=forbids)
+    statuses = frozenset[int]() if status is None else frozenset({status})
+    return Case(name, make, statuses, reason, streamed=stream, forbids=forbids)
 
 
 def fault_cases() -> list[Case]:
@@ -126,6 +127,16 @@ def _refused() -> list[Case]:
 
 def _retrieved(mark: Mark) -> Request:
     return request(mark, b"{}", path=f"{_PATH}/{mark('response id')}/cancel")
+
+
+def plain_cases(model: str) -> list[Case]:
+    """What can be asked of any deployment: how its model answers is not known, so any status is right."""
+    return [
+        _case("responses: answer", model, tools=False),
+        _case("responses: answer, streamed", model, stream=True, tools=False),
+        _case("responses: request says store: false", model, tools=False, forbids=True, store=False),
+        _case("responses: client leaves", model, stream=True, tools=False, manner=Manner.LEAVES),
+    ]
 
 
 def embedded_cases(model: str) -> list[Case]:

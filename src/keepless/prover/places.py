@@ -8,6 +8,7 @@ A report never says a name or a path in which a marker stands: it says that ther
 counted, never passed over in silence.
 """
 
+import contextlib
 import os
 import stat
 from collections.abc import Iterable, Iterator, Sequence
@@ -125,7 +126,8 @@ def _walk(
         if stat.S_ISDIR(status.st_mode):
             _walk(search, searched, root, path, without, changed_after=changed_after)
         elif stat.S_ISLNK(status.st_mode):
-            searched.data(search, what, os.fsencode(path.readlink()))
+            with contextlib.suppress(OSError):  # others' links come and go
+                searched.data(search, what, os.fsencode(path.readlink()))
         elif stat.S_ISREG(status.st_mode):
             searched.file(search, path, what, largest=None if changed_after is None else _LARGEST)
 

@@ -1,6 +1,7 @@
 """`keepless init`, `serve`, `worker` and `sweep`: the commands that open the data folder themselves."""
 
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -71,15 +72,17 @@ def _announcement(told: Mapping[str, str]) -> str:
 
 @click.command()
 @click.option("--queues", default="batch", show_default=True, help="What to run, separated by commas: batch.")
-@click.option("--data-dir", help="The data folder. [env: KEEPLESS_DATA_DIR]")
-@click.option("--config", type=click.Path(path_type=Path, dir_okay=False), help="keepless.toml; it wins over defaults.")
+@store_command
 @click.pass_context
-def worker(context: click.Context, /, queues: str, config: Path | None, data_dir: str | None) -> None:
+def worker(context: click.Context, screen: Screen, settings: Settings, /, queues: str) -> None:
     """Run jobs in the foreground, beside the servers of a deployment or on another machine with the same database."""
     wanted = {name.strip() for name in queues.split(",")}
     if not wanted or wanted - QUEUES:
         raise click.UsageError(f"--queues: one or more of {', '.join(sorted(QUEUES))}")
-    context.exit(run_jobs(load(config, data_dir=data_dir)))
+    told = {"queues": sorted(wanted)}
+    screen.fields(told, "Running jobs until a signal comes", told)
+    sys.stdout.flush()
+    context.exit(run_jobs(settings))
 
 
 @click.command()

@@ -1,6 +1,6 @@
 """What an endpoint can be told of, and the body it is sent: ids only, never a name, a count or a result.
 
-Holds: `EventType` (the closed list, in OpenAI's words; `file.expiring` is ours) and `payload`. Leaves out: who is told
+Holds: `EventType` (the closed list, in OpenAI's words) and `payload`. Leaves out: who is told
 (outbox), the signature.
 """
 
@@ -21,7 +21,6 @@ class EventType(StrEnum):
     BATCH_FAILED = "batch.failed"
     BATCH_EXPIRED = "batch.expired"
     BATCH_CANCELLED = "batch.cancelled"
-    FILE_EXPIRING = "file.expiring"
 
 
 _ALL: Final = tuple(EventType)

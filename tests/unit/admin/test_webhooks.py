@@ -3,7 +3,7 @@
 from keepless.ids import Prefix, mint
 from tests.support.platform import Platform
 
-HOOK = {"name": "Mine", "url": "https://example.com/hook", "event_types": ["batch.completed", "file.expiring"]}
+HOOK = {"name": "Mine", "url": "https://example.com/hook", "event_types": ["batch.completed", "batch.failed"]}
 
 
 def test_the_secret_is_in_the_first_answer_only(here: Platform) -> None:
@@ -51,7 +51,7 @@ def test_what_is_not_allowed_is_named_and_not_echoed(here: Platform) -> None:
 
 def test_the_event_types_that_are_sent(here: Platform) -> None:
     found = here.json("GET", "/webhook_event_types")
-    assert found["data"] == ["batch.completed", "batch.failed", "batch.expired", "batch.cancelled", "file.expiring"]
+    assert found["data"] == ["batch.completed", "batch.failed", "batch.expired", "batch.cancelled"]
 
 
 def test_with_the_organization_go_its_endpoints(here: Platform) -> None:

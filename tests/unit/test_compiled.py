@@ -72,6 +72,12 @@ def test_a_compiled_module_does_not_combine_a_set_with_the_keys_of_a_dict(module
     assert not found
 
 
+@pytest.mark.parametrize("module", sorted(COMPILED))
+def test_a_compiled_module_makes_no_routes(module: str) -> None:
+    """Starlette takes a function that is none of Python's own for an application, and calls it as one."""
+    assert not [there for there, _ in imported(module).values() if there == "starlette/routing.py"]
+
+
 @pytest.mark.parametrize("module", sorted(MODULES.keys() - COMPILED))
 def test_an_interpreted_class_derives_from_no_compiled_one(module: str) -> None:
     """Importing it would be a TypeError in the installed package, and nowhere else."""

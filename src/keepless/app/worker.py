@@ -48,7 +48,7 @@ from keepless.gateway.files import FORM_BYTES
 from keepless.gateway.files import routes as file_routes
 from keepless.gateway.models import routes as model_routes
 from keepless.gateway.refused import on_refused
-from keepless.gateway.responses import routes as response_routes
+from keepless.gateway.response_routes import routes as response_routes
 from keepless.gateway.server import Server
 from keepless.gateway.uploads import routes as upload_routes
 from keepless.gateway.watch import Watch

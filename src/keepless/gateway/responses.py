@@ -1,28 +1,22 @@
 """POST responses and responses/input_tokens: OpenAI's newer conversation, without state.
 
-Holds: `ResponseFamily` and `InputTokenFamily` (what the endpoints have of their own, see handler), and `routes`, the
-answers about responses that are kept elsewhere and never here. Leaves out: the steps of a request (handler), parameters
-(response_params), the client's side (response_speakers), what is permitted and kept (pipeline).
+Holds: `ResponseFamily` and `InputTokenFamily` (what the endpoints have of their own, see handler). Leaves out: the
+steps of a request (handler), parameters (response_params), the client's side (response_speakers), what is asked about
+responses afterwards (response_routes), what is permitted and kept (pipeline).
 
 An upstream that speaks /responses itself is asked for it, always with `store: false`; any other engine is asked for
 chat completions, and its answer is translated.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
 import msgspec
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
 
-from keepless.accounts.lease import Lease
 from keepless.accounts.principal import Principal
 from keepless.config import Endpoint
 from keepless.content import Content
-from keepless.errors import Code, Problem
 from keepless.gateway.catalogue import capabilities_of
 from keepless.gateway.chat import ENGINE_PATH
 from keepless.gateway.chat_params import model_name
@@ -32,22 +26,20 @@ from keepless.gateway.response_bridge import to_chat
 from keepless.gateway.response_params import ResponseRequest, ResponseRules, bridged_capabilities
 from keepless.gateway.response_shape import estimate, sketch_of
 from keepless.gateway.response_speakers import BridgeSpeaker, CountSpeaker, NativeSpeaker
-from keepless.http.auth import authenticate
 from keepless.http.limits import Grant, RateLimits
 from keepless.inference.asking import Ask, Speaker
-from keepless.inference.router import Route as ModelRoute
+from keepless.inference.router import Route
 from keepless.policy.controls import RequestControls
 from keepless.usage.record import Sketch
 
-__all__ = ["InputTokenFamily", "ResponseFamily", "routes"]
+__all__ = ["COUNT", "PATH", "InputTokenFamily", "ResponseFamily"]
 
-_PATH: Final = "/responses"
-_COUNT: Final = "/input_tokens"
+PATH: Final = "/responses"
+COUNT: Final = "/input_tokens"
 _COUNTED: Final = frozenset(
     {"model", "input", "instructions", "tools", "tool_choice", "parallel_tool_calls", "text", "reasoning"}
     | {"truncation", "previous_response_id", "conversation"}
 )
-_BASES: Final = ("/v1", "/openai/v1")
 
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -65,7 +57,7 @@ class _Family:
         self.endpoint = endpoint
         self._depth: Final = json_depth
 
-    def serve(self, route: ModelRoute) -> _Model:
+    def serve(self, route: Route) -> _Model:
         """See `Family`."""
         model = route.model
         capabilities = capabilities_of(model)
@@ -75,7 +67,7 @@ class _Family:
             route=route,
             id=route.model_id,
             endpoint=self.endpoint,
-            path=(_PATH if native else ENGINE_PATH) + (_COUNT if counts else ""),
+            path=(PATH if native else ENGINE_PATH) + (COUNT if counts else ""),
             rules=ResponseRules(
                 model,
                 capabilities if native else bridged_capabilities(capabilities),
@@ -134,7 +126,7 @@ class ResponseFamily(_Family):
         self, arrival: Arrival, ask: Ask, checked: ResponseRequest, grant: Grant | None, rates: RateLimits
     ) -> Speaker:
         """See `Family`."""
-        native = ask.path == _PATH
+        native = ask.path == PATH
         return (NativeSpeaker if native else BridgeSpeaker)(arrival.outlet, ask, checked, grant, rates)
 
 
@@ -149,28 +141,3 @@ class InputTokenFamily(_Family):
     ) -> Speaker:
         """See `Family`."""
         return CountSpeaker(arrival.outlet, ask, checked, grant, rates)
-
-
-def routes(lease: Lease) -> Sequence[BaseRoute]:
-    """What a client may ask about a response that it was answered before, below both bases: there is none."""
-
-    async def none_kept(request: Request) -> Response:
-        sent = request.headers.get("authorization")
-        authenticate(lease, None if sent is None else sent.encode("latin-1"))
-        raise Problem(
-            404,
-            Code.NOT_FOUND,
-            "Response not found. Responses are not stored: `store` is always false here, and there is nothing to "
-            "retrieve, list, cancel or delete.",
-            retry=False,
-        )
-
-    found: list[BaseRoute] = []
-    for base in _BASES:
-        one = f"{base}{_PATH}/{{response_id}}"
-        # The server answers its POST before the application is asked; any other method is told so.
-        found.append(Route(f"{base}{_PATH}{_COUNT}", none_kept, methods=["POST"]))
-        found.append(Route(one, none_kept, methods=["GET", "DELETE"]))
-        found.append(Route(f"{one}/input_items", none_kept, methods=["GET"]))
-        found.append(Route(f"{one}/cancel", none_kept, methods=["POST"]))
-    return found

@@ -2,29 +2,22 @@
 
 import asyncio
 import json
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 import pytest
-from starlette.applications import Starlette
 
-from keepless.accounts.lease import Lease
 from keepless.accounts.principal import Limits
 from keepless.config import Endpoint
 from keepless.content import Content, Purpose
 from keepless.errors import Code
 from keepless.gateway.line import Collector
-from keepless.gateway.responses import routes
-from keepless.http import problems
 from keepless.inference.backend import FailureKind
 from keepless.policy.decision import Reason
 from keepless.usage.record import Outcome, Phase
-from tests.support.asgi import call as through_asgi
 from tests.support.responses import STOP, USAGE, call, delta, kinds, read, sse
 from tests.support.way import (
-    KEY,
     SSE,
-    FakeLease,
     FakeReply,
     Harness,
     Step,
@@ -364,30 +357,3 @@ def test_counts_that_fail(script: list[Step], more: dict[str, Any], status: int,
     reply, harness = counted(*script, **more)
     assert (reply.status, reply.error["code"], row(harness).status) == (status, code, status)
     assert M.encode() not in reply.body
-
-
-# -- what would be kept --------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("base", ["/v1", "/openai/v1"])
-@pytest.mark.parametrize(
-    ("method", "path"),
-    [("GET", ""), ("DELETE", ""), ("GET", "/input_items"), ("POST", "/cancel")],
-)
-def test_no_response_is_kept(base: str, method: str, path: str) -> None:
-    app = problems.Guard(
-        Starlette(routes=routes(cast("Lease", FakeLease())), exception_handlers=dict(problems.handlers()))
-    )
-    url = f"{base}/responses/resp_{M}{path}"
-    answered = through_asgi(app, method, url, {"authorization": f"Bearer {KEY}"})
-    error = json.loads(answered.body)["error"]
-    assert (answered.status, error["code"]) == (404, "not_found")
-    assert "not stored" in error["message"]
-    assert M.encode() not in answered.body
-    assert through_asgi(app, method, url, {}).status == 401
-
-
-def test_counting_has_one_method() -> None:
-    app = Starlette(routes=routes(cast("Lease", FakeLease())), exception_handlers=dict(problems.handlers()))
-    answered = through_asgi(problems.Guard(app), "PUT", "/v1/responses/input_tokens", {})
-    assert (answered.status, answered.headers["allow"]) == (405, "POST")

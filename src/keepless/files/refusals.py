@@ -6,11 +6,11 @@ Holds: one function a refusal. Leaves out: refusals of forms and parameters (gat
 from keepless.errors import Code, ErrorType, Problem
 from keepless.policy.data_class import Feature
 from keepless.policy.decision import Discard, DiscardReason
+from keepless.policy.refusal import feature_disabled
 
 __all__ = [
     "deletion_pending",
     "empty",
-    "feature_off",
     "held",
     "no_such_file",
     "not_kept",
@@ -47,18 +47,6 @@ def too_many(setting: str, limit: int) -> Problem:
     )
 
 
-def feature_off(feature: Feature) -> Problem:
-    """A data control forbids it (CONTRACT)."""
-    return Problem(
-        403,
-        Code.FEATURE_DISABLED,
-        f"The data controls of this organization or project have turned off {feature.value}. An owner of the "
-        "organization can change this under /v1/organization/data_controls.",
-        type=ErrorType.INVALID_REQUEST,
-        retry=False,
-    )
-
-
 def retention_conflict() -> Problem:
     """A switch of the request forbids what the call is for (DECISIONS 8)."""
     return Problem(
@@ -80,7 +68,7 @@ def not_kept(discard: Discard, feature: Feature) -> Problem:
             type=ErrorType.SERVER,
             retry=False,
         )
-    return feature_off(feature)
+    return feature_disabled(feature, discard.source)
 
 
 def held(hold_ids: tuple[str, ...]) -> Problem:

@@ -28,6 +28,7 @@ from keepless.policy.controls import NO_REQUEST, RequestControls
 from keepless.policy.data_class import DataClass
 from keepless.policy.decide import Query, decide
 from keepless.policy.decision import Discard, Reason, Retain, Trigger
+from keepless.policy.refusal import feature_disabled
 from keepless.policy.schedule import row_of
 from keepless.vault.door import Vault
 from keepless.vault.errors import NotKeptError, StaleEpochError
@@ -225,7 +226,7 @@ class Files:
         """What a feature that is off has left is for owners (DECISIONS 6). Raises `Problem` 403."""
         policy = self._policy_now(one.organization_id, one.project_id)
         if policy is None or not policy.effective.allows(one.data_class):
-            raise refusals.feature_off(row_of(one.data_class).feature)
+            raise feature_disabled(row_of(one.data_class).feature)
 
     def _classes(
         self, organization_id: Id, project_id: Id | None, purpose: FilePurpose | None
@@ -239,7 +240,7 @@ class Files:
         named = [one for one in allowed if one in _FILES]
         if not named:
             first = next(one for one in wanted if one in _FILES)
-            raise refusals.feature_off(row_of(first).feature)
+            raise feature_disabled(row_of(first).feature)
         return named
 
     def _described(self, files: Sequence[File]) -> list[Described]:

@@ -32,6 +32,7 @@ from keepless.gateway.recorded import Call, Handler, Places, Recorded, in_thread
 from keepless.gateway.switches import combined
 from keepless.ids import Id, Prefix, parse
 from keepless.policy.controls import RequestControls
+from keepless.policy.refusal import feature_disabled
 from keepless.policy.schedule import row_of
 from keepless.usage.ledger import Ledger
 
@@ -249,7 +250,7 @@ def _demand_a_feature(call: Call) -> None:
     """Refuse before a body is read when there is no feature whose files this project may keep."""
     principal = call.caller.principal
     if principal is not None and not any(principal.project.effective.allows(one) for one in UPLOADED.values()):
-        raise refusals.feature_off(row_of(UPLOADED[FilePurpose.BATCH]).feature)
+        raise feature_disabled(row_of(UPLOADED[FilePurpose.BATCH]).feature)
 
 
 def _id(request: Request) -> Id:

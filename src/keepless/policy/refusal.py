@@ -19,7 +19,7 @@ _BY: Final = {
 }
 
 
-def feature_disabled(feature: Feature, source: Source) -> Problem:
+def feature_disabled(feature: Feature, source: Source = Source.SCHEDULE) -> Problem:
     """403; both SDKs are told not to try again."""
     by = _BY.get(source, "the data controls")
     return Problem(

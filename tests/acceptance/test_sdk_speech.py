@@ -190,10 +190,20 @@ def test_a_sound_that_breaks_off_is_no_sound(speech: Any) -> None:
         speech.create(model="cut-stream", voice="fritz", input="QUESTION")
 
 
+def explained(served: Served, request_id: str) -> dict[str, Any]:
+    """The row of a request, which is written soon after its answer."""
+    for _ in range(500):
+        found = _explained(served, request_id)
+        if found is not None:
+            return found
+        time.sleep(0.02)
+    raise AssertionError("no row of usage came")
+
+
 def test_it_is_counted_in_characters_and_time(served: Served, speech: Any) -> None:
     answer = speech.create(model="flite", voice="slt", input=TEXT)
     assert answer.response.headers["x-keepless-retention"] == "on-error"
-    found = served.ask("GET", f"/organization/explain/{answer.response.headers['x-request-id']}")
+    found = explained(served, answer.response.headers["x-request-id"])
     assert (found["endpoint"], found["prompt_tokens"], found["kept"]) == ("audio.speech", len(TEXT), False)
     assert 1500 < found["audio_ms"] < 4000
 
@@ -212,12 +222,7 @@ def test_a_client_that_leaves_stops_the_voice(served: Served, speech: Any) -> No
     with speech.with_streaming_response.create(model="flite", voice="slt", input=LONG, response_format="pcm") as answer:
         next(answer.iter_bytes())
         request_id = answer.headers["x-request-id"]
-    for _ in range(500):
-        found = _explained(served, request_id)
-        if found is not None:
-            break
-        time.sleep(0.02)
-    assert found["status"] == 499
+    assert explained(served, request_id)["status"] == 499
 
 
 def test_an_engine_that_dies_is_told_and_comes_back(served: Served, speech: Any) -> None:

@@ -9,6 +9,7 @@ from keepless.ids import trusted
 from keepless.inference.embedded.dialect import CAPABILITIES
 from tests.support.way import MODELS
 
+WITHOUT_A_MODEL = {Endpoint.FILES, Endpoint.UPLOADS, Endpoint.BATCHES, Endpoint.OTHER}
 BY_ID = {model.id: model for model in MODELS}
 
 
@@ -27,7 +28,7 @@ def test_every_engine_serves_something_and_the_operator_may_say_what(engine: Eng
     assert endpoints_of(listed) == {Endpoint.EMBEDDINGS}
 
 
-@pytest.mark.parametrize("endpoint", [endpoint for endpoint in Endpoint if endpoint is not Endpoint.OTHER])
+@pytest.mark.parametrize("endpoint", [endpoint for endpoint in Endpoint if endpoint not in WITHOUT_A_MODEL])
 def test_the_refusal_names_the_endpoint(endpoint: Endpoint) -> None:
     problem = does_not_serve(trusted("m"), endpoint)
     assert problem.message.startswith("The model `m` does not support ")

@@ -26,7 +26,8 @@ from tests.support.governed import Deployment, deploy, digest
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = os.environ | {"PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"}
-SECONDS = 15.0
+SECONDS = 6.0  # at least; a busy machine takes longer to have seen enough
+PATIENCE = 90.0
 PROCESSES = 4
 ZDR, OPEN = Patch(zero_data_retention=True, purge=False), Patch(zero_data_retention=False)
 
@@ -129,6 +130,16 @@ def test_nothing_older_after_a_toggle_has_answered(database: Database, tmp_path:
             closed.close(created.record.id, time.monotonic())
             revocations += 1
 
+    def seen() -> bool:
+        """It was a test: processes were killed, acts were judged, both answers were seen."""
+        judged = judge(list(fleet.acts), closed).judged
+        kinds = [(kind, side) for kind in ("accept", "route") for side in ("open", "judged")]
+        turns = fleet.kills > PROCESSES and toggles >= 2 and revocations >= 2 and len(fleet.acts) > 1000
+        return turns and all(judged[kind] > 0 for kind in kinds)
+
+    def enough(passed: float) -> bool:
+        return passed > PATIENCE or (passed > SECONDS and seen())
+
     def guarded(work: object) -> None:
         try:
             work()
@@ -144,8 +155,8 @@ def test_nothing_older_after_a_toggle_has_answered(database: Database, tmp_path:
         helpers = [threading.Thread(target=guarded, args=(work,)) for work in (harm, turn_over_keys)]
         for helper in helpers:
             helper.start()
-        end = time.monotonic() + SECONDS
-        while time.monotonic() < end and not stop.is_set():
+        began = time.monotonic()
+        while not stop.is_set() and not enough(time.monotonic() - began):
             here.controls.change(here.organization_id, ZDR, here.owner)
             closed.close("policy", time.monotonic())
             before = committed(database)
@@ -164,8 +175,5 @@ def test_nothing_older_after_a_toggle_has_answered(database: Database, tmp_path:
     assert failures == []
     assert verdict.violations == []
     assert grown == set()
-    # It was a test: processes were killed, acts were judged, both answers were seen, content was committed.
-    assert fleet.kills > PROCESSES and toggles >= 2 and revocations >= 2 and len(fleet.acts) > 1000
-    for kind in ("accept", "route"):
-        assert verdict.judged[kind, "open"] > 0 and verdict.judged[kind, "judged"] > 0, verdict.judged
+    assert seen(), verdict.judged
     assert committed(database)

@@ -45,6 +45,7 @@ def ratchets_after(
     kept = [r for r in present if ceiling is None or r.created_before_ms + ceiling * DAY_MS > now_ms]
     if days_before is not None and (days_after is None or days_after > days_before):
         kept = [r for r in kept if r.days < days_before]
-        if all(r.created_before_ms < now_ms for r in kept):  # else one made in this millisecond binds them shorter
-            kept.append(Ratchet(now_ms, days_before))
+        cutoff = now_ms + 1  # what is created in the very millisecond of the change may have been there before it
+        if all(r.created_before_ms < cutoff for r in kept):  # else one made in this millisecond binds them shorter
+            kept.append(Ratchet(cutoff, days_before))
     return tuple(kept)

@@ -83,7 +83,9 @@ class FileKeyring:
         what = "the folder" if directory else "a file in it"
         try:
             status = path.lstat()
-        except OSError:
+        except OSError as error:
+            if isinstance(error, FileNotFoundError) and not directory:
+                return  # replaced or destroyed by another process since the folder was read
             raise ConfigError("keyring: the folder is missing; restore it, or make a new deployment") from None
         right_kind = stat.S_ISDIR(status.st_mode) if directory else stat.S_ISREG(status.st_mode)
         if not right_kind:
@@ -156,7 +158,9 @@ class FileKeyring:
             if not path.exists():
                 with self.exclusive():  # of two that find none, the second finds the first one's
                     if not path.exists():
-                        self._create(_WEBHOOKS_KEY, os.urandom(_KEY_BYTES))
+                        self._replace(
+                            _WEBHOOKS_KEY, os.urandom(_KEY_BYTES)
+                        )  # whole at once: others read without a lock
             key = path.read_bytes()
         except OSError:
             raise StoreFailedError("the keyring cannot be read or written") from None
@@ -192,14 +196,18 @@ class FileKeyring:
 
         Raises `StoreFailedError`.
         """
-        new = self._folder / f"{_HEAD}.new"
         try:
-            new.unlink(missing_ok=True)
-            self._create(new.name, msgspec.json.encode(_Head(size, root.hex())))
-            new.replace(self._folder / _HEAD)
-            _fsync_folder(self._folder)
+            self._replace(_HEAD, msgspec.json.encode(_Head(size, root.hex())))
         except OSError:
             raise StoreFailedError("the keyring cannot be written") from None
+
+    def _replace(self, name: str, data: bytes) -> None:
+        """Make a file whole or not at all, for those who read it without a lock. The caller holds `exclusive`."""
+        new = self._folder / f"{name}.new"
+        new.unlink(missing_ok=True)  # of one who died here
+        self._create(new.name, data)
+        new.replace(self._folder / name)
+        _fsync_folder(self._folder)
 
     def _create(self, name: str, data: bytes) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC

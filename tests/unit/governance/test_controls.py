@@ -251,7 +251,7 @@ def test_periods_are_stored_and_lengthening_leaves_a_ratchet(here: Deployment) -
     here.controls.change(own, Patch(retention_days={name: None}), here.owner)
     with here.database.read() as tx:
         assert tx.execute(sa.select(period)).all() == []
-        assert ratchets_of(tx, own, WHOLE_ORGANIZATION) == {name: [Ratchet(here.clock.now_ms(), 5)]}
+        assert ratchets_of(tx, own, WHOLE_ORGANIZATION) == {name: [Ratchet(here.clock.now_ms() + 1, 5)]}
 
 
 def test_a_projects_ratchet_is_about_what_was_in_force_there(here: Deployment) -> None:
@@ -260,7 +260,7 @@ def test_a_projects_ratchet_is_about_what_was_in_force_there(here: Deployment) -
     here.controls.change(own, Patch(retention_days={name: 4}), here.owner, project_id=here.project_id)
     here.controls.change(own, Patch(retention_days={name: None}), here.owner, project_id=here.project_id)
     with here.database.read() as tx:
-        assert ratchets_of(tx, own, here.project_id) == {name: [Ratchet(here.clock.now_ms(), 4)]}
+        assert ratchets_of(tx, own, here.project_id) == {name: [Ratchet(here.clock.now_ms() + 1, 4)]}
         assert ratchets_of(tx, own, WHOLE_ORGANIZATION) == {}
 
 

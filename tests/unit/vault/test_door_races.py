@@ -132,6 +132,8 @@ def test_many_hands(database: Database, tmp_path: Path) -> None:
     rig = make_rig(database, tmp_path)
     owners = [make_organization(database), make_organization(database)]
     hands, answered, done = Hands(), list[tuple[Id, int, int]](), list[int]()
+    for number in range(20):  # whoever comes first finds something to destroy
+        rig.vault.put(Content(b"before"), rig.permit(*owners[number % 2], CLASSES[number % len(CLASSES)]))
     hands.tasks = [putter(rig, owners[seed % 2], seed) for seed in range(4)]
     hands.tasks += [changer(rig, owner, answered) for owner in owners]
     hands.tasks += [destroyer(rig, seed, done) for seed in range(2)]

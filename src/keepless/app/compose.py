@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from keepless.accounts.principal import PolicyInForce
 from keepless.accounts.store import policy_in_force
 from keepless.accounts.tables import change, organization, project
-from keepless.app.folder import migrate, prepare
+from keepless.app.folder import bring_up_to_date, prepare
 from keepless.clock import GuardedClock, SystemClock
 from keepless.config import Settings
 from keepless.db import Database
@@ -83,7 +83,7 @@ def open_deployment(settings: Settings, *, create: bool = False) -> Deployment:
     keyring = open_keyring(settings.keyring, create=create)
     db = Database(settings.database)
     try:
-        migrate(db)
+        bring_up_to_date(db)
         with db.read() as tx:
             floor_ms = tx.scalar(sa.select(change.c.clock_floor)) or 0
     except sa.exc.SQLAlchemyError:

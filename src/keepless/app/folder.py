@@ -1,26 +1,25 @@
 """The data folder: made for this user alone, served by one server at a time, never by an older Keepless than wrote it.
 
-Holds: `prepare` (folder and schema), `FolderLock`. Leaves out: what is inside (database, vault and
-keyring look after theirs).
+Holds: `prepare` (the folder), `FolderLock`, `bring_up_to_date` (the schema). Leaves out: what is inside (database,
+vault and keyring look after theirs), how the schema changes (migrations, and `migrate`, a program that runs them: a
+server that needs none does not load what they need).
 """
 
 import fcntl
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Final
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from alembic.util.exc import CommandError
+import sqlalchemy as sa
 
 from keepless.db import Database
 from keepless.errors import ConfigError
 
-__all__ = ["FolderLock", "migrate", "prepare"]
+__all__ = ["FolderLock", "bring_up_to_date", "prepare", "revisions"]
 
-_MIGRATIONS: Final = Path(__file__).parent / "migrations"
+_VERSIONS: Final = Path(__file__).parent / "migrations" / "versions"
 
 
 def prepare(data_dir: str) -> Path:
@@ -58,21 +57,26 @@ class FolderLock:
         self._file.close()
 
 
-def migrate(db: Database) -> None:
-    """Bring the schema to this version's. Raises `ConfigError` for a folder that a newer Keepless has written."""
-    script = ScriptDirectory(str(_MIGRATIONS))
-    with db.engine.connect() as connection:
-        present = MigrationContext.configure(connection).get_current_revision()
-    if present == script.get_current_head():
+def revisions() -> list[str]:
+    """The versions of the schema that this Keepless knows, the newest last: `0001` is that of `v0001_accounts.py`."""
+    return sorted(path.name[1:5] for path in _VERSIONS.glob("v[0-9][0-9][0-9][0-9]_*.py"))
+
+
+def bring_up_to_date(db: Database) -> None:
+    """Bring the schema to this version's, in a process of its own when there is something to do.
+
+    Raises `ConfigError` for a database that a newer Keepless has written, and when it cannot be done.
+    """
+    known = revisions()
+    with db.read() as tx:
+        has = sa.inspect(tx).has_table("alembic_version")
+        present = tx.scalar(sa.text("SELECT version_num FROM alembic_version")) if has else None
+    if present == known[-1]:
         return
-    try:
-        if present is not None:
-            script.get_revision(present)
-    except CommandError:
-        raise ConfigError(
-            "this data was written by a newer Keepless; install that version (nothing was changed)"
-        ) from None
-    config = Config()
-    config.set_main_option("script_location", str(_MIGRATIONS))
-    config.attributes["engine"] = db.engine
-    command.upgrade(config, "head")
+    if present is not None and present not in known:
+        raise ConfigError("this data was written by a newer Keepless; install that version (nothing was changed)")
+    # The address through a pipe: it may hold a password, and arguments can be read by others of the user.
+    address = db.engine.url.render_as_string(hide_password=False)
+    done = subprocess.run([sys.executable, "-m", "keepless.app.migrate"], input=address.encode(), check=False)
+    if done.returncode != 0:
+        raise ConfigError("the database could not be brought up to date; the line above says where it failed")

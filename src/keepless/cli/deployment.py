@@ -10,7 +10,7 @@ import click
 
 from keepless.app.compose import open_deployment
 from keepless.app.initialise import initialise
-from keepless.app.jobs_alone import QUEUES, run_jobs
+from keepless.app.jobs_start import QUEUES, run_jobs
 from keepless.app.serve import serve as run_server
 from keepless.cli.first_request import first_request
 from keepless.cli.options import store_command

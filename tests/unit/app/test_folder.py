@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from keepless.app.folder import FolderLock, migrate, prepare
+from keepless.app.folder import FolderLock, bring_up_to_date, prepare
 from keepless.app.migrations.new import TABLES, difference
 from keepless.db import Database
 from keepless.errors import ConfigError
@@ -42,20 +42,20 @@ def empty(url: str) -> Database:
 
 def test_the_migrations_make_exactly_the_declared_tables(database_url: str) -> None:
     db = empty(database_url)
-    migrate(db)
+    bring_up_to_date(db)
     assert difference(db).is_empty()
     assert set(sa.inspect(db.engine).get_table_names()) == {*TABLES, "alembic_version"}
-    migrate(db)  # again: nothing to do
+    bring_up_to_date(db)  # again: nothing to do
     db.close()
 
 
 def test_data_of_a_newer_version_is_refused_and_left_alone(database_url: str) -> None:
     db = empty(database_url)
-    migrate(db)
+    bring_up_to_date(db)
     with db.write() as tx:
         tx.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
     with pytest.raises(ConfigError, match="newer Keepless"):
-        migrate(db)
+        bring_up_to_date(db)
     with db.read() as tx:
         assert tx.scalar(sa.text("SELECT version_num FROM alembic_version")) == "9999"
     db.close()

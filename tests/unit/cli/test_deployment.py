@@ -1,6 +1,8 @@
-"""`keepless init`, `serve` and `sweep`."""
+"""`keepless init`, `serve`, `worker` and `sweep`."""
 
 import io
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -124,3 +126,20 @@ def test_worker_runs_what_it_is_told(terminal: Terminal, tmp_path: Path, monkeyp
     code, _, error = terminal.run("worker", "--queues", "batch,other")
     assert (code, len(given)) == (2, 1)
     assert "one or more of batch" in error
+
+
+# What a server does not need while it serves, and is megabytes each: the durable jobs and the migrations (processes of
+# their own), what only the engines' processes use, other databases' drivers.
+NOT_SERVING = {
+    *("dbos", "alembic", "mako", "pygments", "psycopg", "numpy", "av", "soundfile", "xllamacpp", "faster_whisper"),
+    *("tokenizers", "safetensors", "pytest", "sqlalchemy.orm", "keepless.jobs.durable", "keepless.app.migrate"),
+}
+
+
+def test_the_process_that_serves_loads_nothing_that_serving_does_not_need() -> None:
+    """All our imports stand at the top of modules: what the command line imports is what `serve` has in memory."""
+    program = "import sys, keepless.__main__; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    assert "keepless.app.worker" in loaded
+    assert not loaded & NOT_SERVING

@@ -1,4 +1,4 @@
-"""Run by alembic: apply migrations in one transaction on the engine that `keepless.app.folder` hands over."""
+"""Run by alembic: apply migrations in one transaction on the engine that `keepless.app.migrate` hands over."""
 
 from alembic import context
 

@@ -16,7 +16,7 @@ from alembic.operations.ops import UpgradeOps
 from alembic.runtime.migration import MigrationContext
 
 from keepless.accounts import tables as accounts
-from keepless.app.folder import migrate
+from keepless.app.migrate import migrate
 from keepless.batches import tables as batches
 from keepless.db import Database, metadata
 from keepless.expiry import tables as expiry

@@ -1,0 +1,41 @@
+"""`keepless worker`: look whether jobs can be run here, start the program that runs them, hand signals on to it.
+
+Holds: `QUEUES`, `run_jobs`. Leaves out: that program (jobs_alone). The command line does not import it: a server,
+which is started by the same command line, would otherwise hold the library of durable jobs in memory for nothing.
+"""
+
+import contextlib
+import signal
+import subprocess
+import sys
+from typing import Final
+
+from keepless.app.compose import check_keys, is_empty, open_deployment
+from keepless.app.plan import Plan, encode
+from keepless.config import Settings
+from keepless.errors import ConfigError
+
+__all__ = ["QUEUES", "run_jobs"]
+
+QUEUES: Final = frozenset({"batch"})
+
+
+def run_jobs(settings: Settings) -> int:
+    """Run jobs until a signal comes; the exit code.
+
+    Raises `ConfigError` when the folder, the keyring or the database cannot be used, or nothing was made there yet.
+    """
+    if is_empty(settings):
+        raise ConfigError("there is no deployment here: run `keepless init` or `keepless serve` first")
+    deployment = open_deployment(settings)
+    try:
+        check_keys(deployment)
+    finally:
+        deployment.close()
+    child = subprocess.Popen([sys.executable, "-m", "keepless.app.jobs_alone"], stdin=subprocess.PIPE)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda told, _: child.send_signal(told))
+    if child.stdin is not None:
+        with contextlib.suppress(BrokenPipeError), child.stdin as pipe:
+            pipe.write(encode(Plan(settings=settings, listening=-1, engines=[])))
+    return abs(child.wait())

@@ -20,12 +20,12 @@ from starlette.routing import BaseRoute, Route
 from keepless.accounts.principal import AdminPrincipal
 from keepless.admin import parse, public
 from keepless.admin.endpoint import Ask, Endpoint, Scope
-from keepless.admin.failures import stores_may_fail
 from keepless.admin.matrix import ENDPOINTS
 from keepless.admin.services import Services
 from keepless.errors import Code, Problem
 from keepless.governance.change import not_found
 from keepless.http.admin_auth import authenticate, authorise
+from keepless.http.failures import stores_may_fail
 from keepless.ids import Id, Prefix
 from keepless.ids import parse as parse_id
 

@@ -17,12 +17,12 @@ from starlette.routing import BaseRoute, Route
 
 from keepless.accounts.roles import Permission
 from keepless.admin import health
-from keepless.admin.failures import stores_may_fail
 from keepless.admin.openapi import document
 from keepless.admin.receipts import unsigned
 from keepless.admin.services import Services
 from keepless.governance.change import not_found
 from keepless.http.admin_auth import authenticate, authorise
+from keepless.http.failures import stores_may_fail
 from keepless.receipts.checkpoint import LogForkError
 from keepless.receipts.tiles import tile
 

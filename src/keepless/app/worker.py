@@ -40,7 +40,11 @@ from keepless.app.housekeeping import Housekeeping
 from keepless.app.parent import die_with_parent
 from keepless.app.plan import Plan, decode
 from keepless.app.webhooks import endpoints_of
+from keepless.batches.book import Book
 from keepless.config import EMBEDDED, Settings
+from keepless.console.app import routes as console_routes
+from keepless.console.door import by_key
+from keepless.console.services import Services as ConsoleServices
 from keepless.errors import ConfigError
 from keepless.gateway.batches import routes as batch_routes
 from keepless.gateway.endpoints import body_limits, fast_paths, handlers
@@ -235,6 +239,7 @@ class _Worker:
                 *upload_routes(deployment.uploads, lease=lease, ledger=ledger, clock=clock, at_a_time=limits.uploads),
                 *batch_routes(lease, book, ledger, clock, json_depth=limits.json_depth),
                 *admin_routes(services),
+                *console_routes(_console(services, deployment, book)),
             ],
             exception_handlers=dict(problems.handlers()),
         )
@@ -249,6 +254,27 @@ class _Worker:
         )
         servers.append(server)
         return server
+
+
+def _console(services: Services, deployment: Deployment, book: Book) -> ConsoleServices:
+    """The console stands on what the admin API stands on, and on what customers' files and batches are."""
+    return ConsoleServices(
+        settings=services.settings,
+        db=services.db,
+        clock=services.clock,
+        lease=services.lease,
+        log=services.log,
+        organizations=services.organizations,
+        access=services.access,
+        controls=services.controls,
+        sweeper=services.sweeper,
+        holds=services.holds,
+        cases=services.cases,
+        location=services.location,
+        files=deployment.files,
+        batches=book,
+        doorkeeper=by_key(services.lease),
+    )
 
 
 def _settle_down() -> None:

@@ -3,8 +3,8 @@
 import pytest
 import sqlalchemy as sa
 
-from keepless.admin.failures import stores_may_fail
 from keepless.errors import Problem
+from keepless.http.failures import stores_may_fail
 from keepless.vault.errors import LocationRedError, StoreFailedError
 
 

@@ -1,0 +1,1 @@
+"""The web console: pages rendered here, for people; every act goes through the services that the admin API uses."""

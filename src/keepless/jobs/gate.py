@@ -87,7 +87,13 @@ class Lane:
         until = now + hold * _chance.uniform(0.5, 1.0)
         if until > self._held_until:
             self._held_until = until
-            self._loop.call_at(until, self._pump)
+            self._loop.call_at(until, self._let_go, until)
+
+    def _let_go(self, until: float) -> None:
+        """The end of a hold. Event loops count in milliseconds and may call one too early, and nobody calls again."""
+        if until == self._held_until:
+            self._held_until = float("-inf")
+        self._pump()
 
     def _pump(self) -> None:
         if self._pumping:  # a line that ended at once: the loop below goes on

@@ -20,12 +20,13 @@ class FakeLoop(asyncio.SelectorEventLoop):
         super().__init__()
         self.now = 0.0
         self.later: list[tuple[float, object]] = []
+        self.early = 0.0
 
     def time(self) -> float:
         return self.now
 
     def call_at(self, when, callback, *args, context=None):
-        self.later.append((when, callback))
+        self.later.append((when - self.early, lambda: callback(*args)))
 
     def go(self, seconds: float) -> None:
         self.now += seconds
@@ -192,3 +193,16 @@ def test_what_is_answered_but_not_durable_counts_against_new_lines() -> None:
     for _ in range(3):
         gate.recorded()
     assert (len(started), gate.running) == (6, 2)
+
+
+def test_a_loop_that_calls_a_little_early_leaves_no_line_behind() -> None:
+    gate, loop = lane(1)
+    loop.early = 0.001
+    started: list[One] = []
+    gate.offer([One(ORGANIZATIONS[0], started)])
+    gate.offer([One(ORGANIZATIONS[0], started)])
+    gate.leave(busy=True)
+    assert len(started) == 1
+    (due,) = [when for when, _ in loop.later]
+    loop.go(due - loop.now)
+    assert len(started) == 2

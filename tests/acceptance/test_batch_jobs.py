@@ -22,6 +22,7 @@ from keepless.governance.patch import Patch
 from keepless.ids import Id
 from keepless.policy.data_class import DataClass
 from keepless.usage.tables import usage, usage_kind
+from tests.support.batch_worker import Nursery
 from tests.support.batching import FewFiles, Floor, Worker, line, lines
 from tests.support.upstream import Behaviour, MockUpstream
 
@@ -30,7 +31,7 @@ WORK = DataClass.BATCH_WORK
 
 @pytest.fixture(scope="module")
 def upstream() -> Iterator[MockUpstream]:
-    with MockUpstream(delay_s=0.3) as mock:
+    with MockUpstream(delay_s=0.2) as mock:
         yield mock
 
 
@@ -41,9 +42,11 @@ def floor(tmp_path_factory: pytest.TempPathFactory, upstream: MockUpstream) -> I
          "batch_concurrency": 8}
         for behaviour in (Behaviour.OK, Behaviour.ERROR_400, Behaviour.NEVER, Behaviour.SLOW_HEAD)
     ]  # fmt: skip
-    made = Floor(tmp_path_factory.mktemp("batches"), models)
+    nursery = Nursery()
+    made = Floor(tmp_path_factory.mktemp("batches"), models, nursery=nursery)
     yield made
     made.close()
+    nursery.close()
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +151,7 @@ def test_deleting_the_input_cancels_and_keeps_what_was_done(floor: Floor) -> Non
 
 def test_when_the_window_is_over_what_was_done_is_delivered_and_the_rest_expired(floor: Floor) -> None:
     data = lines(10) + lines(6, "never", first=10)
-    batch_id = floor.batch(data, window_ms=4000)
+    batch_id = floor.batch(data, window_ms=2000)
     batch = floor.ended(batch_id)
     assert batch.state is BatchState.EXPIRED
     floor.assert_each_once(batch_id, 16)

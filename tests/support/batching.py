@@ -6,13 +6,12 @@ Files are rows of a small table of the tests' own (`FewFiles`), so that jobs are
 import contextlib
 import json
 import os
-import subprocess
-import sys
+import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -31,6 +30,9 @@ from keepless.policy.data_class import DataClass
 from keepless.policy.decide import Query, decide
 from keepless.policy.decision import Reason, Retain, Trigger
 from keepless.vault.rows import Kept
+
+if TYPE_CHECKING:
+    from tests.support.batch_worker import Nursery
 
 CHAT = BatchEndpoint.CHAT
 _file = sa.Table(
@@ -77,9 +79,11 @@ class Floor:
         models: Sequence[Mapping[str, Any]],
         url: str | None = None,
         *,
+        nursery: "Nursery | None" = None,
         real_files: bool = False,
         **more: Any,
     ) -> None:
+        self._nursery = nursery
         self.files: ResultFiles = KeptFiles() if real_files else FewFiles()
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
@@ -191,6 +195,11 @@ class Floor:
 
     # -- workers -----------------------------------------------------------------------------------------------------
 
+    @property
+    def nursery(self) -> "Nursery":
+        assert self._nursery is not None, "this floor has no workers"
+        return self._nursery
+
     @contextlib.contextmanager
     def worker(self) -> Iterator["Worker"]:
         made = Worker(self)
@@ -201,35 +210,27 @@ class Floor:
 
 
 class Worker:
-    """`tests.support.batch_worker`: a worker process over this folder."""
+    """A worker process over a floor's folder, to be killed; forked by the floor's nursery."""
 
     def __init__(self, floor: Floor) -> None:
         self.log_path = floor.folder / f"worker-{time.monotonic_ns()}.log"
-        with self.log_path.open("w") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "tests.support.batch_worker"],
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=log,
-                text=True,
-                env={**os.environ, "PYTHONPATH": "src"},
-            )
-        assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps(floor.config))
-        self.process.stdin.close()
+        self._nursery = floor.nursery
+        self.pid = self._nursery.fork(floor.config, self.log_path)
+        self.returned: int | None = None
 
     @property
     def log(self) -> str:
-        return self.log_path.read_text()
+        return self.log_path.read_text() if self.log_path.exists() else ""
 
     def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
+        os.kill(self.pid, signal.SIGKILL)
+        self.returned = self._nursery.wait(self.pid)
 
     def end(self) -> None:
-        if self.process.poll() is None:
-            self.process.terminate()
-            assert self.process.wait(40) == 0, self.log
+        if self.returned is None:
+            os.kill(self.pid, signal.SIGTERM)
+            self.returned = self._nursery.wait(self.pid)
+            assert self.returned == 0, self.log
 
 
 class _InputKind:

@@ -19,7 +19,7 @@ from keepless.jobs.tables import job_worker
 
 __all__ = ["SILENT_S", "Roll"]
 
-SILENT_S: Final = 20.0
+SILENT_S: Final = 12.0  # six beats; the work of a machine that is gone goes on within half a minute
 
 
 class Roll:

@@ -36,12 +36,12 @@ GOOD = line("good")
 
 
 def test_a_good_input_is_cut_into_shards_that_hold_every_line_once() -> None:
-    lines = [line(str(at)) for at in range(450)]
+    lines = [line(str(at)) for at in range(230)]
     data = b"\n".join(lines)
     verdict = validate([Content(data)], len(data), rules())
-    assert (verdict.lines, verdict.found, verdict.errors) == (450, 0, [])
-    assert [shard.lines for shard in verdict.shards] == [100, 100, 100, 100, 50]
-    assert [shard.first_line for shard in verdict.shards] == [1, 101, 201, 301, 401]
+    assert (verdict.lines, verdict.found, verdict.errors) == (230, 0, [])
+    assert [shard.lines for shard in verdict.shards] == [50, 50, 50, 50, 30]
+    assert [shard.first_line for shard in verdict.shards] == [1, 51, 101, 151, 201]
     assert b"".join(data[shard.start : shard.stop] for shard in verdict.shards) == data
 
 

@@ -44,7 +44,7 @@ def refused(folder: Path, *options: str) -> str:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=120,
         env={**os.environ, "PYTHONPATH": "src"},
     )
     assert done.returncode == 2 and done.stdout == "", done
@@ -106,7 +106,8 @@ def test_a_full_disk_stops_keeping_but_not_inference(
         assert gapped == 1 + 30 + 4 - 10 - 1, "ten rows waited, of the others their sums"
         assert any("usage:ledger:gap" in line for line in served.log)
         assert sum("incident:capture:failed" in line for line in served.log) == 4, "each is counted"
-        assert keepless("sweep", "--once", "--data-dir", str(tmp_path / "data"))[0] == 0, "nothing is left astray"
+        # "nothing is left astray"; the server's own sweep may have its turn just now
+        comes_true(lambda: keepless("sweep", "--once", "--data-dir", str(tmp_path / "data"))[0] == 0)
 
 
 def test_a_locked_database_delays_keeping_but_not_inference(

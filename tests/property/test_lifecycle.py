@@ -691,6 +691,6 @@ def test_lifecycle_on_postgresql(postgres: Cluster, tmp_path: Path) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_lifecycle_at_length(tmp_path: Path) -> None:
-    run(sqlite_in(tmp_path), tmp_path, examples=200, steps=30)
+    run(sqlite_in(tmp_path), tmp_path, examples=150, steps=30)

@@ -123,7 +123,7 @@ def at_another_time(offset: str) -> list[str]:
     return ["env", f"LD_PRELOAD={library}", f"FAKETIME={offset}", "FAKETIME_DONT_FAKE_MONOTONIC=1"]
 
 
-def comes_true(condition: Callable[[], object], seconds: float = 20.0) -> None:
+def comes_true(condition: Callable[[], object], seconds: float = 60.0) -> None:
     """Wait until it holds."""
     until = time.monotonic() + seconds
     while not condition():

@@ -129,9 +129,9 @@ class MockUpstream:
             self._loop.call_soon(done.set)  # behind the loop's own closing of the sockets
 
         self._loop.call_soon_threadsafe(close)
-        assert done.wait(5)
+        assert done.wait(30)
 
-    def wait_for(self, condition, timeout_s: float = 5.0) -> bool:
+    def wait_for(self, condition, timeout_s: float = 30.0) -> bool:
         """Wait until `condition(self)`; whether it came true."""
         deadline = threading.Event()
         for _ in range(int(timeout_s / 0.01)):

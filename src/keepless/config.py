@@ -16,6 +16,7 @@ from keepless.errors import ConfigError
 
 __all__ = [
     "EMBEDDED",
+    "AudioUrls",
     "Endpoint",
     "Engine",
     "Limits",
@@ -181,6 +182,14 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     part_bytes: Positive = 64 * 1024 * 1024  # of one part of an upload
 
 
+class AudioUrls(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[audio_urls]`: where audio that requests name by `url` may be fetched from. No host: nothing is fetched."""
+
+    # names, each with :port where that is not 443
+    hosts: list[Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9.-]{0,252}(:[1-9][0-9]{0,4})?$")]] = []
+    seconds: Seconds = 30.0  # for one file, from the look-up of its host to its last byte
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything an operator can set. Paths are absolute after `load`."""
 
@@ -202,6 +211,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     usage_days: Positive | None = None  # None: no end (DECISIONS 19)
     policy_url: str | None = None
     webhooks_allow_private: bool = False  # receivers on own premises; else public addresses only
+    audio_urls: AudioUrls = AudioUrls()
     limits: Limits = Limits()
     models: list[ModelConfig] = []
 
@@ -259,7 +269,7 @@ def load(
             raise ConfigError("the configuration file cannot be read") from None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError):
             raise ConfigError("the configuration file is not TOML") from None
-    plain = {f.name for f in msgspec.structs.fields(Settings)} - {"limits", "models", "trusted_proxies"}
+    plain = {f.name for f in msgspec.structs.fields(Settings)} - {"audio_urls", "limits", "models", "trusted_proxies"}
     for name, text in (os.environ if environ is None else environ).items():
         if name.startswith("KEEPLESS_") and name[9:].lower() in plain:
             values[name[9:].lower()] = text

@@ -72,6 +72,7 @@ class Code(StrEnum):
     CLIENT_CLOSED = "client_closed"
     CLIENT_TIMEOUT = "client_timeout"
     WEBHOOK_UNREACHABLE = "webhook_unreachable"
+    URL_UNREACHABLE = "url_unreachable"
     BAD_HTTP = "bad_http"
     INTERNAL = "internal_error"
 

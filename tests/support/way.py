@@ -25,6 +25,7 @@ from keepless.incidents.reliability import Reliability
 from keepless.inference.backend import Call, Failure, FailureKind, Sink
 from keepless.inference.embedded.frames import Frames
 from keepless.inference.router import Route, Router
+from keepless.outbound.fetch import Fetcher
 from keepless.pipeline import Way
 from keepless.policy.controls import Controls, effective
 from keepless.policy.data_class import DataClass
@@ -319,7 +320,13 @@ ORDINARY: dict[Endpoint, dict[str, Any]] = {
 class Harness:
     """One process's request path. Make and use it inside a running loop."""
 
-    def __init__(self, *script: Step, capture_bytes: int = 8_000_000, routes: Sequence[Route] = ()) -> None:
+    def __init__(
+        self,
+        *script: Step,
+        capture_bytes: int = 8_000_000,
+        routes: Sequence[Route] = (),
+        fetcher: Fetcher | None = None,
+    ) -> None:
         self.backend = FakeBackend(list(script))
         self.lease = FakeLease()
         self.reliability = FakeReliability()
@@ -342,6 +349,7 @@ class Harness:
             ledger=ledger,
             clock=self.clock,
             rates=self.rates,
+            fetcher=fetcher,
         )
         self.handler = self.handlers[Endpoint.CHAT]
 

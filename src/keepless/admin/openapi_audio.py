@@ -23,7 +23,7 @@ _FILE: Final = {
 _URL: Final = {
     "type": "string",
     "pattern": "^data:audio/[a-z0-9]{1,10};base64,[A-Za-z0-9+/]{4,40}$",
-    "description": "The audio itself as a data URL, of any length; nothing is fetched.",
+    "description": "The audio as a data URL, of any length, or where it is: https, on a host that the operator allows.",
 }
 
 

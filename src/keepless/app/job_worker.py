@@ -23,6 +23,7 @@ from keepless import log
 from keepless.accounts.lease import Lease
 from keepless.accounts.principal import PolicyInForce
 from keepless.accounts.store import policy_in_force
+from keepless.app.audio_urls import fetcher_of
 from keepless.app.compose import Deployment, open_deployment
 from keepless.app.harden import harden, raise_file_limit, silence, silence_loop
 from keepless.app.housekeeping import Housekeeping
@@ -153,6 +154,7 @@ class _JobWorker:
             ledger=self._ledger,
             clock=clock,
             rates=RateLimits(clock, None, alone=True),
+            fetcher=fetcher_of(settings),
         )
         parts = Parts(
             loop=loop,

@@ -32,6 +32,7 @@ from keepless.accounts.principal import PolicyInForce
 from keepless.accounts.store import policy_in_force
 from keepless.admin.app import routes as admin_routes
 from keepless.admin.services import Services
+from keepless.app.audio_urls import fetcher_of
 from keepless.app.batches import book_of, input_deleted
 from keepless.app.compose import Deployment, open_deployment
 from keepless.app.harden import harden, raise_file_limit, silence, silence_loop
@@ -204,6 +205,7 @@ class _Worker:
             clock=clock,
             rates=self._rate_limits,
             watch=self._watch,
+            fetcher=fetcher_of(self._settings),
         )
         servers: list[Server] = []  # its numbers are asked only once it exists
         services = Services(

@@ -31,10 +31,11 @@ from keepless.inference.asking import NO_TOKENS, SSE_ANSWER, Ask, Ending, Malfor
 from keepless.inference.embedded.frames import pack
 from keepless.inference.embedded.hearing import Format, Hearing, Task, content_type_of
 from keepless.inference.router import Route
+from keepless.outbound.fetch import Fetcher
 from keepless.policy.controls import NO_REQUEST, RequestControls
 from keepless.usage.record import Flag, Phase, Sketch
 
-__all__ = ["AudioSpeaker", "TranscriptionFamily", "TranslationFamily"]
+__all__ = ["AudioModel", "AudioSpeaker", "TranscriptionFamily", "TranslationFamily"]
 
 _FRAMES: Final = b"application/octet-stream"
 _LONGEST_EVENT: Final = 4 * 1024 * 1024
@@ -49,7 +50,9 @@ _encode: Final = msgspec.json.Encoder().encode
 
 
 @dataclass(frozen=True, slots=True)
-class _Model(Served):
+class AudioModel(Served):
+    """A model that hears."""
+
     rules: AudioRules
     name: str  # the first engine's own
     embedded: bool
@@ -59,21 +62,24 @@ class _Model(Served):
 class _Family:
     """What both endpoints have in common."""
 
-    def __init__(self, endpoint: Endpoint, task: Task, json_depth: int, audio_bytes: int) -> None:
+    def __init__(
+        self, endpoint: Endpoint, task: Task, json_depth: int, audio_bytes: int, fetcher: Fetcher | None
+    ) -> None:
         self.endpoint = endpoint
         self._task: Final = task
         self._depth: Final = json_depth
         self._audio_bytes: Final = audio_bytes
+        self._allowed: Final = None if fetcher is None else fetcher.target
 
-    def serve(self, route: Route) -> _Model:
+    def serve(self, route: Route) -> AudioModel:
         """See `Family`."""
         model = route.model
-        return _Model(
+        return AudioModel(
             route=route,
             id=route.model_id,
             endpoint=self.endpoint,
             path="/" + self.endpoint.value.replace(".", "/"),
-            rules=AudioRules(self.endpoint, capabilities_of(model), self._audio_bytes),
+            rules=AudioRules(self.endpoint, capabilities_of(model), self._audio_bytes, self._allowed),
             name=route.targets[0].name or model.id,
             embedded=route.embedded,
             several_names=len({target.name for target in route.targets}) > 1,
@@ -85,7 +91,7 @@ class _Family:
         arrival.body = read_body(request.body, request.fields.get(b"content-type", b""), self._depth)
         return model_name(arrival.body)
 
-    def check(self, arrival: Arrival, model: _Model) -> AudioRequest:
+    def check(self, arrival: Arrival, model: AudioModel) -> AudioRequest:
         """See `Family`."""
         return model.rules.check(arrival.members)
 
@@ -94,7 +100,12 @@ class _Family:
         return 0
 
     def ask(
-        self, arrival: Arrival, principal: Principal, model: _Model, checked: AudioRequest, controls: RequestControls
+        self,
+        arrival: Arrival,
+        principal: Principal,
+        model: AudioModel,
+        checked: AudioRequest,
+        controls: RequestControls,
     ) -> Ask:
         """See `Family`."""
         received = Content(arrival.request.body)
@@ -149,15 +160,15 @@ class _Family:
 class TranscriptionFamily(_Family):
     """See `Family`."""
 
-    def __init__(self, json_depth: int, audio_bytes: int) -> None:
-        super().__init__(Endpoint.TRANSCRIPTIONS, Task.TRANSCRIBE, json_depth, audio_bytes)
+    def __init__(self, json_depth: int, audio_bytes: int, fetcher: Fetcher | None = None) -> None:
+        super().__init__(Endpoint.TRANSCRIPTIONS, Task.TRANSCRIBE, json_depth, audio_bytes, fetcher)
 
 
 class TranslationFamily(_Family):
     """See `Family`. Speech of any language to English text."""
 
-    def __init__(self, json_depth: int, audio_bytes: int) -> None:
-        super().__init__(Endpoint.TRANSLATIONS, Task.TRANSLATE, json_depth, audio_bytes)
+    def __init__(self, json_depth: int, audio_bytes: int, fetcher: Fetcher | None = None) -> None:
+        super().__init__(Endpoint.TRANSLATIONS, Task.TRANSLATE, json_depth, audio_bytes, fetcher)
 
 
 class AudioSpeaker(PlainSpeaker):

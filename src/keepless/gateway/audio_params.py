@@ -7,6 +7,7 @@ answer is read (audio). A field is refused where the model cannot do it, never i
 import base64
 import binascii
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -17,9 +18,10 @@ from keepless.gateway.multipart import Part, boundary_of, read_form
 from keepless.gateway.switches import BODY, from_body
 from keepless.gateway.values import bad_type, bad_value, missing, unknown_member, unsupported
 from keepless.inference.embedded.hearing import LANGUAGES, Format
+from keepless.outbound.urls import Target, UrlError
 from keepless.policy.controls import RequestControls
 
-__all__ = ["AudioRequest", "AudioRules", "read_body"]
+__all__ = ["AudioRequest", "AudioRules", "read_body", "too_large"]
 
 _ARRAYS: Final = frozenset(
     {"timestamp_granularities", "include", "keywords", "languages", "known_speaker_names", "known_speaker_references"}
@@ -46,9 +48,13 @@ _DATA_PREFIX: Final = 160
 
 @dataclass(slots=True)
 class AudioRequest:
-    """A checked request. `fields`: texts for an upstream, in the order they came; the audio is beside them."""
+    """A checked request. `fields`: texts for an upstream, in the order they came; the audio is beside them.
+
+    `source`: where the audio is still to be fetched from.
+    """
 
     audio: bytes
+    source: Target | None
     format: str
     language: str | None
     prompt: str | None
@@ -77,12 +83,22 @@ def read_body(body: bytes, content_type: bytes, depth: int) -> dict[str, Any]:
 
 
 class AudioRules:
-    """What one model takes. `capabilities` None: whatever its upstream does. `limit`: bytes of audio."""
+    """What one model takes. `capabilities` None: whatever its upstream does. `limit`: bytes of audio.
 
-    def __init__(self, endpoint: Endpoint, capabilities: frozenset[str] | None, limit: int) -> None:
+    `allowed` gives the parts of a url that audio may be fetched from, or raises `UrlError`; None: nothing is fetched.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        capabilities: frozenset[str] | None,
+        limit: int,
+        allowed: Callable[[str], Target] | None = None,
+    ) -> None:
         self._transcribes: Final = endpoint is Endpoint.TRANSCRIPTIONS
         self._capabilities: Final = capabilities
         self._limit: Final = limit
+        self._allowed: Final = allowed
         names = _COMMON | (_TRANSCRIPTIONS if self._transcribes else frozenset())
         self._known: Final = names | frozenset(_UPSTREAM if self._transcribes else ())
 
@@ -96,12 +112,13 @@ class AudioRules:
         for name in _UPSTREAM:
             if name in body and not self._can(name):
                 raise unsupported(name)
-        audio = self._audio(body)
+        audio, source = self._audio(body)
         format = self._format(body.get("response_format"))
         words, segments = self._granularities(body.get("timestamp_granularities"), format)
         return AudioRequest(
             audio=audio,
             format=format,
+            source=source,
             language=self._language(body.get("language")),
             prompt=_text(body, "prompt", _LONGEST_PROMPT),
             temperature=_temperature(body.get("temperature")),
@@ -117,32 +134,37 @@ class AudioRules:
     def _can(self, capability: str) -> bool:
         return self._capabilities is None or capability in self._capabilities
 
-    def _audio(self, body: dict[str, Any]) -> bytes:
+    def sized(self, audio: bytes, param: str = "file") -> bytes:
+        """Audio that is neither too much nor nothing. Raises `Problem` (400, 413)."""
+        if len(audio) > self._limit:
+            raise too_large(self._limit, param)
+        if not audio:
+            raise Problem(400, Code.INVALID_VALUE, "The audio file is empty.", param=param)
+        return audio
+
+    def _audio(self, body: dict[str, Any]) -> tuple[bytes, Target | None]:
+        """The audio, or where it is."""
         file, url = body.get("file"), body.pop("url", None)
         if (file is None) == (url is None):
             if file is None:
                 raise missing("file")
             raise Problem(400, Code.INVALID_VALUE, "Send either 'file' or 'url', not both.", param="url")
-        audio = self._data_url(url) if file is None else file
-        if type(audio) is not bytes:
-            raise bad_type("file", "a file", audio)
-        if len(audio) > self._limit:
-            raise Problem(
-                413,
-                Code.REQUEST_TOO_LARGE,
-                f"The audio is larger than {self._limit} bytes, the most that this server takes.",
-                param="file",
-                retry=False,
-            )
-        if not audio:
-            raise Problem(400, Code.INVALID_VALUE, "The audio file is empty.", param="file")
-        return audio
-
-    def _data_url(self, url: object) -> bytes:
+        if file is not None:
+            if type(file) is not bytes:
+                raise bad_type("file", "a file", file)
+            return self.sized(file), None
         if type(url) is not str:
             raise bad_type("url", "a string", url)
         match = _DATA_URL.match(url[:_DATA_PREFIX])
         if match is None:
+            return b"", self._target(url)
+        try:
+            return self.sized(base64.b64decode(url[match.end() :], validate=True), "url"), None
+        except (binascii.Error, ValueError):
+            raise bad_value("url", "valid base64 after the comma") from None
+
+    def _target(self, url: str) -> Target:
+        if self._allowed is None:
             raise Problem(
                 400,
                 Code.UNSUPPORTED_VALUE,
@@ -152,9 +174,10 @@ class AudioRules:
                 retry=False,
             )
         try:
-            return base64.b64decode(url[match.end() :], validate=True)
-        except (binascii.Error, ValueError):
-            raise bad_value("url", "valid base64 after the comma") from None
+            return self._allowed(url)
+        except UrlError as refused:
+            message = f"Invalid value for 'url': {refused.why}."
+            raise Problem(400, Code.INVALID_VALUE, message, param="url", retry=False) from None
 
     def _format(self, value: object) -> str:
         if value is None:
@@ -200,6 +223,17 @@ class AudioRules:
         if self._capabilities is not None and format not in _STREAMED:
             raise bad_value("response_format", f"one of {', '.join(_STREAMED)} when the answer is streamed")
         return True
+
+
+def too_large(limit: int, param: str) -> Problem:
+    """The refusal of audio of more than `limit` bytes."""
+    return Problem(
+        413,
+        Code.REQUEST_TOO_LARGE,
+        f"The audio is larger than {limit} bytes, the most that this server takes.",
+        param=param,
+        retry=False,
+    )
 
 
 def _members(parts: list[Part]) -> dict[str, Any]:

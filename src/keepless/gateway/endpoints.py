@@ -11,6 +11,7 @@ from keepless.accounts.lease import Lease
 from keepless.clock import Clock
 from keepless.config import Endpoint, Limits
 from keepless.gateway.audio import TranscriptionFamily, TranslationFamily
+from keepless.gateway.audio_urls import AudioHandler
 from keepless.gateway.chat import ChatFamily
 from keepless.gateway.embeddings import EmbeddingFamily
 from keepless.gateway.handler import InferenceHandler
@@ -20,6 +21,7 @@ from keepless.gateway.speech import SpeechFamily
 from keepless.gateway.watch import Watch
 from keepless.http.limits import RateLimits
 from keepless.inference.router import Router
+from keepless.outbound.fetch import Fetcher
 from keepless.pipeline import Way
 from keepless.usage.ledger import Ledger
 
@@ -52,15 +54,22 @@ def handlers(
     clock: Clock,
     rates: RateLimits,
     watch: Watch | None = None,
+    fetcher: Fetcher | None = None,
 ) -> Handlers:
-    """One handler for each endpoint."""
+    """One handler for each endpoint. `fetcher`: who fetches audio that requests name by url; None: nobody."""
+    parts: dict[str, Any] = {
+        "lease": lease, "router": router, "way": way, "ledger": ledger, "clock": clock, "rates": rates, "watch": watch,
+    }  # fmt: skip
     found: dict[Endpoint, InferenceHandler[Any, Any]] = {}
-    families: list[Any] = [make(limits.json_depth) for make in _FAMILIES]
-    families += [make(limits.json_depth, limits.audio_bytes) for make in _HEARING]
-    for family in families:
-        found[family.endpoint] = InferenceHandler(
-            family, lease=lease, router=router, way=way, ledger=ledger, clock=clock, rates=rates, watch=watch
-        )
+    for make in _FAMILIES:
+        family: Any = make(limits.json_depth)
+        found[family.endpoint] = InferenceHandler(family, **parts)
+    for hear in _HEARING:
+        family = hear(limits.json_depth, limits.audio_bytes, fetcher)
+        if fetcher is None:
+            found[family.endpoint] = InferenceHandler(family, **parts)
+        else:
+            found[family.endpoint] = AudioHandler(family, fetcher, **parts)
     return found
 
 

@@ -38,7 +38,7 @@ from keepless.policy.controls import RequestControls
 from keepless.usage.ledger import Ledger
 from keepless.usage.record import Phase, Sketch
 
-__all__ = ["Arrival", "Checked", "Family", "InferenceHandler", "Served"]
+__all__ = ["Accepted", "Arrival", "Checked", "Family", "InferenceHandler", "Served"]
 
 # Looked up once: a member of an enum costs ten times a name.
 _REQUEST: Final = Prefix.REQUEST
@@ -121,6 +121,8 @@ class Arrival:
 
 S = TypeVar("S", bound=Served)
 C = TypeVar("C", bound=Checked)
+# Whose it is, which model, what is asked and how, what the limits charged.
+Accepted = tuple[Principal, Any, Any, RequestControls, Grant | None]
 
 
 class Family(Protocol[S, C]):
@@ -190,21 +192,26 @@ class InferenceHandler(Generic[S, C]):
         return arrival.request_id
 
     def _take(self, arrival: Arrival) -> None:
-        outlet = arrival.outlet
         try:
-            ask, speaker = self._accept(arrival)
-            passage = self._way.begin(ask, speaker)
-            if not outlet.closed:
-                outlet.on_disconnect = passage.abandon
-                outlet.on_pause = passage.pause
-                outlet.on_resume = passage.resume
+            self._go_on(arrival, self._accept(arrival))
         except Problem as problem:
             self._refuse(arrival, problem)
         except Exception as error:
-            log.failure(log.Event.SERVER_FAILED, error, request_id=arrival.request_id)
-            self._refuse(arrival, internal())
+            self._fail(arrival, error)
 
-    def _accept(self, arrival: Arrival) -> tuple[Ask, Speaker]:
+    def _go_on(self, arrival: Arrival, accepted: Accepted) -> None:
+        """Send an accepted request on its way."""
+        principal, model, checked, controls, grant = accepted
+        family = self._family
+        ask = family.ask(arrival, principal, model, checked, controls)
+        passage = self._way.begin(ask, family.speaker(arrival, ask, checked, grant, self._rates))
+        outlet = arrival.outlet
+        if not outlet.closed:
+            outlet.on_disconnect = passage.abandon
+            outlet.on_pause = passage.pause
+            outlet.on_resume = passage.resume
+
+    def _accept(self, arrival: Arrival) -> Accepted:
         family, request, principal = self._family, arrival.request, arrival.principal
         if principal is None:
             principal = arrival.principal = authenticate(self._lease, request.fields.get(b"authorization"))
@@ -225,16 +232,23 @@ class InferenceHandler(Generic[S, C]):
                 grant = self._rates.admit(principal, model.id, family.estimate(arrival, checked))
             if self.watch is not None:
                 self.watch.admitted(principal)
-        ask = family.ask(arrival, principal, model, checked, controls)
-        return ask, family.speaker(arrival, ask, checked, grant, self._rates)
+        return principal, model, checked, controls, grant
+
+    def _fail(self, arrival: Arrival, error: Exception) -> None:
+        """Answer a fault of ours."""
+        log.failure(log.Event.SERVER_FAILED, error, request_id=arrival.request_id)
+        self._refuse(arrival, internal())
 
     def _refuse(self, arrival: Arrival, problem: Problem) -> None:
         """Answer a request that is not sent on its way, and record it."""
         status, headers, body = render(problem, arrival.request_id)
         arrival.outlet.full(status, headers, body)
-        request = arrival.request
         if status == 429 and self.watch is not None and arrival.principal is not None:
-            self.watch.refused(arrival.principal, request)
+            self.watch.refused(arrival.principal, arrival.request)
+        self._record(arrival, problem, len(body))
+
+    def _record(self, arrival: Arrival, problem: Problem, bytes_out: int) -> None:
+        """The row of a request that is not sent on its way."""
         self._ledger.add(
             refused(
                 problem,
@@ -243,8 +257,8 @@ class InferenceHandler(Generic[S, C]):
                 endpoint=self._family.endpoint,
                 principal=arrival.principal,
                 model=None if arrival.model is None else arrival.model.id,
-                bytes_in=request.bytes_in,
-                bytes_out=len(body),
+                bytes_in=arrival.request.bytes_in,
+                bytes_out=bytes_out,
                 began=arrival.began,
                 sketch=self._family.sketch(arrival),
             )

@@ -14,11 +14,12 @@ from keepless import log
 from keepless.clock import Clock
 from keepless.db import Database
 from keepless.log import Event
+from keepless.outbound.pinned import OutboundError
+from keepless.outbound.urls import UrlError, target_of
 from keepless.webhooks.events import payload
 from keepless.webhooks.outbox import Claim, Outbox
-from keepless.webhooks.send import Sender, UndeliverableError
+from keepless.webhooks.send import Sender
 from keepless.webhooks.signature import Secrets, headers_of
-from keepless.webhooks.urls import UrlError, target_of
 
 __all__ = ["Deliverer"]
 
@@ -59,7 +60,7 @@ class Deliverer:
     async def _attempt(self, claim: Claim) -> None:
         try:
             status = await self._post(claim)
-        except (UndeliverableError, UrlError):
+        except (OutboundError, UrlError):
             status = 0
         except Exception as error:  # a fault of ours: the receiver is told later
             log.failure(Event.WEBHOOK_FAILED, error, endpoint=claim.endpoint_id)

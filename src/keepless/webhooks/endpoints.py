@@ -20,13 +20,14 @@ from keepless.clock import DAY_MS, Clock
 from keepless.db import Database
 from keepless.errors import Code, ErrorType, Problem
 from keepless.ids import Id, Prefix, mint
+from keepless.outbound.pinned import OutboundError
+from keepless.outbound.urls import UrlError, target_of
 from keepless.receipts.log import Log
 from keepless.receipts.statement import Entry, EntryKind, Fact
 from keepless.webhooks.events import EventType, mask_of, payload, types_in
-from keepless.webhooks.send import Sender, UndeliverableError
+from keepless.webhooks.send import Sender
 from keepless.webhooks.signature import Secrets, headers_of, new_salt, shown
 from keepless.webhooks.tables import webhook_delivery, webhook_endpoint
-from keepless.webhooks.urls import UrlError, target_of
 
 __all__ = ["MOST_ENDPOINTS", "EndpointRecord", "Endpoints", "Wanted", "forget"]
 
@@ -162,7 +163,7 @@ class Endpoints:
         try:
             target = target_of(row.url, allow_private=self._sender.allow_private)
             return asyncio.run(self._sender.post(target, headers_of([secret], event_id, now_ms, body), body))
-        except UndeliverableError as undeliverable:
+        except OutboundError as undeliverable:
             message = f"The endpoint gave no answer: {undeliverable.failure.value}."
             raise Problem(400, Code.WEBHOOK_UNREACHABLE, message, param="url") from None
         except UrlError as refused:

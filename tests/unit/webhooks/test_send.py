@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from keepless.webhooks.send import Failure, Sender, UndeliverableError
-from keepless.webhooks.urls import target_of
+from keepless.outbound.pinned import Failure, OutboundError
+from keepless.outbound.urls import target_of
+from keepless.webhooks.send import Sender
 from tests.support.receiver import Receiver, receiving
 
 HEADERS = {"webhook-id": "evt_a", "webhook-timestamp": "1", "webhook-signature": "v1,x"}
@@ -32,7 +33,7 @@ def post(sender: Sender, url: str) -> int:
 
 
 def failure(sender: Sender, url: str) -> Failure:
-    with pytest.raises(UndeliverableError) as undeliverable:
+    with pytest.raises(OutboundError) as undeliverable:
         post(sender, url)
     return undeliverable.value.failure
 

@@ -1,10 +1,10 @@
-"""Where a webhook may go: the url an owner registers, checked strictly, and the address it leads to.
+"""Where a url of somebody else's may lead: the url, checked strictly, and the address it leads to.
 
 Holds: `Target` and `target_of` (a url in parts, or `UrlError`), `permitted` (whether an address may be connected to).
-Leaves out: resolving and connecting (send).
+Leaves out: resolving and connecting (pinned).
 
-A url is https, plain ASCII, at most 1000 letters, with a DNS name or an address as its host; without credentials and
-without a fragment. What an address may be is asked again of every address a name resolves to, at every delivery: a name
+A url is https, plain ASCII, of bounded length, with a DNS name or an address as its host; without credentials and
+without a fragment. What an address may be is asked again of every address a name resolves to, each time: a name
 that was public when it was registered can lead inside later (DNS rebinding).
 """
 
@@ -15,7 +15,6 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from keepless.errors import KeeplessError
-from keepless.webhooks.tables import URL_LETTERS
 
 __all__ = ["Address", "Target", "UrlError", "permitted", "target_of"]
 
@@ -31,7 +30,7 @@ _EMBEDDING: Final = (ipaddress.IPv6Network("2001::/32"), ipaddress.IPv6Network("
 
 
 class UrlError(KeeplessError):
-    """The url cannot be a webhook's; its first argument says why, in a fixed text."""
+    """The url cannot be used; its first argument says why, in a fixed text."""
 
     def __init__(self, why: str) -> None:
         super().__init__(why)
@@ -62,10 +61,10 @@ def permitted(address: Address) -> bool:
     return plain and address.is_global and not (address.is_multicast or address.is_reserved)
 
 
-def target_of(url: str, *, allow_private: bool = False) -> Target:
+def target_of(url: str, *, longest: int = 1000, allow_private: bool = False) -> Target:
     """The parts of a url. Raises `UrlError`."""
-    if not 0 < len(url) <= URL_LETTERS or not url.isascii() or not url.isprintable() or " " in url:
-        raise UrlError(f"it must be at most {URL_LETTERS} printable ASCII letters")
+    if not 0 < len(url) <= longest or not url.isascii() or not url.isprintable() or " " in url:
+        raise UrlError(f"it must be at most {longest} printable ASCII letters")
     if "#" in url or "\\" in url:
         raise UrlError("it must have no fragment and no backslash")
     try:

@@ -4,7 +4,7 @@ import ipaddress
 
 import pytest
 
-from keepless.webhooks.urls import Target, UrlError, permitted, target_of
+from keepless.outbound.urls import Target, UrlError, permitted, target_of
 
 GOOD = {
     "https://example.com": Target("example.com", 443, "/"),

@@ -1,13 +1,18 @@
 """The console as owners use it, in a real browser against a running server: from the first key to the last receipt."""
 
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from keepless.receipts.checkpoint import VerifierKey
+from keepless.receipts.verify import Verified, verify_receipt
 from tests.support.browser import chromium, opened, overflow, serious
 from tests.support.serve import Served, serve, upstream_models
-from tests.support.upstream import MockUpstream
+from tests.support.upstream import Behaviour, MockUpstream
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +65,86 @@ def test_the_first_key_and_the_first_request(page: Page, upstream: MockUpstream)
     good(page)
     page.goto("/")
     assert secret not in page.content()
+
+
+def failing(served: Served) -> None:
+    """A request that fails in a way that degrades reliability: it is captured."""
+    body = {"model": Behaviour.CUT_JSON.value, "messages": [{"role": "user", "content": "canary"}]}
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        served.ask("POST", "/chat/completions", body, key="api_key")
+    refused.value.close()
+
+
+def test_what_is_kept_ends_with_a_receipt(page: Page, served: Served, tmp_path: Path) -> None:
+    failing(served)
+    page.goto("/kept")
+    good(page)
+    expect(page.locator(".u-legend")).to_be_visible()
+    page.get_by_role("link", name="Delete…").first.click()
+    button = page.get_by_role("button", name="Delete for good")
+    expect(button).to_be_disabled()
+    page.get_by_label("To confirm, type delete").fill("delete")
+    good(page)
+    button.click()
+    expect(page.get_by_text("Deleted. The key is destroyed")).to_be_visible()
+    good(page)
+    with page.expect_download() as coming:
+        page.get_by_role("link", name="Download the receipt").click()
+    coming.value.save_as(tmp_path / "receipt.json")
+    with urllib.request.urlopen(f"{served.url}/log/key", timeout=60) as answer:
+        key = VerifierKey.parse(answer.read().decode().strip())
+    verified = verify_receipt((tmp_path / "receipt.json").read_bytes(), key)
+    assert isinstance(verified, Verified), verified
+    page.goto("/receipts")
+    good(page)
+    page.goto("/kept")
+    expect(page.get_by_text("Nothing is kept")).to_be_visible()
+
+
+def test_zero_data_retention_is_watched_to_its_end(page: Page, served: Served) -> None:
+    failing(served)
+    page.goto("/controls")
+    good(page)
+    page.get_by_role("link", name="Turn on…").first.click()
+    expect(page.get_by_text("1 captured request loses its reason")).to_be_visible()
+    good(page)
+    page.get_by_label("To confirm, type keep nothing").fill("keep nothing")
+    page.get_by_label("We stay responsible").check()
+    page.get_by_role("button", name="Make the change").click()
+    expect(page.get_by_role("heading", name="Done")).to_be_visible()
+    good(page)
+    page.get_by_role("link", name="Receipt of").click()
+    expect(page.get_by_text("keepless verify rcpt_")).to_be_visible()
+    page.goto("/controls")
+    expect(page.get_by_text("Zero Data Retention is on")).to_be_visible()
+    page.get_by_role("link", name="Turn off…").click()
+    page.get_by_role("button", name="Make the change").click()
+    expect(page.get_by_text("Data controls changed")).to_be_visible()
+
+
+def test_a_switch_is_turned_off_without_javascript(browser: Browser, served: Served) -> None:
+    with opened(browser, served.url, served.told["admin_key"], java_script_enabled=False) as page:
+        page.goto("/controls")
+        page.get_by_role("link", name="Turn off… Fine-tuning").click()
+        page.get_by_label("To confirm, type turn off").fill("turn off")
+        page.get_by_role("button", name="Make the change").click()
+        expect(page.get_by_text("Data controls changed")).to_be_visible()
+
+
+def test_a_reader_can_change_nothing(browser: Browser, served: Served) -> None:
+    made = served.ask("POST", "/organization/admin_api_keys", {"name": "reads", "role": "reader"})
+    with opened(browser, served.url, made["value"]) as page:
+        for path in ("/", "/controls", "/kept", "/receipts", "/holds", "/projects", "/keys"):
+            page.goto(path)
+            expect(page.get_by_role("heading", level=1)).to_be_visible()
+            assert page.locator("form[method=post]").count() == 0, path
+            assert page.get_by_role("link", name="…").count() == 0, path
+
+
+@pytest.mark.parametrize("path", ["/holds", "/projects", "/keys", "/members", "/controls/history", "/explain"])
+def test_nothing_serious_on_any_other_page(page: Page, path: str) -> None:
+    page.goto(path)
+    good(page)
 
 
 def test_the_keyboard_alone_reaches_the_content(page: Page) -> None:

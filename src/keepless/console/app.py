@@ -17,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Match, Route
 
+from keepless import log
 from keepless.console import assets, chrome, render
 from keepless.console.guard import check_origin, check_token
 from keepless.console.services import Services, Visitor
@@ -27,6 +28,7 @@ from keepless.governance.change import not_found
 from keepless.http import problems
 from keepless.http.admin_auth import authorise
 from keepless.http.failures import stores_may_fail
+from keepless.ids import Id
 
 __all__ = ["routes"]
 
@@ -89,6 +91,9 @@ def _answer(services: Services, row: Row | None, request: Request, raw: bytes | 
             return _response(services, visit, row.handler(services, visit))
     except Problem as problem:
         return _problem(request, visitor, problem)
+    except Exception as error:  # its text may hold what a person typed
+        log.failure(log.Event.SERVER_FAILED, error, request_id=Id(request.scope.get(problems.REQUEST_ID, "")))
+        return _problem(request, visitor, problems.internal())
 
 
 def _visit(request: Request, row: Row, visitor: Visitor, raw: bytes | None) -> Visit:

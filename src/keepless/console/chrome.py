@@ -36,6 +36,7 @@ NAVIGATION: Final = (
         (
             ("Projects", "/projects", P.PROJECTS_READ),
             ("API keys", "/keys", P.KEYS_READ),
+            ("Members", "/members", P.MEMBERS_MANAGE),
         ),
     ),
 )

@@ -7,8 +7,8 @@ two. A page that is not in this table does not exist. What changes something is 
 from typing import Final
 
 from keepless.accounts.roles import Permission
-from keepless.console import first
-from keepless.console.visit import Row
+from keepless.console import accounts, controls, first, holds, kept, proofs
+from keepless.console.visit import Row, Whose
 
 __all__ = ["ROWS"]
 
@@ -18,4 +18,39 @@ ROWS: Final[tuple[Row, ...]] = (
     Row("GET", "/", P.PROJECTS_READ, first.overview),
     Row("POST", "/first/key", P.KEYS_MANAGE, first.create_first_key),
     Row("GET", "/explain", P.USAGE_READ, first.explain),
+    # data controls
+    Row("GET", "/controls", P.CONTROLS_READ, controls.controls),
+    Row("GET", "/controls/review", P.CONTROLS_CHANGE, controls.review),
+    Row("POST", "/controls", P.CONTROLS_CHANGE, controls.change),
+    Row("GET", "/controls/history", P.CONTROLS_READ, controls.show_history),
+    Row("GET", "/purges/{purge_id}", P.CONTROLS_READ, controls.purge),
+    Row("GET", "/purges/{purge_id}/progress", P.CONTROLS_READ, controls.purge_part),
+    # what is kept, and its end
+    Row("GET", "/kept", P.OBJECTS_LIST, kept.kept),
+    Row("GET", "/kept/{object_id}", P.OBJECTS_LIST, kept.ask_delete),
+    Row("POST", "/kept/{object_id}/delete", P.OBJECTS_DELETE, kept.delete),
+    Row("GET", "/receipts", P.RECEIPTS_READ, proofs.receipts),
+    Row("GET", "/receipts/{receipt_id}", P.RECEIPTS_READ, proofs.one),
+    Row("GET", "/receipts/{receipt_id}/file", P.RECEIPTS_READ, proofs.file),
+    Row("GET", "/holds", P.HOLDS_READ, holds.holds, Whose.ANY),
+    Row("GET", "/holds/new", P.HOLDS_PLACE, holds.new_hold, Whose.ANY),
+    Row("POST", "/holds/new", P.HOLDS_PLACE, holds.place, Whose.ANY),
+    Row("GET", "/holds/{hold_id}", P.HOLDS_READ, holds.ask_release, Whose.ANY),
+    Row("POST", "/holds/{hold_id}/release", P.HOLDS_PLACE, holds.release, Whose.ANY),
+    # accounts
+    Row("GET", "/projects", P.PROJECTS_READ, accounts.projects),
+    Row("POST", "/projects", P.PROJECTS_MANAGE, accounts.create_project),
+    Row("GET", "/projects/{project_id}", P.PROJECTS_READ, accounts.project),
+    Row("POST", "/projects/{project_id}/rename", P.PROJECTS_MANAGE, accounts.rename_project),
+    Row("POST", "/projects/{project_id}/limits", P.PROJECTS_MANAGE, accounts.set_limits),
+    Row("GET", "/projects/{project_id}/archive", P.PROJECTS_MANAGE, accounts.ask_archive),
+    Row("POST", "/projects/{project_id}/archive", P.PROJECTS_MANAGE, accounts.archive_project),
+    Row("GET", "/keys", P.KEYS_READ, accounts.keys),
+    Row("POST", "/keys/admin", P.ADMIN_KEYS_MANAGE, accounts.create_admin_key),
+    Row("GET", "/keys/{key_id}/revoke", P.KEYS_MANAGE, accounts.ask_revoke),
+    Row("POST", "/keys/{key_id}/revoke", P.KEYS_MANAGE, accounts.revoke_key),
+    Row("GET", "/members", P.MEMBERS_MANAGE, accounts.members),
+    Row("POST", "/members", P.MEMBERS_MANAGE, accounts.add_member),
+    Row("GET", "/members/{member_id}/remove", P.MEMBERS_MANAGE, accounts.ask_remove),
+    Row("POST", "/members/{member_id}/remove", P.MEMBERS_MANAGE, accounts.remove_member),
 )

@@ -18,6 +18,7 @@ from sqlalchemy.engine import Connection
 from keepless.db import insert_many
 from keepless.ids import Id
 from keepless.policy.data_class import DataClass
+from keepless.vault.days import count_days, forget_days
 from keepless.vault.in_force import lock_organizations
 from keepless.vault.rows import KekRow, Kept, Shredded
 from keepless.vault.states import KekKind, KekState, TombstoneState
@@ -217,6 +218,7 @@ def remove_kept(tx: Connection, rows: Sequence[Kept], now_day: int) -> None:
     tx.execute(kept.delete().where(kept.c.id.in_([row.id for row in rows])))
     _note_early_deletions(tx, [row.kek_id for row in rows], now_day)
     _add_totals(tx, rows, -1)
+    forget_days(tx, rows, now_day)
 
 
 def _add_totals(tx: Connection, rows: Sequence[Kept], sign: int) -> None:
@@ -228,6 +230,7 @@ def _add_totals(tx: Connection, rows: Sequence[Kept], sign: int) -> None:
         size[key] += sign * row.size
     for key in sorted(objects):
         _add_total(tx, key, objects[key], size[key])
+    count_days(tx, rows, sign)
 
 
 def _add_total(tx: Connection, key: tuple[Id, Id, DataClass], objects: int, size: int) -> None:

@@ -2,7 +2,9 @@
 
 `kept` holds live objects and their wrapped DEK: deleting a row's DEK is the commit point of a deletion, so destroyed
 objects leave this table and live on as `tombstone`. `intent` is written before a blob exists, so that a crash leaves
-nothing unaccounted for. `kept_total` counts per (organization, project, class), so that a preview costs nothing.
+nothing unaccounted for. `kept_total` counts per (organization, project, class), so that a preview costs nothing;
+`kept_day` counts by the days of creation and of the end as written, so that what ends in the coming days costs nothing
+to tell.
 """
 
 import sqlalchemy as sa
@@ -13,7 +15,7 @@ from keepless.policy.decision import Reason
 from keepless.policy.hold import HoldAuthority, HoldReason
 from keepless.vault.states import Cause, KekKind, KekState, PurgeState, TombstoneState
 
-__all__ = ["intent", "kek", "kept", "kept_total", "legal_hold", "purge", "tombstone"]
+__all__ = ["intent", "kek", "kept", "kept_day", "kept_total", "legal_hold", "purge", "tombstone"]
 
 _NOT_MOVED = sa.text("hold_id IS NULL")
 _MOVED = sa.text("hold_id IS NOT NULL")
@@ -126,6 +128,17 @@ kept_total = table(
     sa.Column("data_class", EnumText(DataClass), primary_key=True),
     sa.Column("objects", sa.BigInteger, nullable=False),
     sa.Column("bytes", sa.BigInteger, nullable=False),
+    holds=Holds.CATALOGUE,
+)
+
+kept_day = table(
+    "kept_day",
+    sa.Column("organization_id", IdText, primary_key=True),
+    sa.Column("project_id", IdText, primary_key=True),
+    sa.Column("data_class", EnumText(DataClass), primary_key=True),
+    sa.Column("created_day", sa.Integer, primary_key=True, autoincrement=False),  # days since 1970-01-01
+    sa.Column("end_day", sa.Integer, primary_key=True, autoincrement=False),  # -1: until deleted
+    sa.Column("objects", sa.BigInteger, nullable=False),
     holds=Holds.CATALOGUE,
 )
 

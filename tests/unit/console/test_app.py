@@ -10,7 +10,16 @@ from keepless.console.visit import Whose
 from keepless.ids import Prefix, mint
 from tests.support.console import TOKEN, Console
 
-PREFIXES = {"purge_id": Prefix.PURGE, "project_id": Prefix.PROJECT, "key_id": Prefix.API_KEY}
+PREFIXES = {
+    "purge_id": Prefix.PURGE,
+    "project_id": Prefix.PROJECT,
+    "key_id": Prefix.API_KEY,
+    "hold_id": Prefix.HOLD,
+    "receipt_id": Prefix.RECEIPT,
+    "file_id": Prefix.FILE,
+    "batch_id": Prefix.BATCH,
+    "member_id": Prefix.MEMBER,
+}
 
 
 def concrete(path: str) -> str:
@@ -70,6 +79,8 @@ def test_every_page_allows_a_browser_nothing_from_elsewhere(here: Console) -> No
     for row in ROWS:
         if row.method == "GET":
             answer = here.get(concrete(row.path))
+            if answer.status == 303:
+                continue
             policy = answer.headers["content-security-policy"]
             assert "default-src 'none'" in policy
             assert "unsafe" not in policy

@@ -1,0 +1,170 @@
+"""What is kept now, as its owners see it: metadata with the end in force and the holds (DECISIONS 7, 10).
+
+Holds: `Retained`, `Narrowed`, `page_of`, `one_of`. Leaves out: content, shapes of answers, deletion (expiry.purge).
+Pages are read by key, oldest first: a page costs what it shows, whatever is kept.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from keepless.db import Database
+from keepless.governance.change import not_found
+from keepless.ids import Id
+from keepless.policy.data_class import DataClass
+from keepless.policy.decision import Reason
+from keepless.policy.hold import covers
+from keepless.policy.period import end_in_force_ms
+from keepless.vault.in_force import InForce, holds_of, in_force
+from keepless.vault.tables import kept, legal_hold
+
+__all__ = ["Narrowed", "Retained", "one_of", "page_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Retained:
+    """One object. Instants in Unix ms, `size` in bytes of ciphertext; `ends_at` None = until deleted."""
+
+    id: Id
+    project_id: Id
+    data_class: DataClass
+    reason: Reason
+    request_id: Id | None
+    size: int
+    created_at: int
+    ends_at: int | None
+    location: Id
+    epoch: int
+    hold_ids: tuple[str, ...]
+
+    @property
+    def held(self) -> bool:
+        """Whether a legal hold keeps it."""
+        return bool(self.hold_ids)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Narrowed:
+    """What of an organization's is asked for; None does not narrow, no classes are all."""
+
+    data_class: DataClass | None = None
+    reason: Reason | None = None
+    project_id: str | None = None
+    request_id: str | None = None
+    held: bool | None = None
+    classes: Sequence[DataClass] = ()
+
+
+def page_of(
+    db: Database, organization_id: Id, asked: Narrowed, *, limit: int, after: str | None = None
+) -> list[Retained]:
+    """Objects after `after`, oldest first. Raises `Problem` 404 when that one is gone: begin again."""
+    query = _own(organization_id).order_by(kept.c.created_at, kept.c.id).limit(limit)
+    for column, value in (
+        (kept.c.data_class, asked.data_class),
+        (kept.c.reason, asked.reason),
+        (kept.c.project_id, asked.project_id),
+        (kept.c.request_id, asked.request_id),
+    ):
+        if value is not None:
+            query = query.where(column == value)
+    if asked.classes:
+        query = query.where(kept.c.data_class.in_(asked.classes))
+    if asked.held is not None:
+        held = _held(organization_id)
+        query = query.where(held if asked.held else sa.not_(held))
+    with db.read() as tx:
+        if after is not None:
+            query = query.where(_later(tx, organization_id, after))
+        rows = tx.execute(query).all()
+        read = _Reader(tx, organization_id)
+        return [read.one(row) for row in rows]
+
+
+def one_of(db: Database, organization_id: Id, object_id: Id) -> Retained:
+    """One object. Raises `Problem` 404."""
+    with db.read() as tx:
+        row = tx.execute(_own(organization_id).where(kept.c.id == object_id)).one_or_none()
+        if row is None:
+            raise not_found()
+        return _Reader(tx, organization_id).one(row)
+
+
+def _own(organization_id: Id) -> sa.Select[Any]:
+    return sa.select(kept).where(kept.c.organization_id == organization_id)
+
+
+def _later(tx: Connection, organization_id: Id, after: str) -> sa.ColumnElement[bool]:
+    born = tx.execute(
+        sa.select(kept.c.created_at).where(kept.c.id == after, kept.c.organization_id == organization_id)
+    ).scalar()
+    if born is None:
+        raise not_found()
+    return sa.or_(kept.c.created_at > born, sa.and_(kept.c.created_at == born, kept.c.id > after))
+
+
+def _held(organization_id: Id) -> sa.ColumnElement[bool]:
+    """Whether a hold covers a row, as SQL (policy.hold.covers, for a filter)."""
+    hold, row = legal_hold.c, kept.c
+    scope = sa.select(hold.id).where(
+        hold.organization_id == organization_id,
+        hold.released_at.is_(None),
+        sa.or_(hold.project_id.is_(None), hold.project_id == row.project_id),
+        sa.or_(hold.data_class.is_(None), hold.data_class == row.data_class),
+        sa.or_(hold.object_id.is_(None), hold.object_id == row.id),
+        sa.or_(hold.created_from.is_(None), row.created_at >= hold.created_from),
+        sa.or_(hold.created_to.is_(None), row.created_at < hold.created_to),
+    )
+    return sa.exists(scope.correlate(kept))
+
+
+class _Reader:
+    """Rows as values, with the end in force; policy and holds are read once a page."""
+
+    def __init__(self, tx: Connection, organization_id: Id) -> None:
+        self._tx: Final = tx
+        self._organization_id: Final = organization_id
+        self._holds: Final = holds_of(tx, [organization_id])
+        self._policies: Final[dict[tuple[Id, DataClass], InForce | None]] = {}
+
+    def one(self, row: Any) -> Retained:
+        """One row as a value."""
+        held = [
+            hold.id
+            for hold in self._holds
+            if covers(
+                hold,
+                organization_id=row.organization_id,
+                project_id=row.project_id,
+                data_class=row.data_class,
+                object_id=row.id,
+                created_at_ms=row.created_at,
+            )
+        ]
+        return Retained(
+            id=row.id,
+            project_id=row.project_id,
+            data_class=row.data_class,
+            reason=row.reason,
+            request_id=row.request_id,
+            size=row.bytes,
+            created_at=row.created_at,
+            ends_at=self._end(row),
+            location=row.location,
+            epoch=row.epoch,
+            hold_ids=tuple(held),
+        )
+
+    def _end(self, row: Any) -> int | None:
+        key = (row.project_id, row.data_class)
+        if key not in self._policies:
+            self._policies[key] = in_force(self._tx, self._organization_id, *key)
+        policy = self._policies[key]
+        if policy is None:
+            return int(row.created_at)  # its project is gone: not served, destroyed by the purge that goes with it
+        return end_in_force_ms(
+            created_at_ms=row.created_at, expires_at_ms=row.expires_at, days=policy.days, ratchets=policy.ratchets
+        )

@@ -1,0 +1,74 @@
+"""Projects, keys and members as pages."""
+
+import re
+
+from keepless.accounts.roles import Role
+from tests.support.console import Console, text_of
+
+EVIL = "<script>alert(1)</script>\"'"
+
+
+def test_projects(here: Console) -> None:
+    assert here.done("/projects", {"name": EVIL}) == "/projects?done=project_created"
+    page = here.page("/projects")
+    assert "<script>alert" not in page
+    found = re.findall(r'href="(/projects/proj_[^"]+)"', page)
+    path = found[-1]
+    assert here.done(f"{path}/rename", {"name": "Second"}).endswith("project_renamed")
+    assert here.done(f"{path}/limits", {"requests_per_minute": "60"}).endswith("limits_changed")
+    page = here.page(path)
+    assert 'value="60"' in page
+    assert here.post(f"{path}/limits", {"requests_per_minute": "many"}).status == 400
+    assert here.post(f"{path}/archive").status == 400
+    assert here.done(f"{path}/archive", {"confirm": "archive"}).endswith("project_archived")
+    assert "archived" in text_of(here.page("/projects"))
+    other = here.platform.other()
+    assert here.get(f"/projects/{other['project_id']}").status == 404
+    assert here.post(f"/projects/{other['project_id']}/archive", {"confirm": "archive"}).status == 404
+
+
+def test_a_secret_is_shown_once(here: Console) -> None:
+    project = here.platform.project_id
+    made = here.post("/first/key", {"name": EVIL, "project": project})
+    secret = re.search(r'id="new-key">([^<]+)<', made.body.decode())
+    assert secret is not None
+    assert made.headers["cache-control"] == "no-store"
+    page = here.page("/keys")
+    assert secret[1] not in page
+    assert "<script>alert" not in page
+    paths = re.findall(r'href="(/keys/key_[^"]+/revoke)"', page)
+    assert len(paths) == 2
+    assert here.post(paths[-1]).status == 400
+    assert here.done(paths[-1], {"confirm": "revoke"}) == "/keys?done=key_revoked"
+    assert paths[-1] not in here.page("/keys")
+    assert here.post("/first/key", {"name": "x", "project": here.platform.other()["project_id"]}).status == 404
+
+
+def test_admin_keys_are_owners(here: Console) -> None:
+    made = here.post("/keys/admin", {"name": "audit", "role": "reader"})
+    assert made.status == 200
+    assert here.post("/keys/admin", {"name": "audit", "role": "operator"}).status == 400
+    page = here.page("/keys")
+    path = re.findall(r'href="(/keys/akey_[^"]+/revoke)"', page)[-1]
+    here.sign_in(Role.DEVELOPER)
+    assert "Admin keys" not in here.page("/keys")
+    assert here.post(path, {"confirm": "revoke"}).status == 404
+    here.sign_in(Role.OWNER, recent=False)
+    assert here.post("/keys/admin", {"name": "loose", "role": "owner", "loosen": "yes"}).status == 403
+    assert here.done(path, {"confirm": "revoke"}).endswith("key_revoked")
+
+
+def test_members(here: Console) -> None:
+    assert here.done("/members", {"email": "dev@example.com", "role": "developer"}).endswith("member_added")
+    for wrong in (
+        {"email": "nobody", "role": "reader"},
+        {"email": "a@b", "role": ""},
+        {"email": "a@b", "role": "king"},
+    ):
+        assert here.post("/members", wrong).status == 400
+    page = here.page("/members")
+    path = re.findall(r'href="(/members/user_[^"]+/remove)"', page)[-1]
+    assert "dev@example.com" in here.page(path)
+    assert here.done(path, {"confirm": "remove"}).endswith("member_removed")
+    assert "dev@example.com" not in here.page("/members")
+    assert here.get(path).status == 404

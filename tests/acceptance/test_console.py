@@ -3,6 +3,7 @@
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
@@ -117,8 +118,8 @@ def test_zero_data_retention_is_watched_to_its_end(page: Page, served: Served) -
     page.get_by_role("link", name="Receipt of").first.click()
     expect(page.get_by_text("keepless verify rcpt_")).to_be_visible()
     page.goto("/controls")
-    expect(page.get_by_text("Zero Data Retention is on")).to_be_visible()
-    page.get_by_role("link", name="Turn off…").click()
+    expect(page.locator(".end").get_by_text("Zero Data Retention is on")).to_be_visible()
+    page.get_by_role("link", name="Turn off…").first.click()
     page.get_by_role("button", name="Make the change").click()
     expect(page.get_by_text("Data controls changed")).to_be_visible()
 
@@ -132,17 +133,36 @@ def test_a_switch_is_turned_off_without_javascript(browser: Browser, served: Ser
         expect(page.get_by_text("Data controls changed")).to_be_visible()
 
 
+def test_a_file_is_uploaded_and_ends(page: Page, tmp_path: Path) -> None:
+    name = "<img src=x onerror=alert(1)>.jsonl"
+    (tmp_path / name).write_text("{}\n" * 300_000)
+    page.goto("/files")
+    page.get_by_label("File", exact=True).set_input_files(tmp_path / name)
+    page.get_by_role("button", name="Upload").click()
+    expect(page.get_by_text("The file is kept.")).to_be_visible()
+    expect(page.get_by_role("rowheader", name=name)).to_be_visible()
+    good(page)
+    page.get_by_role("link", name="Delete…").click()
+    page.get_by_label("To confirm, type delete").fill("delete")
+    good(page)
+    page.get_by_role("button", name="Delete for good").click()
+    page.get_by_role("link", name="Open").click()
+    expect(page.get_by_role("heading", name="Receipt of a deletion")).to_be_visible()
+
+
 def test_a_reader_can_change_nothing(browser: Browser, served: Served) -> None:
     made = served.ask("POST", "/organization/admin_api_keys", {"name": "reads", "role": "reader"})
     with opened(browser, served.url, made["value"]) as page:
-        for path in ("/", "/controls", "/kept", "/receipts", "/holds", "/projects", "/keys"):
+        for path in ("/", "/controls", "/kept", "/receipts", "/holds", "/projects", "/keys", "/files", "/usage"):
             page.goto(path)
             expect(page.get_by_role("heading", level=1)).to_be_visible()
             assert page.locator("form[method=post]").count() == 0, path
             assert page.get_by_role("link", name="…").count() == 0, path
 
 
-@pytest.mark.parametrize("path", ["/holds", "/projects", "/keys", "/members", "/controls/history", "/explain"])
+@pytest.mark.parametrize(
+    "path", ["/holds", "/projects", "/keys", "/members", "/usage", "/audit", "/location", "/controls/history"]
+)
 def test_nothing_serious_on_any_other_page(page: Page, path: str) -> None:
     page.goto(path)
     good(page)

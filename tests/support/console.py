@@ -120,6 +120,7 @@ def pages_of(found: Platform) -> Console:
         location=found.services.location,
         files=files,
         batches=Book(db, clock, vault, lambda *_: None),
+        file_deleted=lambda _: None,
         doorkeeper=doorkeeper,
     )
     app = Starlette(

@@ -27,6 +27,8 @@ class Permission(StrEnum):
     OBJECTS_DELETE = "vault:objects:delete"
     RECEIPTS_READ = "receipts:receipt:read"
     USAGE_READ = "usage:totals:read"
+    FILES_READ = "files:file:list"  # names and batches
+    FILES_MANAGE = "files:file:manage"  # content, upload, delete, cancel
     PROJECTS_READ = "accounts:projects:read"
     PROJECTS_MANAGE = "accounts:projects:manage"
     KEYS_READ = "accounts:keys:read"
@@ -49,6 +51,7 @@ _READ: Final = frozenset(
         Permission.OBJECTS_LIST,
         Permission.RECEIPTS_READ,
         Permission.USAGE_READ,
+        Permission.FILES_READ,
         Permission.PROJECTS_READ,
         Permission.KEYS_READ,
         Permission.HOLDS_READ,
@@ -59,11 +62,12 @@ _READ: Final = frozenset(
 
 ROLES: Final = {
     Role.READER: _READ,
-    Role.DEVELOPER: _READ | {Permission.KEYS_MANAGE},
+    Role.DEVELOPER: _READ | {Permission.KEYS_MANAGE, Permission.FILES_MANAGE},
     Role.OWNER: _READ
     | {
         Permission.CONTROLS_CHANGE,
         Permission.OBJECTS_DELETE,
+        Permission.FILES_MANAGE,
         Permission.PROJECTS_MANAGE,
         Permission.KEYS_MANAGE,
         Permission.ADMIN_KEYS_MANAGE,

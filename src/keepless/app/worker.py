@@ -275,6 +275,7 @@ def _console(services: Services, deployment: Deployment, book: Book) -> ConsoleS
         location=services.location,
         files=deployment.files,
         batches=book,
+        file_deleted=partial(input_deleted, services.db, services.clock),
         doorkeeper=by_key(services.lease),
     )
 

@@ -19,6 +19,7 @@ from starlette.routing import BaseRoute, Match, Route
 
 from keepless import log
 from keepless.console import assets, chrome, render
+from keepless.console.files import Upload
 from keepless.console.guard import check_origin, check_token
 from keepless.console.services import Services, Visitor
 from keepless.console.table import ROWS
@@ -45,6 +46,7 @@ def routes(services: Services) -> list[BaseRoute]:
         paths.setdefault(row.path, {})[row.method] = row
     return [
         Route("/static/{digest}/{name:path}", assets.serve, methods=["GET"]),
+        Route("/files/upload", Upload(services), include_in_schema=False),
         *(Route(path, _Dispatch(services, rows), include_in_schema=False) for path, rows in paths.items()),
         _Lost("/{rest:path}", _Dispatch(services, {})),
     ]

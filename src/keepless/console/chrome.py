@@ -29,6 +29,15 @@ NAVIGATION: Final = (
             ("What is kept", "/kept", P.OBJECTS_LIST),
             ("Receipts", "/receipts", P.RECEIPTS_READ),
             ("Legal holds", "/holds", P.HOLDS_READ),
+            ("Location", "/location", P.CONTROLS_READ),
+        ),
+    ),
+    (
+        "Work",
+        (
+            ("Usage", "/usage", P.USAGE_READ),
+            ("Files", "/files", P.FILES_READ),
+            ("Batches", "/batches", P.FILES_READ),
         ),
     ),
     (
@@ -37,6 +46,7 @@ NAVIGATION: Final = (
             ("Projects", "/projects", P.PROJECTS_READ),
             ("API keys", "/keys", P.KEYS_READ),
             ("Members", "/members", P.MEMBERS_MANAGE),
+            ("Audit log", "/audit", P.RECEIPTS_READ),
         ),
     ),
 )

@@ -18,6 +18,7 @@ from keepless.governance.cases import CaseDecisions
 from keepless.governance.controls import DataControls
 from keepless.governance.holds import Holds
 from keepless.governance.organizations import Organizations
+from keepless.ids import Id
 from keepless.receipts.log import Log
 from keepless.vault.locations import LocationGuard
 
@@ -54,4 +55,5 @@ class Services:
     location: LocationGuard
     files: Files
     batches: Book
+    file_deleted: Callable[[Id], None]  # what else ends with a file
     doorkeeper: Doorkeeper

@@ -7,7 +7,7 @@ two. A page that is not in this table does not exist. What changes something is 
 from typing import Final
 
 from keepless.accounts.roles import Permission
-from keepless.console import accounts, controls, first, holds, kept, proofs
+from keepless.console import accounts, audit, batches, controls, files, first, holds, kept, location, proofs, usage
 from keepless.console.visit import Row, Whose
 
 __all__ = ["ROWS"]
@@ -37,6 +37,21 @@ ROWS: Final[tuple[Row, ...]] = (
     Row("POST", "/holds/new", P.HOLDS_PLACE, holds.place, Whose.ANY),
     Row("GET", "/holds/{hold_id}", P.HOLDS_READ, holds.ask_release, Whose.ANY),
     Row("POST", "/holds/{hold_id}/release", P.HOLDS_PLACE, holds.release, Whose.ANY),
+    Row("GET", "/location", P.CONTROLS_READ, location.location),
+    Row("GET", "/location/record", P.CONTROLS_READ, location.record),
+    Row("GET", "/usage", P.USAGE_READ, usage.usage),
+    Row("GET", "/usage/table", P.USAGE_READ, usage.table),
+    Row("GET", "/audit", P.RECEIPTS_READ, audit.audit),
+    Row("GET", "/audit/export", P.RECEIPTS_READ, audit.export),
+    # files and batches
+    Row("GET", "/files", P.FILES_READ, files.files),
+    Row("GET", "/files/{file_id}/content", P.FILES_MANAGE, files.content),
+    Row("GET", "/files/{file_id}/delete", P.FILES_MANAGE, files.ask_delete),
+    Row("POST", "/files/{file_id}/delete", P.FILES_MANAGE, files.delete),
+    Row("GET", "/batches", P.FILES_READ, batches.batches),
+    Row("GET", "/batches/part", P.FILES_READ, batches.batches_part),
+    Row("GET", "/batches/{batch_id}/cancel", P.FILES_MANAGE, batches.ask_cancel),
+    Row("POST", "/batches/{batch_id}/cancel", P.FILES_MANAGE, batches.cancel),
     # accounts
     Row("GET", "/projects", P.PROJECTS_READ, accounts.projects),
     Row("POST", "/projects", P.PROJECTS_MANAGE, accounts.create_project),

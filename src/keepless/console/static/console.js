@@ -35,8 +35,8 @@
       width: place.clientWidth, height: 190, tzDate: (at) => uPlot.tzDate(new Date(at * 1000), "UTC"),
       cursor: { y: false }, legend: { live: true },
       scales: { y: { range: (u, low, high) => [0, Math.max(high * 1.08, 1)] } },
-      axes: [axis, { ...axis, size: 56 }],
-      series: [{ value: (u, at) => at == null ? "" : new Date(at * 1000).toISOString().slice(0, told.hours ? 16 : 10).replace("T", " ") }, ...series],
+      axes: [{ ...axis, space: 64, values: (u, at) => at.map((one) => new Date(one * 1000).toISOString().slice(5, 10)) }, { ...axis, size: 56 }],
+      series: [{ label: "Day", value: (u, at) => at == null ? "" : new Date(at * 1000).toISOString().slice(0, told.hours ? 16 : 10).replace("T", " ") }, ...series],
     };
     place.replaceChildren();
     const plot = new uPlot(options, told.data, place);

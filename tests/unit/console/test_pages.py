@@ -1,0 +1,189 @@
+"""Usage, audit log, location, files and batches as pages."""
+
+import json
+from typing import Any
+
+import pytest
+
+from keepless.accounts.roles import Role
+from keepless.batches.store import create
+from keepless.batches.values import BatchEndpoint, NewBatch
+from keepless.clock import DAY_MS
+from keepless.ids import Id, Prefix, mint
+from keepless.usage.ledger import Ledger
+from keepless.usage.overview import By, overview
+from keepless.usage.record import Endpoint, Outcome, Record, Route
+from tests.support.asgi import Answer, call
+from tests.support.console import TOKEN, Console, text_of
+
+
+def used(here: Console, count: int, **values: Any) -> None:
+    ledger = Ledger(here.platform.services.db)
+    ledger.start()
+    for at in range(count):
+        known: dict[str, Any] = {
+            "request_id": mint(Prefix.REQUEST),
+            "at_ms": here.platform.rig.clock.now_ms(),
+            "organization_id": here.platform.organization_id,
+            "project_id": here.platform.project_id,
+            "endpoint": Endpoint.CHAT,
+            "model": Id("smollm2"),
+            "status": 200,
+            "prompt_tokens": 5,
+            "completion_tokens": 7,
+            "latency_us": 1000 * (at + 1),
+            "epoch": 1,
+            "outcome": Outcome.ON_ERROR,
+            "route": Route.EMBEDDED,
+        }
+        ledger.record(Record(**{**known, **values}))
+    ledger.close()
+
+
+def test_usage(here: Console) -> None:
+    assert "No request in this span" in here.page("/usage")
+    used(here, 100)
+    used(here, 10, status=503, model=Id("other"), prompt_tokens=0, completion_tokens=0)
+    page = text_of(here.page("/usage?by=model"))
+    for told in ("Requests 110", "Errors 10", "9.09 %", "Tokens in 500", "Tokens out 700", "smollm2 100 0 500 700"):
+        assert told in page, told
+    assert "Default" in text_of(here.page("/usage?by=project&days=7"))
+    assert here.get("/usage?by=mood").status == 400
+    table = here.get("/usage/table?by=model")
+    lines = table.body.decode().splitlines()
+    assert lines[0].startswith("day,model,model_name,requests")
+    assert len(lines) == 3
+    other = here.platform.other()
+    found = overview(here.platform.services.db, Id(other["id"]), 0, 2**52, By.MODEL)
+    assert found.total.requests == 0
+    assert found.latency is None
+
+
+def test_percentiles_are_of_requests_that_were(here: Console) -> None:
+    used(here, 100)
+    now = here.platform.rig.clock.now_ms()
+    found = overview(here.platform.services.db, here.platform.organization_id, now - DAY_MS, now + 1, By.ENDPOINT)
+    assert found.latency is not None
+    assert (found.latency.p50, found.latency.p95, found.latency.p99) == (51_000, 96_000, 100_000)
+    assert list(found.latencies) == ["chat.completions"]
+
+
+def test_a_name_is_no_formula_in_the_table(here: Console) -> None:
+    owner = here.who[0]
+    assert owner is not None
+    here.platform.services.organizations.rename_project(
+        owner.principal, here.platform.organization_id, here.platform.project_id, name="=HYPERLINK(1)"
+    )
+    used(here, 1)
+    assert b",'=HYPERLINK(1)," in here.get("/usage/table?by=project").body
+
+
+def test_the_audit_log(here: Console) -> None:
+    here.done("/projects", {"name": "Second"})
+    page = here.page("/audit")
+    assert "Project created" in text_of(page)
+    assert "Project created" not in text_of(here.page("/audit?kind=key_revoked")).replace("project created", "")
+    assert here.get("/audit?kind=everything").status == 400
+    export = here.get("/audit/export")
+    lines = [json.loads(line) for line in export.body.splitlines()]
+    assert {"organization_created", "project_created"} <= {line["kind"] for line in lines}
+    assert all(line["organization_id"] == here.platform.organization_id for line in lines)
+
+
+def test_location(here: Console) -> None:
+    assert "Storage" in here.page("/location")
+    told = json.loads(here.get("/location/record").body)
+    assert set(told) == {"location", "models"}
+
+
+def send(here: Console, body: bytes, name: str, **headers: str) -> Answer:
+    known = {
+        "host": "here",
+        "origin": "http://here",
+        "x-csrf-token": TOKEN,
+        "x-file-name": name,
+        "x-file-purpose": "batch",
+        "x-file-project": str(here.platform.project_id),
+        "accept": "application/json",
+    }
+    changed = {key.replace("_", "-"): value for key, value in headers.items()}
+    return call(here.app, "POST", "/files/upload", {**known, **changed}, body)
+
+
+def test_a_file(here: Console) -> None:
+    assert "No file is kept" in here.page("/files")
+    answer = send(here, b"line\n" * 500_000, "%3Cscript%3E%22.jsonl")
+    assert answer.status == 200 or answer.status == 413, answer.body
+    answer = send(here, b"line\n", "%3Cscript%3E%22.jsonl")
+    assert answer.status == 200, answer.body
+    file_id = json.loads(answer.body)["id"]
+    page = here.page("/files")
+    assert "&lt;script&gt;" in page
+    assert "<script>&#34;" not in page
+    content = here.get(f"/files/{file_id}/content")
+    assert content.body == b"line\n"
+    assert content.headers["content-disposition"].startswith("attachment")
+    assert "sandbox" in content.headers["content-security-policy"]
+    here.sign_in(Role.READER)
+    assert file_id in here.page("/files")
+    assert here.get(f"/files/{file_id}/content").status == 403
+    assert here.post(f"/files/{file_id}/delete", {"confirm": "delete"}).status == 403
+    assert send(here, b"x", "name").status == 403
+    here.sign_in(Role.DEVELOPER)
+    assert here.post(f"/files/{file_id}/delete").status == 400
+    where = here.done(f"/files/{file_id}/delete", {"confirm": "delete"})
+    here.sign_in(Role.OWNER)
+    assert "customer" in text_of(here.page(where))
+    assert here.get(f"/files/{file_id}/content").status == 404
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"x_csrf_token": ""}, 403),
+        ({"origin": "http://elsewhere"}, 403),
+        ({"x_file_name": ""}, 400),
+        ({"x_file_name": "n" * 901}, 400),
+        ({"x_file_purpose": "vision"}, 400),
+        ({"x_file_project": "proj_aaaaaaaaaaaaaaaaaaaaaaaa"}, 404),
+    ],
+)
+def test_an_upload_that_is_refused_keeps_nothing(here: Console, headers: dict[str, str], status: int) -> None:
+    assert send(here, b"x", "name", **headers).status == status
+    here.sign_in(None)
+    assert send(here, b"x", "name").status == 401
+    here.sign_in(Role.OWNER)
+    assert "No file is kept" in here.page("/files")
+    assert "Nothing is kept" in here.page("/kept")
+
+
+def test_a_feature_that_is_off_says_so(here: Console) -> None:
+    here.done("/controls", {"batch": "disabled", "fine_tuning": "disabled", "confirm": "turn off"})
+    assert send(here, b"x", "name").status == 403
+    here.sign_in(Role.DEVELOPER)
+    assert "The feature is off" in text_of(here.page("/files"))
+
+
+def test_batches(here: Console) -> None:
+    assert "No batch" in text_of(here.page("/batches"))
+    new = NewBatch(
+        organization_id=here.platform.organization_id,
+        project_id=here.platform.project_id,
+        key_id=mint(Prefix.API_KEY),
+        endpoint=BatchEndpoint.CHAT,
+        input_file_id=mint(Prefix.FILE),
+        window_ms=DAY_MS,
+    )
+    with here.platform.services.db.write() as tx:
+        batch, _ = create(tx, new, here.platform.rig.clock.now_ms())
+    page = here.page("/batches")
+    assert batch.id in page
+    assert 'hx-trigger="every 2s"' in page
+    assert "<html" not in here.page(f"/batches/part?project={here.platform.project_id}")
+    form = {"project": here.platform.project_id, "confirm": "cancel"}
+    assert here.done(f"/batches/{batch.id}/cancel", form).endswith("batch_cancelled")
+    assert "cancelling" in text_of(here.page("/batches"))
+    other = here.platform.other()
+    assert here.get(f"/batches?project={other['project_id']}").status == 404
+    here.sign_in(Role.READER)
+    assert "Cancel" not in here.page("/batches")

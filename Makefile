@@ -8,7 +8,7 @@ BIN := .venv/bin
 export PYTEST_DEBUG_TEMPROOT := $(shell [ "$$(df --output=avail -k /dev/shm 2>/dev/null | tail -1)" -gt 6000000 ] 2>/dev/null && echo /dev/shm)
 SOURCES := hatch_build.py $(shell find src -type f -not -name '*.pyc')
 
-.PHONY: help run install install-dev services lock check test test-long bench docs
+.PHONY: help run install install-dev services lock check test test-long bench docs vendor screenshots
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "%-14s %s\n", $$1, $$2}'
@@ -48,6 +48,12 @@ test-long: install-dev ## Million-row cases and long runs
 
 bench: install-dev ## Speed, against peers, in one run (see benchmarks/README.md)
 	@$(BIN)/python -m benchmarks
+
+vendor: ## Take the console's third-party files anew from npm, as pinned in web/
+	@bash web/vendor
+
+screenshots: install-dev ## Pictures of the console, on a deployment made for it, into dist/screenshots
+	@PYTHONPATH=src:. $(BIN)/python -m tests.support.screenshots
 
 docs: install-dev ## Write the generated documents anew
 	@UPDATE_GOLDEN=1 $(BIN)/pytest tests/unit/test_docs.py

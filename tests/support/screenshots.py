@@ -57,4 +57,5 @@ def main() -> None:
                         sys.stdout.write(f"{name} ({look}) is {wider} pixels wider than its window\n")
 
 
-main()
+if __name__ == "__main__":
+    main()

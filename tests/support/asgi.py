@@ -16,8 +16,12 @@ class Answer:
 def call(app: ASGIApp, method: str, path: str, headers: dict[str, str] | None = None, body: bytes = b"") -> Answer:
     """The application's answer to one request."""
     messages: list[Message] = []
+    asked: list[bool] = []
 
     async def receive() -> Message:
+        if asked:  # whoever asks again wants to know when the client leaves: it stays
+            await asyncio.Event().wait()
+        asked.append(True)
         return {"type": "http.request", "body": body, "more_body": False}
 
     async def send(message: Message) -> None:

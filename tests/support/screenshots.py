@@ -1,6 +1,6 @@
 """Pictures of the console's main pages on a deployment made for it: light, dark, and as wide as a phone.
 
-`make screenshots` writes them below dist/screenshots; those in docs/screenshots are chosen from them by hand.
+`make screenshots` writes them whole below dist/screenshots, and the first screen of a few into docs/screenshots.
 """
 
 import sys
@@ -35,6 +35,9 @@ PAGES = {
 }
 
 
+CHOSEN = {("controls", "light"): "controls", ("kept", "dark"): "kept", ("review", "light"): "review"}
+
+
 def main() -> None:
     """Seed, look, write."""
     out = Path("dist/screenshots")
@@ -53,6 +56,8 @@ def main() -> None:
                     page.goto(PAGES[name])
                     page.wait_for_load_state("networkidle")
                     page.screenshot(path=out / f"{name}-{look}.png", full_page=True)
+                    if (name, look) in CHOSEN:
+                        page.screenshot(path=f"docs/screenshots/{CHOSEN[name, look]}.png")
                     if wider := overflow(page):
                         sys.stdout.write(f"{name} ({look}) is {wider} pixels wider than its window\n")
 

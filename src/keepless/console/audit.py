@@ -75,5 +75,14 @@ def _row(entry: Logged, names: Any) -> dict[str, Any]:
     return {
         "entry": entry,
         "who": names.get(actor, actor) or "Keepless",
-        "facts": [(name, value) for name, value in facts.items() if name not in _OWN_COLUMN],
+        "facts": [_said(name, value) for name, value in facts.items() if name not in _OWN_COLUMN],
     }
+
+
+def _said(name: str, value: Any) -> tuple[str, Any, bool]:
+    """A fact's name and value for people; True: the value is an instant."""
+    if name.endswith("_ms"):
+        return name.removesuffix("_ms"), value, True
+    if isinstance(value, bool):
+        return name, "yes" if value else "no", False
+    return name, value, False

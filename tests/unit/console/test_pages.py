@@ -36,7 +36,7 @@ def used(here: Console, count: int, **values: Any) -> None:
             "outcome": Outcome.ON_ERROR,
             "route": Route.EMBEDDED,
         }
-        ledger.record(Record(**{**known, **values}))
+        ledger.add(Record(**{**known, **values}))
     ledger.close()
 
 

@@ -16,10 +16,10 @@ from keepless.governance.change import not_found
 from keepless.ids import Id
 from keepless.policy.data_class import DataClass
 from keepless.policy.decision import Reason
-from keepless.policy.hold import covers
+from keepless.policy.hold import Hold, covers
 from keepless.policy.period import end_in_force_ms
 from keepless.vault.in_force import InForce, holds_of, in_force
-from keepless.vault.tables import kept, legal_hold
+from keepless.vault.tables import kept
 
 __all__ = ["Narrowed", "Retained", "one_of", "page_of"]
 
@@ -73,10 +73,13 @@ def page_of(
             query = query.where(column == value)
     if asked.classes:
         query = query.where(kept.c.data_class.in_(asked.classes))
-    if asked.held is not None:
-        held = _held(organization_id)
-        query = query.where(held if asked.held else sa.not_(held))
     with db.read() as tx:
+        if asked.held is not None:
+            covered = [_covered(hold) for hold in holds_of(tx, [organization_id])]
+            if asked.held and not covered:
+                return []
+            held = sa.or_(sa.false(), *covered)
+            query = query.where(held if asked.held else sa.not_(held))
         if after is not None:
             query = query.where(_later(tx, organization_id, after))
         rows = tx.execute(query).all()
@@ -106,19 +109,16 @@ def _later(tx: Connection, organization_id: Id, after: str) -> sa.ColumnElement[
     return sa.or_(kept.c.created_at > born, sa.and_(kept.c.created_at == born, kept.c.id > after))
 
 
-def _held(organization_id: Id) -> sa.ColumnElement[bool]:
+def _covered(hold: Hold) -> sa.ColumnElement[bool]:
     """Whether a hold covers a row, as SQL (policy.hold.covers, for a filter)."""
-    hold, row = legal_hold.c, kept.c
-    scope = sa.select(hold.id).where(
-        hold.organization_id == organization_id,
-        hold.released_at.is_(None),
-        sa.or_(hold.project_id.is_(None), hold.project_id == row.project_id),
-        sa.or_(hold.data_class.is_(None), hold.data_class == row.data_class),
-        sa.or_(hold.object_id.is_(None), hold.object_id == row.id),
-        sa.or_(hold.created_from.is_(None), row.created_at >= hold.created_from),
-        sa.or_(hold.created_to.is_(None), row.created_at < hold.created_to),
-    )
-    return sa.exists(scope.correlate(kept))
+    c = kept.c
+    named = ((c.project_id, hold.project_id), (c.data_class, hold.data_class), (c.id, hold.object_id))
+    parts = [column == value for column, value in named if value is not None]
+    if hold.created_from_ms is not None:
+        parts.append(c.created_at >= hold.created_from_ms)
+    if hold.created_to_ms is not None:
+        parts.append(c.created_at < hold.created_to_ms)
+    return sa.and_(sa.true(), *parts)
 
 
 class _Reader:

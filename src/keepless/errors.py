@@ -38,6 +38,7 @@ class Code(StrEnum):
     UNSUPPORTED_VALUE = "unsupported_value"
     CONTEXT_LENGTH = "context_length_exceeded"
     INVALID_API_KEY = "invalid_api_key"
+    SIGN_IN_REFUSED = "sign_in_refused"
     MODEL_NOT_FOUND = "model_not_found"
     UNKNOWN_URL = "unknown_url"
     METHOD_NOT_ALLOWED = "method_not_allowed"

@@ -30,6 +30,7 @@ class Prefix(StrEnum):
     ADMIN_KEY = "akey_"
     OPERATOR_KEY = "okey_"
     MEMBER = "user_"
+    INVITE = "invite_"
     FILE = "file-"
     UPLOAD = "upload_"
     UPLOAD_PART = "part_"

@@ -94,6 +94,7 @@ class MemberRecord:
     email: str
     role: Role
     created_at_ms: int
+    name: str | None = None
 
 
 def add_organization(
@@ -137,11 +138,20 @@ def add_admin_key(
 
 
 def add_member(
-    tx: Connection, member_id: Id, *, organization_id: Id, email: str, role: Role, password: str | None, now_ms: int
+    tx: Connection,
+    member_id: Id,
+    *,
+    organization_id: Id | None,
+    email: str,
+    role: Role,
+    password: str | None,
+    now_ms: int,
+    name: str | None = None,
+    subject: bytes | None = None,
 ) -> None:
-    """A new member; `password` is the argon2id hash, None = signs in elsewhere."""
-    values = {"id": member_id, "organization_id": organization_id, "email": email, "role": role, "password": password}
-    tx.execute(member.insert().values(created_at=now_ms, **values))
+    """A new member; `password` is the argon2id hash, None = signs in elsewhere; no organization: an operator."""
+    values = {"id": member_id, "organization_id": organization_id, "email": email.lower(), "role": role}
+    tx.execute(member.insert().values(created_at=now_ms, password=password, name=name, subject=subject, **values))
 
 
 def _key(generation: int, key: MintedKey, name: str, now_ms: int) -> dict[str, Any]:
@@ -194,4 +204,4 @@ def members(tx: Connection, organization_id: Id) -> list[MemberRecord]:
     """The members of an organization."""
     query = sa.select(member).where(member.c.organization_id == organization_id, member.c.revoked_at.is_(None))
     rows = tx.execute(query.order_by(member.c.created_at, member.c.id))
-    return [MemberRecord(row.id, row.email, row.role, row.created_at) for row in rows]
+    return [MemberRecord(row.id, row.email, row.role, row.created_at, row.name) for row in rows]

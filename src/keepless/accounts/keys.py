@@ -17,7 +17,16 @@ from argon2.exceptions import InvalidHashError, VerificationError
 
 from keepless.ids import Id, Prefix, mint
 
-__all__ = ["KeyKind", "MintedKey", "digest_of", "hash_password", "mint_key", "mint_password", "password_matches"]
+__all__ = [
+    "KeyKind",
+    "MintedKey",
+    "digest_of",
+    "hash_password",
+    "mint_key",
+    "mint_password",
+    "mint_secret",
+    "password_matches",
+]
 
 _hasher: Final = PasswordHasher()
 
@@ -58,6 +67,11 @@ def mint_key(kind: KeyKind) -> MintedKey:
 def digest_of(secret: bytes) -> bytes:
     """What a key is looked up by: the SHA-256 of its bytes as received."""
     return hashlib.sha256(secret).digest()
+
+
+def mint_secret() -> str:
+    """256 random bits as text: a session, a link, an invite. Stored as its `digest_of` alone."""
+    return _random_text(32)
 
 
 def mint_password() -> str:

@@ -15,6 +15,7 @@ class Role(StrEnum):
     OWNER = "owner"
     DEVELOPER = "developer"
     READER = "reader"
+    AUDITOR = "auditor"
     OPERATOR = "operator"
 
 
@@ -63,6 +64,17 @@ _READ: Final = frozenset(
 ROLES: Final = {
     Role.READER: _READ,
     Role.DEVELOPER: _READ | {Permission.KEYS_MANAGE, Permission.FILES_MANAGE},
+    # Auditors see what is promised and what proves it: policy, holds, receipts, what is kept (never what is in it).
+    Role.AUDITOR: frozenset(
+        {
+            Permission.CONTROLS_READ,
+            Permission.OBJECTS_LIST,
+            Permission.RECEIPTS_READ,
+            Permission.PROJECTS_READ,
+            Permission.HOLDS_READ,
+            Permission.CASES_READ,
+        }
+    ),
     Role.OWNER: _READ
     | {
         Permission.CONTROLS_CHANGE,

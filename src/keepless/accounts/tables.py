@@ -95,10 +95,12 @@ admin_key = table(
 member = table(
     "member",
     sa.Column("id", IdText, primary_key=True),
-    sa.Column("organization_id", IdText, sa.ForeignKey("organization.id"), nullable=False, index=True),
-    sa.Column("email", sa.String(254), nullable=False),
+    sa.Column("organization_id", IdText, sa.ForeignKey("organization.id"), index=True),  # null: an operator
+    sa.Column("email", sa.String(254), nullable=False, index=True),  # in lower case
+    sa.Column("name", sa.String(200)),
     sa.Column("role", EnumText(Role), nullable=False),
     sa.Column("password", sa.String(200)),  # argon2id; null = signs in elsewhere
+    sa.Column("subject", sa.LargeBinary(32), unique=True),  # SHA-256 of issuer and subject at the OIDC provider
     sa.Column("created_at", Instant, nullable=False),
     sa.Column("revoked_at", Instant),
     sa.UniqueConstraint("organization_id", "email"),

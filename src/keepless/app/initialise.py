@@ -8,6 +8,7 @@ from keepless.app.compose import is_empty, open_deployment
 from keepless.config import Settings
 from keepless.errors import ConfigError
 from keepless.governance.organizations import bootstrap
+from keepless.governance.sign_in import SignIn
 
 __all__ = ["OWNER_EMAIL", "initialise"]
 
@@ -21,6 +22,7 @@ def initialise(settings: Settings) -> dict[str, str]:
     deployment = open_deployment(settings, create=True)
     try:
         first = bootstrap(deployment.db, deployment.clock, deployment.log, owner_email=OWNER_EMAIL)
+        made = SignIn(deployment.db, deployment.clock, deployment.log).local_link(first.owner_email)
     finally:
         deployment.close()
     return {
@@ -31,4 +33,5 @@ def initialise(settings: Settings) -> dict[str, str]:
         "operator_key": first.operator_key,
         "owner_email": first.owner_email,
         "owner_password": first.owner_password,
+        "sign_in_path": f"/sign-in/link?token={made[0]}" if made is not None else "/sign-in",
     }

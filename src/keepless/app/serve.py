@@ -66,6 +66,8 @@ def serve(settings: Settings, *, announce: Callable[[Announcement], None], works
         host, port = listening.getsockname()[:2]
         scheme = "http" if settings.tls_cert is None else "https"
         told: Announcement = {"url": f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}", **first}
+        if "sign_in_path" in told:
+            told["sign_in"] = told["url"] + told.pop("sign_in_path")
         plan = Plan(
             settings=settings,
             listening=listening.fileno(),

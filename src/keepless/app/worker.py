@@ -44,7 +44,9 @@ from keepless.app.webhooks import endpoints_of
 from keepless.batches.book import Book
 from keepless.config import EMBEDDED, Settings
 from keepless.console.app import routes as console_routes
-from keepless.console.door import by_key
+from keepless.console.door import by_key, by_session, first_of
+from keepless.console.entrance import Entrance
+from keepless.console.entrance import routes as entrance_routes
 from keepless.console.services import Services as ConsoleServices
 from keepless.errors import ConfigError
 from keepless.gateway.batches import routes as batch_routes
@@ -63,9 +65,13 @@ from keepless.governance.change import Office
 from keepless.governance.controls import DataControls
 from keepless.governance.holds import Holds
 from keepless.governance.organizations import Organizations
+from keepless.governance.people import People
+from keepless.governance.sign_in import SignIn
 from keepless.http import problems
 from keepless.http.auth import authenticate
 from keepless.http.limits import RateLimits
+from keepless.http.sessions import Sessions
+from keepless.http.visitors import Visitors
 from keepless.ids import Id
 from keepless.incidents.abuse import Detector, Suspicion
 from keepless.incidents.afterwards import Afterwards
@@ -191,6 +197,15 @@ class _Worker:
         with self._deployment.db.read() as tx:
             return policy_in_force(tx, organization_id, project_id)
 
+    def _entrance(self, office: Office) -> Entrance:
+        """Where people sign in."""
+        sign_in = SignIn(office.db, office.clock, office.log)
+        return Entrance(
+            sessions=Sessions(sign_in, self._settings),
+            people=People(office, sign_in),
+            visitors=Visitors(Origins(self._settings.trusted_proxies, office.clock), office.clock),
+        )
+
     def _server(self, router: Router, way: Way) -> Server:
         deployment, lease, ledger = self._deployment, self._lease, self._ledger
         db, clock, keeping = deployment.db, deployment.clock, deployment.log
@@ -226,6 +241,7 @@ class _Worker:
             metrics=lambda: metrics_of(servers[0], way, ledger, lease, router),
         )
         book = book_of(deployment)
+        entrance = self._entrance(office)
         application = Starlette(
             routes=[
                 *model_routes(lease, router),
@@ -241,7 +257,8 @@ class _Worker:
                 *upload_routes(deployment.uploads, lease=lease, ledger=ledger, clock=clock, at_a_time=limits.uploads),
                 *batch_routes(lease, book, ledger, clock, json_depth=limits.json_depth),
                 *admin_routes(services),
-                *console_routes(_console(services, deployment, book)),
+                *entrance_routes(entrance),
+                *console_routes(_console(services, deployment, book, entrance)),
             ],
             exception_handlers=dict(problems.handlers()),
         )
@@ -258,7 +275,7 @@ class _Worker:
         return server
 
 
-def _console(services: Services, deployment: Deployment, book: Book) -> ConsoleServices:
+def _console(services: Services, deployment: Deployment, book: Book, entrance: Entrance) -> ConsoleServices:
     """The console stands on what the admin API stands on, and on what customers' files and batches are."""
     return ConsoleServices(
         settings=services.settings,
@@ -276,7 +293,7 @@ def _console(services: Services, deployment: Deployment, book: Book) -> ConsoleS
         files=deployment.files,
         batches=book,
         file_deleted=partial(input_deleted, services.db, services.clock),
-        doorkeeper=by_key(services.lease),
+        doorkeeper=first_of(by_key(services.lease), by_session(entrance.sessions)),
     )
 
 

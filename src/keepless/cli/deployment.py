@@ -25,6 +25,7 @@ _TOLD: Final = (
     ("operator_key", "operator key"),
     ("owner_email", "owner"),
     ("owner_password", "password"),
+    ("sign_in", "sign in once"),
 )
 
 
@@ -63,10 +64,13 @@ def _announcement(told: Mapping[str, str]) -> str:
     lines = [
         "Keepless is serving. It keeps nothing it does not have to.",
         f"  base URL      {url}/v1  (openai, groq: {url}/openai/v1, {url})",
+        f"  console       {url}/",
         *(f"  {label:<13} {told[name]}" for name, label in _TOLD if name in told),
     ]
     if "api_key" in told:
-        lines.append("The keys and the password are shown this once. Later: keepless keys create")
+        lines.append(
+            "The keys, the password and the link (15 minutes) are shown this once. Later: keepless keys create"
+        )
     return "\n".join(lines)
 
 

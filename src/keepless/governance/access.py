@@ -16,6 +16,7 @@ from sqlalchemy.engine import Connection
 from keepless.accounts import directory
 from keepless.accounts.directory import AdminKeyRecord, ApiKeyRecord, MemberRecord
 from keepless.accounts.fence import Reach
+from keepless.accounts.invites import forget_invites_to
 from keepless.accounts.keys import KeyKind, hash_password, mint_key
 from keepless.accounts.principal import AdminPrincipal
 from keepless.accounts.roles import Role
@@ -209,7 +210,8 @@ class Access:
 
         def make(tx: Connection) -> None:
             own_organization(tx, organization_id)
-            taken = sa.select(member.c.id).where(member.c.organization_id == organization_id, member.c.email == email)
+            address = email.lower()
+            taken = sa.select(member.c.id).where(member.c.organization_id == organization_id, member.c.email == address)
             if tx.execute(taken).first() is not None:
                 message = "The organization has a member with this address."
                 raise Problem(400, Code.INVALID_VALUE, message, param="email")
@@ -221,17 +223,19 @@ class Access:
             self._log(tx, EntryKind.MEMBER_ADDED, organization_id, None, {Fact.ACTOR: actor.id, **facts}, now_ms=now_ms)
 
         self._office.fence.change(make)
-        return MemberRecord(created, email, role, now_ms)
+        return MemberRecord(created, email.lower(), role, now_ms)
 
     def remove_member(self, actor: AdminPrincipal, organization_id: Id, member_id: Id) -> None:
-        """Remove a member and erase the address. Raises `Problem` 404."""
+        """Remove a member, address, name and sessions. Raises `Problem` 404."""
         now_ms = self._office.clock.now_ms()
 
         def make(tx: Connection) -> None:
             own_organization(tx, organization_id)
-            own = (member.c.id == member_id, member.c.organization_id == organization_id)
-            if tx.execute(member.delete().where(*own)).rowcount == 0:
+            gone = next((one for one in directory.members(tx, organization_id) if one.id == member_id), None)
+            if gone is None:
                 raise not_found()
+            forget_invites_to(tx, organization_id, gone.email)
+            tx.execute(member.delete().where(member.c.id == member_id))  # with sessions and links
             touch(tx)
             facts: dict[Fact, FactValue] = {Fact.MEMBER_ID: member_id}
             self._log(

@@ -16,6 +16,7 @@ from sqlalchemy.engine import Connection
 from keepless.accounts import directory
 from keepless.accounts.directory import OrganizationRecord, ProjectRecord
 from keepless.accounts.fence import Reach
+from keepless.accounts.invites import forget_invites
 from keepless.accounts.keys import KeyKind, hash_password, mint_key, mint_password
 from keepless.accounts.principal import AdminPrincipal, Limits
 from keepless.accounts.roles import Role
@@ -171,7 +172,8 @@ class Organizations:
                 first = sa.func.coalesce(owned.c[ended], now_ms)
                 rows = owned.update().where(owned.c.organization_id == organization_id)
                 tx.execute(rows.values(**gone, **{ended: first}))
-            tx.execute(member.delete().where(member.c.organization_id == organization_id))
+            tx.execute(member.delete().where(member.c.organization_id == organization_id))  # with sessions and links
+            forget_invites(tx, organization_id)
             cancel_at_once(tx, [one.id for one in active_of(tx, organization_id)], now_ms)
             webhooks.forget(tx, organization_id)
             facts: dict[Fact, FactValue] = {Fact.ACTOR: actor.id, Fact.EPOCH: epoch, Fact.PURGE_ID: purge_id}

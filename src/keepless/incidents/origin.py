@@ -51,6 +51,16 @@ class Origins:
         `forwarded_for` is the value of X-Forwarded-For; the last address in it that is not a trusted proxy's counts,
         because everything before it can be made up by the client.
         """
+        address = self._client(peer, forwarded_for)
+        return None if address is None or not address.is_global else self._token(address)
+
+    def visitor_of(self, peer: str, forwarded_for: bytes | None) -> bytes:
+        """A token of who is at the other end: the client behind trusted proxies, else whoever is connected."""
+        address = self._client(peer, forwarded_for) or _parse(peer)
+        return b"" if address is None else self._token(address)
+
+    def _client(self, peer: str, forwarded_for: bytes | None) -> _Address | None:
+        """The client as trusted proxies tell it."""
         if not self._trusted or forwarded_for is None:
             return None
         address = _parse(peer)
@@ -61,7 +71,7 @@ class Origins:
             if address is None:
                 return None
             if not self._is_trusted(address):
-                return self._token(address) if address.is_global else None
+                return address
         return None
 
     def _is_trusted(self, address: _Address) -> bool:

@@ -1,0 +1,293 @@
+"""The entrance of the console: the only pages for who is not signed in yet, and the way out.
+
+Holds: `routes`, `ROUTES` (method, path: a route that is not in it does not exist). Leaves out: who a person is
+(governance.sign_in), the provider's way (oidc), every other page (app).
+
+A link shows a page first and opens nothing: what looks at links before people do (mail scanners, previews) uses none
+up. Every form is refused unless the browser says that it came from a page of ours; a signed-in person's form carries
+the session's token as well. Answers never say what was wrong about an address, a password or a link.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import parse_qsl, urlencode
+
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from keepless.console import render
+from keepless.console.guard import check_origin, check_token
+from keepless.console.services import Visitor
+from keepless.errors import Code, Problem
+from keepless.governance.people import People
+from keepless.governance.sign_in import Opened
+from keepless.http import problems
+from keepless.http.failures import stores_may_fail
+from keepless.http.sessions import Sessions, SignedIn, check_from_here, own_path
+from keepless.http.visitors import Visitors
+
+__all__ = ["ROUTES", "Entrance", "routes"]
+
+_FORM_BYTES: Final = 16 * 1024
+_FIELDS: Final = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entrance:
+    """What the entrance stands on."""
+
+    sessions: Sessions
+    people: People
+    visitors: Visitors
+
+
+@dataclass(frozen=True, slots=True)
+class _Knock:
+    """One request at the entrance."""
+
+    request: Request
+    form: dict[str, str]
+    present: SignedIn | None
+
+    @property
+    def next(self) -> str:
+        return own_path(self.form.get("next") or self.request.query_params.get("next") or "/")
+
+    @property
+    def secret(self) -> str | None:
+        """The session that came with the request ends when another begins."""
+        return None if self.present is None else self.present.secret
+
+    def typed(self, name: str) -> str:
+        return self.form.get(name, "")
+
+
+Handler = Callable[[Entrance, _Knock], Response]
+
+
+def sign_in_page(_: Entrance, knock: _Knock) -> Response:
+    """The form; who is signed in goes on."""
+    return _go(knock.next) if knock.present is not None else _form(knock)
+
+
+def sign_in(entrance: Entrance, knock: _Knock) -> Response:
+    """An address and a password."""
+    check_from_here(knock.request)
+    try:
+        entrance.visitors.count(knock.request)
+        opened = entrance.sessions.sign_in.by_password(
+            knock.typed("email"), knock.typed("password"), instead_of=knock.secret
+        )
+    except Problem as problem:
+        return _form(knock, problem)
+    return _in(entrance, opened, knock.next)
+
+
+def link_page(_: Entrance, knock: _Knock) -> Response:
+    """What a link shows: it is used by the form."""
+    return _token_page("link.html", knock)
+
+
+def use_link(entrance: Entrance, knock: _Knock) -> Response:
+    """Sign in with a link, and set a password when one was typed."""
+    check_from_here(knock.request)
+    try:
+        entrance.visitors.count(knock.request)
+        opened = entrance.sessions.sign_in.by_link(
+            knock.typed("token"), password=knock.typed("password"), instead_of=knock.secret
+        )
+    except Problem as problem:
+        return _token_page("link.html", knock, problem)
+    return _in(entrance, opened, "/")
+
+
+def invite_page(_: Entrance, knock: _Knock) -> Response:
+    """What an invite shows: it is accepted by the form."""
+    return _token_page("invite.html", knock)
+
+
+def accept_invite(entrance: Entrance, knock: _Knock) -> Response:
+    """Become a member, with a name and a password."""
+    check_from_here(knock.request)
+    try:
+        entrance.visitors.count(knock.request)
+        opened = entrance.people.accept(
+            knock.typed("token"),
+            name=knock.typed("name"),
+            password=knock.typed("password"),
+            instead_of=knock.secret,
+        )
+    except Problem as problem:
+        return _token_page("invite.html", knock, problem)
+    return _in(entrance, opened, "/")
+
+
+def again_page(_: Entrance, knock: _Knock) -> Response:
+    """Prove again who you are."""
+    if knock.present is None:
+        return _to_sign_in(knock)
+    return _again(knock)
+
+
+def again(entrance: Entrance, knock: _Knock) -> Response:
+    """A new session for the same person, from now on a recent one."""
+    if knock.present is None:
+        return _to_sign_in(knock)
+    _own_form(knock)
+    try:
+        entrance.visitors.count(knock.request)
+        opened = entrance.sessions.sign_in.again_by_password(
+            knock.present.session, knock.typed("password"), knock.present.secret
+        )
+    except Problem as problem:
+        return _again(knock, problem)
+    return _in(entrance, opened, knock.next)
+
+
+def sign_out(entrance: Entrance, knock: _Knock) -> Response:
+    """End this session."""
+    if knock.present is not None:
+        _own_form(knock)
+        entrance.sessions.sign_in.out(knock.present.session)
+    return _out(entrance)
+
+
+def sign_out_everywhere(entrance: Entrance, knock: _Knock) -> Response:
+    """End every session of this member."""
+    if knock.present is not None:
+        _own_form(knock)
+        entrance.sessions.sign_in.out_everywhere(knock.present.session)
+    return _out(entrance)
+
+
+ROUTES: Final[tuple[tuple[str, str, Handler], ...]] = (
+    ("GET", "/sign-in", sign_in_page),
+    ("POST", "/sign-in", sign_in),
+    ("GET", "/sign-in/link", link_page),
+    ("POST", "/sign-in/link", use_link),
+    ("GET", "/sign-in/invite", invite_page),
+    ("POST", "/sign-in/invite", accept_invite),
+    ("GET", "/sign-in/again", again_page),
+    ("POST", "/sign-in/again", again),
+    ("POST", "/sign-out", sign_out),
+    ("POST", "/sign-out/everywhere", sign_out_everywhere),
+)
+
+
+def routes(entrance: Entrance) -> list[BaseRoute]:
+    """The routes of the table."""
+    paths: dict[str, dict[str, Handler]] = {}
+    for method, path, handler in ROUTES:
+        paths.setdefault(path, {})[method] = handler
+    return [Route(path, _Dispatch(entrance, found), include_in_schema=False) for path, found in paths.items()]
+
+
+class _Dispatch:
+    """The methods of one path; see `console.app`."""
+
+    def __init__(self, entrance: Entrance, handlers: dict[str, Handler]) -> None:
+        self._entrance = entrance
+        self._handlers = handlers
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        request = Request(scope, receive)
+        handler = self._handlers.get("GET" if request.method == "HEAD" else request.method)
+        if handler is None:
+            raise HTTPException(405, headers={"allow": ", ".join(sorted(self._handlers))})
+        raw = await _body(request)
+        answer = await run_in_threadpool(_answer, self._entrance, handler, request, raw)
+        await answer(scope, receive, send)
+
+
+def _answer(entrance: Entrance, handler: Handler, request: Request, raw: bytes | None) -> Response:
+    try:
+        with stores_may_fail():
+            return handler(entrance, _Knock(request, _pairs(raw), entrance.sessions.present(request)))
+    except Problem as problem:
+        values = {"problem": problem, "request_id": str(request.scope.get(problems.REQUEST_ID, "")), "visit": None}
+        return _with_headers(render.page("alone.html", values, problem.status), problem)
+
+
+def _pairs(raw: bytes | None) -> dict[str, str]:
+    if raw is None:
+        raise Problem(413, Code.REQUEST_TOO_LARGE, f"The form is larger than {_FORM_BYTES} bytes.")
+    try:
+        return dict(parse_qsl(raw.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=_FIELDS))
+    except (ValueError, UnicodeDecodeError):
+        raise Problem(400, Code.INVALID_VALUE, "The form is not valid.") from None
+
+
+async def _body(request: Request) -> bytes | None:
+    parts: list[bytes] = []
+    size = 0
+    async for part in request.stream():
+        size += len(part)
+        if size > _FORM_BYTES:
+            return None
+        parts.append(part)
+    return b"".join(parts)
+
+
+# --- answers ---------------------------------------------------------------------------------------------------------
+
+
+def _form(knock: _Knock, problem: Problem | None = None) -> Response:
+    values = {"problem": problem, "next": knock.next, "provider": None}
+    return _with_headers(render.page("sign_in.html", values, 200 if problem is None else problem.status), problem)
+
+
+def _token_page(template: str, knock: _Knock, problem: Problem | None = None) -> Response:
+    token = knock.typed("token") or knock.request.query_params.get("token", "")
+    values = {"problem": problem, "token": token[:80], "name": knock.typed("name")[:200]}
+    return _with_headers(render.page(template, values, 200 if problem is None else problem.status), problem)
+
+
+def _again(knock: _Knock, problem: Problem | None = None) -> Response:
+    present = knock.present
+    values = {
+        "problem": problem,
+        "next": knock.next,
+        "provider": None,
+        "csrf": "" if present is None else present.csrf,
+        "email": "" if present is None else present.session.person.email,
+        "has_password": present is not None and present.session.person.password is not None,
+    }
+    return _with_headers(render.page("again.html", values, 200 if problem is None else problem.status), problem)
+
+
+def _with_headers(answer: Response, problem: Problem | None) -> Response:
+    if problem is not None:
+        answer.headers.update(problem.headers)
+    return answer
+
+
+def _own_form(knock: _Knock) -> None:
+    """What is asked of a form of who is signed in. Raises `Problem` 403."""
+    check_origin(knock.request)
+    if knock.present is not None:
+        known = Visitor(knock.present.session.principal, "", knock.present.csrf)
+        check_token(known, knock.typed("csrf"))
+
+
+def _in(entrance: Entrance, opened: Opened, path: str) -> Response:
+    answer = _go(path)
+    entrance.sessions.begin(answer, opened)
+    return answer
+
+
+def _out(entrance: Entrance) -> Response:
+    answer = _go("/sign-in")
+    entrance.sessions.end(answer)
+    return answer
+
+
+def _to_sign_in(knock: _Knock) -> Response:
+    return _go("/sign-in" + ("?" + urlencode({"next": knock.next}) if knock.next != "/" else ""))
+
+
+def _go(path: str) -> Response:
+    return RedirectResponse(path, 303, headers={"cache-control": "no-store"})

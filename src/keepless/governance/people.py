@@ -1,0 +1,208 @@
+"""Who belongs to an organization: invites, roles, and members that a provider's groups bring; each act logged.
+
+Holds: `People`. Leaves out: adding and removing members (access), sessions and proofs (sign_in), the provider's
+protocol (http.oidc). No role that is given here reaches beyond the organization of whoever gives it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from sqlalchemy.engine import Connection
+
+from keepless.accounts import directory, invites, sessions
+from keepless.accounts.directory import MemberRecord
+from keepless.accounts.invites import InviteRecord
+from keepless.accounts.keys import hash_password
+from keepless.accounts.people_tables import Method, ProjectRole
+from keepless.accounts.principal import AdminPrincipal
+from keepless.accounts.roles import ROLES, Permission, Role
+from keepless.accounts.store import projects_of
+from keepless.accounts.tables import member
+from keepless.errors import Code, ErrorType, Problem
+from keepless.governance.change import Office, as_many_as_may_be, not_found, own_organization
+from keepless.governance.sign_in import Opened, SignIn, check_password
+from keepless.ids import Id, Prefix, mint
+from keepless.receipts.statement import Entry, EntryKind, Fact, FactValue
+
+__all__ = ["MOST_INVITES", "CreatedInvite", "People", "already_a_member", "keep_an_owner"]
+
+MOST_INVITES: Final = 1_000  # of one organization at a time
+
+
+@dataclass(frozen=True, slots=True)
+class CreatedInvite:
+    """A new invite with its secret, this once."""
+
+    record: InviteRecord
+    secret: str = field(repr=False)
+
+
+class People:
+    """Invites and roles. Every method blocks (database): call it from a worker thread."""
+
+    def __init__(self, office: Office, sign_in: SignIn) -> None:
+        self._office: Final = office
+        self._sign_in: Final = sign_in
+
+    # --- members -----------------------------------------------------------------------------------------------------
+
+    def member(self, organization_id: Id, member_id: Id) -> MemberRecord:
+        """One member. Raises `Problem` 404."""
+        with self._office.db.read() as tx:
+            return _member(tx, organization_id, member_id)
+
+    def change_role(self, actor: AdminPrincipal, organization_id: Id, member_id: Id, role: Role) -> MemberRecord:
+        """Give a member another role, in force with the next request. Raises `Problem` 404, 403, 400 (last owner)."""
+        _allow(actor, organization_id)
+        _check_role(role)
+        now_ms = self._office.clock.now_ms()
+        with self._office.db.write() as tx:
+            own_organization(tx, organization_id)
+            found = _member(tx, organization_id, member_id)
+            if found.role is role:
+                return found
+            if found.role is Role.OWNER:
+                keep_an_owner(tx, organization_id)
+            tx.execute(member.update().where(member.c.id == member_id).values(role=role))
+            facts: dict[Fact, FactValue] = {Fact.ACTOR: actor.id, Fact.MEMBER_ID: member_id, Fact.ROLE: role}
+            self._office.log.append(tx, [Entry(EntryKind.MEMBER_CHANGED, now_ms, organization_id, facts=facts)])
+        return self.member(organization_id, member_id)
+
+    # --- invites -----------------------------------------------------------------------------------------------------
+
+    def invites(self, organization_id: Id) -> list[InviteRecord]:
+        """Invites, oldest first."""
+        with self._office.db.read() as tx:
+            return invites.invites_of(tx, organization_id)
+
+    def invite_of(self, organization_id: Id, invite_id: Id) -> InviteRecord:
+        """One invite. Raises `Problem` 404."""
+        for found in self.invites(organization_id):
+            if found.id == invite_id:
+                return found
+        raise not_found()
+
+    def invite(
+        self,
+        actor: AdminPrincipal,
+        organization_id: Id,
+        *,
+        email: str,
+        role: Role,
+        projects: Mapping[Id, ProjectRole] | None = None,
+    ) -> CreatedInvite:
+        """Invite an address; whoever has the secret becomes a member. Raises `Problem` 404, 403, 400."""
+        _allow(actor, organization_id)
+        _check_role(role)
+        address, now_ms, created = email.strip().lower(), self._office.clock.now_ms(), mint(Prefix.INVITE)
+        wanted = dict(projects or {})
+        with self._office.db.write() as tx:
+            own_organization(tx, organization_id)
+            if set(wanted) - set(projects_of(tx, organization_id)):
+                raise not_found()
+            if any(one.email == address for one in directory.members(tx, organization_id)):
+                raise already_a_member()
+            invites.forget_invites(tx, organization_id, now_ms)
+            if len(invites.invites_of(tx, organization_id)) >= MOST_INVITES:
+                raise as_many_as_may_be("invites", MOST_INVITES)
+            invites.forget_invites_to(tx, organization_id, address)  # a new one replaces those before
+            secret = invites.add_invite(
+                tx,
+                created,
+                organization_id=organization_id,
+                email=address,
+                role=role,
+                projects=wanted,
+                now_ms=now_ms,
+            )
+            facts: dict[Fact, FactValue] = {Fact.ACTOR: actor.id, Fact.INVITE_ID: created, Fact.ROLE: role}
+            self._office.log.append(tx, [Entry(EntryKind.INVITE_CREATED, now_ms, organization_id, facts=facts)])
+        return CreatedInvite(self.invite_of(organization_id, created), secret)
+
+    def revoke_invite(self, actor: AdminPrincipal, organization_id: Id, invite_id: Id) -> None:
+        """Delete an invite; its secret opens nothing any more. Raises `Problem` 404, 403."""
+        _allow(actor, organization_id)
+        now_ms = self._office.clock.now_ms()
+        with self._office.db.write() as tx:
+            own_organization(tx, organization_id)
+            if not invites.delete_invite(tx, organization_id, invite_id):
+                raise not_found()
+            facts: dict[Fact, FactValue] = {Fact.ACTOR: actor.id, Fact.INVITE_ID: invite_id}
+            self._office.log.append(tx, [Entry(EntryKind.INVITE_REVOKED, now_ms, organization_id, facts=facts)])
+
+    def accept(self, secret: str, *, name: str, password: str, instead_of: str | None = None) -> Opened:
+        """Become the member that an invite is for, and sign in. Raises `Problem` 401, 400."""
+        check_password(password)
+        shown = name.strip()
+        if len(shown) > 200 or not shown.isprintable():
+            message = "A name has up to 200 printable characters."
+            raise Problem(400, Code.INVALID_VALUE, message, param="name")
+        hashed, now_ms = hash_password(password), self._office.clock.now_ms()
+        with self._office.db.write() as tx:
+            found = invites.use_invite(tx, secret, now_ms)
+            if found is None:
+                raise _invite_refused()
+            if any(one.email == found.email for one in directory.members(tx, found.organization_id)):
+                raise already_a_member()
+            created = mint(Prefix.MEMBER)
+            directory.add_member(
+                tx,
+                created,
+                organization_id=found.organization_id,
+                email=found.email,
+                role=found.role,
+                password=hashed,
+                now_ms=now_ms,
+                name=shown or None,
+            )
+            invites.accept_invite(tx, found.id, now_ms)
+            facts: dict[Fact, FactValue] = {Fact.ACTOR: created, Fact.MEMBER_ID: created, Fact.ROLE: found.role}
+            with_invite: dict[Fact, FactValue] = {Fact.ACTOR: created, Fact.INVITE_ID: found.id}
+            entries = [
+                Entry(EntryKind.INVITE_ACCEPTED, now_ms, found.organization_id, facts=with_invite),
+                Entry(EntryKind.MEMBER_ADDED, now_ms, found.organization_id, facts=facts),
+            ]
+            who = sessions.person(tx, created)
+            if who is None:
+                raise _invite_refused()
+            return self._sign_in.opened(tx, who, Method.INVITE, now_ms, instead_of=instead_of, before=entries)
+
+
+def keep_an_owner(tx: Connection, organization_id: Id) -> None:
+    """Raises `Problem` 400 when one owner less would be none."""
+    owners = [one for one in directory.members(tx, organization_id) if one.role is Role.OWNER]
+    if len(owners) < 2:
+        message = "This is the last owner. Make somebody else an owner first."
+        raise Problem(400, Code.INVALID_VALUE, message, param="role")
+
+
+def already_a_member() -> Problem:
+    """The refusal of a second member with one address."""
+    return Problem(400, Code.INVALID_VALUE, "The organization has a member with this address.", param="email")
+
+
+def _member(tx: Connection, organization_id: Id, member_id: Id) -> MemberRecord:
+    for found in directory.members(tx, organization_id):
+        if found.id == member_id:
+            return found
+    raise not_found()
+
+
+def _allow(actor: AdminPrincipal, organization_id: Id) -> None:
+    """Checked again here: governance does not trust its callers. Raises `Problem` 404, 403."""
+    if actor.organization_id != organization_id:
+        raise not_found()
+    if Permission.MEMBERS_MANAGE not in ROLES[actor.role]:
+        raise Problem(403, Code.INSUFFICIENT_PERMISSIONS, "Owners manage the members.", type=ErrorType.PERMISSION)
+
+
+def _check_role(role: Role) -> None:
+    if role is Role.OPERATOR:
+        message = "A member of an organization is owner, developer, reader or auditor."
+        raise Problem(400, Code.INVALID_VALUE, message, param="role")
+
+
+def _invite_refused() -> Problem:
+    message = "The invite opens nothing: it was accepted, revoked, is over, or never was one. Ask for a new one."
+    return Problem(401, Code.SIGN_IN_REFUSED, message, type=ErrorType.AUTHENTICATION, retry=False)

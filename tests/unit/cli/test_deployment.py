@@ -14,7 +14,16 @@ from keepless.config import Settings
 from keepless.log import redirect
 from tests.unit.cli.conftest import Terminal
 
-KEYS = ("organization_id", "project_id", "api_key", "admin_key", "operator_key", "owner_email", "owner_password")
+KEYS = (
+    "organization_id",
+    "project_id",
+    "api_key",
+    "admin_key",
+    "operator_key",
+    "owner_email",
+    "owner_password",
+    "sign_in_path",
+)
 
 
 def test_init_prints_the_keys_once_and_refuses_a_second_time(terminal: Terminal, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from alembic.autogenerate.api import AutogenContext
 from alembic.operations.ops import UpgradeOps
 from alembic.runtime.migration import MigrationContext
 
+from keepless.accounts import people_tables as people
 from keepless.accounts import tables as accounts
 from keepless.app.migrate import migrate
 from keepless.batches import tables as batches
@@ -37,6 +38,7 @@ _ROOMS: Final = (
     files,
     incidents,
     jobs,
+    people,
     receipts,
     usage,
     vault,

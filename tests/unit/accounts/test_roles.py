@@ -10,6 +10,8 @@ MAY = {
     "vault:objects:list": "owner developer reader auditor",
     "vault:objects:delete": "owner",
     "receipts:receipt:read": "owner developer reader auditor",
+    "files:file:list": "owner developer reader",
+    "files:file:manage": "owner developer",
     "usage:totals:read": "owner developer reader",
     "accounts:projects:read": "owner developer reader auditor",
     "accounts:projects:manage": "owner",

@@ -44,7 +44,9 @@ from keepless.jobs.driver import ENDPOINT_OF, Bounds, Driver, concurrency_of
 from keepless.jobs.durable import DurableJobs, prepare_store
 from keepless.jobs.files import KeptFiles, ResultFiles
 from keepless.jobs.gate import Gate
+from keepless.jobs.journal import write_together
 from keepless.jobs.port import Handlers
+from keepless.jobs.recorder import Recorder
 from keepless.jobs.shard import Parts
 from keepless.jobs.validate import urls_of
 from keepless.log import Event
@@ -56,6 +58,7 @@ __all__ = ["run"]
 _GRACE_S: Final = 8.0
 _THREADS: Final = 8
 _JOBS_AT_ONCE: Final = 16
+_LEDGER_S: Final = 0.2  # nobody waits for the usage of a batch line, and its transactions stand in the way of journals
 _SWITCH_S: Final = 0.0005  # how long another thread may keep the interpreter from the event loop
 
 
@@ -77,7 +80,7 @@ class _JobWorker:
         self._deployment: Final = deployment
         self._files: Final = files
         self._lease: Final = Lease(db, clock)
-        self._ledger: Final = Ledger(db, max_rows=settings.limits.ledger_rows)
+        self._ledger: Final = Ledger(db, max_rows=settings.limits.ledger_rows, flush_seconds=_LEDGER_S)
         self._executor: Final = ThreadPoolExecutor(_THREADS, thread_name_prefix="work")
         self._housekeeping: Final = Housekeeping(deployment, sweeps=plan.sweeps)
 
@@ -159,6 +162,7 @@ class _JobWorker:
         parts = Parts(
             loop=loop,
             executor=self._executor,
+            recorder=Recorder(loop, self._executor, write_together),
             gate=Gate(loop, {model.id: concurrency_of(model) for model in router.models()}),
             lease=self._lease,
             handlers={each: answering[at] for each, at in ENDPOINT_OF.items() if at in answering},

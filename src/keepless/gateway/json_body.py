@@ -5,8 +5,8 @@ range, lone surrogate, duplicate name, trailing bytes, nesting beyond a limit or
 out: what the members mean.
 
 Duplicate names are the dangerous ones: an engine that takes the first and a policy that takes the last would see two
-requests. Decoding and encoding again gives back a compact body byte for byte if and only if no name came twice, which
-costs a microsecond; anything else (spaces, escapes) takes the exact and slower way.
+requests. Decoding and encoding again gives back a body without its spaces byte for byte if and only if no name came
+twice, which costs microseconds; anything else (escapes, long numbers) takes the exact and slower way.
 
 No error here says what was read: the parsers' own texts quote the body.
 """
@@ -25,6 +25,7 @@ MOST_VALUES: Final = 100_000  # in one body: millions of empty objects would cos
 
 _decode: Final = msgspec.json.Decoder().decode
 _encode: Final = msgspec.json.Encoder().encode
+_compact: Final = msgspec.json.format
 _step: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[\[{,]', re.DOTALL).finditer  # a text, or where a value begins
 
 
@@ -52,7 +53,7 @@ def decode_object(body: bytes, depth: int) -> tuple[dict[str, Any], bytes]:
     if body.count(b"{") + body.count(b"[") > depth and _deeper_than(value, depth):
         raise _problem(f"The request body is nested deeper than {depth} levels.")
     encoded = _encode(value)
-    if encoded != body:
+    if encoded != body and encoded != _compact(body, indent=-1):
         _refuse_duplicates(body)
     return value, encoded
 

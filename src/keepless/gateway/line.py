@@ -17,14 +17,27 @@ class StreamedLineError(KeeplessError):
     """A line of a batch was answered as a stream."""
 
 
-class Collector:
-    """Calls `done(status, body)` once, on the event loop's thread, unless `cancel` came first."""
+_RETRY_AFTER: Final = b"retry-after: "
 
-    __slots__ = ("_done", "closed", "on_disconnect", "on_pause", "on_resume")
+
+def _retry_after_s(headers: bytes) -> float | None:
+    _, found, rest = headers.partition(_RETRY_AFTER)
+    value = rest.partition(b"\r\n")[0]
+    return float(value) if found and value.isdigit() else None
+
+
+class Collector:
+    """Calls `done(status, body)` once, on the event loop's thread, unless `cancel` came first.
+
+    `retry_after_s`: when a refusal asks to be tried again.
+    """
+
+    __slots__ = ("_done", "closed", "on_disconnect", "on_pause", "on_resume", "retry_after_s")
 
     def __init__(self, done: Callable[[int, Content], None]) -> None:
         self._done: Final = done
         self.closed = False
+        self.retry_after_s: float | None = None
         self.on_disconnect: Callable[[], None] | None = None
         self.on_pause: Callable[[], None] | None = None
         self.on_resume: Callable[[], None] | None = None
@@ -38,9 +51,11 @@ class Collector:
             self.on_disconnect()
 
     def full(self, status: int, headers: bytes, body: bytes) -> None:
-        """See `Outlet`. Headers are for sockets."""
+        """See `Outlet`. Headers are for sockets, but one: when to come again."""
         if not self.closed:
             self.closed = True
+            if status != 200:
+                self.retry_after_s = _retry_after_s(headers)
             self._done(status, Content(body))
 
     def stream_start(self, status: int, headers: bytes, length: int | None = None) -> None:

@@ -27,7 +27,7 @@ from keepless.inference.router import Router
 from keepless.inference.target import eligible
 from keepless.jobs.files import ResultFiles
 from keepless.jobs.finish import Finisher
-from keepless.jobs.journal import COUNT_S, Destroy, PolicyNow, ShardJournal
+from keepless.jobs.journal import Destroy, PolicyNow, ShardJournal
 from keepless.jobs.lines import split
 from keepless.jobs.overseer import Overseer
 from keepless.jobs.port import Handlers, JobKind, Jobs
@@ -262,27 +262,18 @@ class Driver:
             shard=shard,
             lines=lines,
             recorded=recorded,
-            write=journal.write,
+            journal=journal,
             ended=ended.set_result,
         )
         self._parts.loop.call_soon_threadsafe(self._admit, run)
         try:
-            outcome = self._until(ended, journal)
+            outcome = ended.result()
         finally:
             self._runs.discard(run)
         if outcome is Outcome.DONE:
             journal.finish()
         elif journal.tell() and not self._stopping and run.failure is not None:
             raise run.failure
-
-    @staticmethod
-    def _until(ended: "Future[Outcome]", journal: ShardJournal) -> Outcome:
-        """Wait for the end; meanwhile what is done is told, also while no further line ends."""
-        while True:
-            try:
-                return ended.result(COUNT_S)
-            except TimeoutError:
-                journal.tell_late()
 
     def _admit(self, run: ShardRun) -> None:
         self._runs.add(run)

@@ -1,12 +1,12 @@
 """The work of one shard in the vault: what earlier attempts have recorded, and what this one adds.
 
-Holds: `ShardJournal`. Leaves out: groups and their timing (recorder), the bytes (vault). Every method blocks.
+Holds: `ShardJournal`, `write_together`. Leaves out: groups and their timing (recorder), the bytes (vault). Everything
+blocks.
 
-Write a group:
-1. a journal is there: under a permit of now, and named as the shard's in a transaction that only the shard's last
-   attempt passes
-2. the group is durable in it. COMMIT POINT of its lines
-3. now and then: the shard's counts, which are set to what is recorded
+Write groups, each of a shard of its own:
+1. each shard's journal is there: under a permit of now, and named as the shard's in a transaction that only the shard's
+   last attempt passes
+2. one transaction makes all groups durable, and sets each shard's counts to what is recorded. COMMIT POINT of the lines
 When the policy changed in between the group goes into a new journal under a new permit, or nowhere: the shard is lost.
 A line may stand in two groups (after a failure that did not say on which side of the commit it was); the first counts.
 """
@@ -14,12 +14,16 @@ A line may stand in two groups (after a failure that did not say on which side o
 from collections.abc import Callable, Sequence
 from typing import Final
 
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
 from keepless.accounts.principal import PolicyInForce
 from keepless.batches import shards
 from keepless.batches.shards import Shard
 from keepless.batches.values import Batch
 from keepless.clock import Clock
 from keepless.db import Database
+from keepless.errors import KeeplessError
 from keepless.ids import Id
 from keepless.jobs.results import Record, seal, unseal
 from keepless.policy.data_class import DataClass
@@ -27,14 +31,13 @@ from keepless.policy.decide import Query, decide
 from keepless.policy.decision import Discard, Reason, Trigger
 from keepless.vault.door import Vault
 from keepless.vault.errors import NotKeptError, StaleEpochError
-from keepless.vault.journal import Journal
+from keepless.vault.journal import Journal, append_together
 
-__all__ = ["COUNT_S", "Destroy", "PolicyNow", "ShardJournal"]
+__all__ = ["Destroy", "Outcome", "PolicyNow", "ShardJournal", "write_together"]
 
 PolicyNow = Callable[[Id, Id], PolicyInForce | None]
 Destroy = Callable[[Sequence[Id]], bool]  # with receipts, for the job has ended; False: ask again
 _TRIES: Final = 4
-COUNT_S: Final = 0.5
 
 
 class ShardJournal:
@@ -62,8 +65,6 @@ class ShardJournal:
         self._seen: Final[set[int]] = set()
         self._completed = 0
         self._failed = 0
-        self._counted_at = clock.monotonic()
-        self._untold = False
 
     def recorded(self) -> set[int]:
         """The lines that earlier attempts have recorded; asked once, before the first group."""
@@ -79,21 +80,10 @@ class ShardJournal:
 
         Raises `LocationRedError`, `StoreFailedError`: try again.
         """
-        sealed = [seal(record) for record in group]
-        for _ in range(_TRIES):
-            journal = self._journal or self._open()
-            if journal is None:
-                return False
-            self._journal = None  # until it has taken the group
-            try:
-                journal.append(sealed)
-            except (StaleEpochError, NotKeptError):
-                continue
-            self._journal = journal
-            for record in group:
-                self._count(record)
-            return self._tell(always=False)
-        return False
+        (outcome,) = write_together([(self, group)])
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
 
     def finish(self) -> bool:
         """Every line is recorded. False as for `write`."""
@@ -102,21 +92,28 @@ class ShardJournal:
 
     def tell(self) -> bool:
         """Set the counts to what is recorded. False as for `write`."""
-        return self._tell(always=True)
-
-    def tell_late(self) -> None:
-        """Set counts that were not set with their group, because another one had just been; from any thread."""
-        if self._untold:
-            self._tell(always=True)
-
-    def _tell(self, *, always: bool) -> bool:
-        now = self._clock.monotonic()
-        if not always and now - self._counted_at < COUNT_S:
-            self._untold = True
-            return True
-        self._counted_at, self._untold = now, False
         with self._db.write() as tx:
             return shards.advance(tx, self._shard, self._completed, self._failed)
+
+    def take(self) -> Journal | None:
+        """The journal, for one group; None: nothing may be kept, or the shard is somebody else's."""
+        journal, self._journal = self._journal or self._open(), None
+        return journal
+
+    def advance(self, tx: Connection, group: Sequence[Record]) -> bool:
+        """Set the counts to what is recorded once the group is."""
+        completed, failed = self._completed, self._failed
+        for record in group:
+            if record.number not in self._seen:
+                completed += record.succeeded
+                failed += not record.succeeded
+        return shards.advance(tx, self._shard, completed, failed)
+
+    def took(self, journal: Journal, group: Sequence[Record]) -> None:
+        """The journal has the group."""
+        self._journal = journal
+        for record in group:
+            self._count(record)
 
     def _open(self) -> Journal | None:
         batch = self._batch
@@ -150,3 +147,49 @@ class ShardJournal:
                 self._completed += 1
             else:
                 self._failed += 1
+
+
+Outcome = bool | Exception  # of a group: True = durable; False, or the reason to try again: see `ShardJournal.write`
+
+
+def write_together(groups: Sequence[tuple[ShardJournal, Sequence[Record]]]) -> list[Outcome]:
+    """Make groups of different shards durable; what became of each."""
+    outcomes: list[Outcome] = [False] * len(groups)
+    left = list(range(len(groups)))
+    for _ in range(_TRIES):
+        left = _try(groups, left, outcomes)
+        if not left:
+            break
+    return outcomes
+
+
+def _try(
+    groups: Sequence[tuple[ShardJournal, Sequence[Record]]], left: list[int], outcomes: list[Outcome]
+) -> list[int]:
+    """Write those that are left; those for which the policy changed meanwhile, or whose journal is gone."""
+    ready: list[tuple[int, Journal]] = []
+    for at in left:
+        try:
+            journal = groups[at][0].take()
+        except (KeeplessError, sa.exc.SQLAlchemyError) as failed:
+            outcomes[at] = failed
+            continue
+        if journal is not None:
+            ready.append((at, journal))
+    mine: dict[int, bool] = {}
+
+    def also(tx: Connection, place: int) -> None:
+        at = ready[place][0]
+        mine[at] = groups[at][0].advance(tx, groups[at][1])
+
+    sealed = [(journal, [seal(record) for record in groups[at][1]]) for at, journal in ready]
+    again: list[int] = []
+    for (at, journal), error in zip(ready, append_together(sealed, also), strict=True):
+        if isinstance(error, StaleEpochError | NotKeptError):
+            again.append(at)
+        elif error is not None:
+            outcomes[at] = error
+        else:
+            groups[at][0].took(journal, groups[at][1])
+            outcomes[at] = mine[at]
+    return again

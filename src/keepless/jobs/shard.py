@@ -30,8 +30,9 @@ from keepless.gateway.line import Collector
 from keepless.gateway.reply import Outlet
 from keepless.ids import Id
 from keepless.jobs.gate import Gate, Lane, Waiting
+from keepless.jobs.journal import ShardJournal
 from keepless.jobs.lines import Found, read_line
-from keepless.jobs.recorder import Recorder
+from keepless.jobs.recorder import Recorder, Recording
 from keepless.jobs.results import Record, answered
 from keepless.policy.data_class import Feature
 
@@ -76,6 +77,7 @@ class Parts:
     loop: asyncio.AbstractEventLoop
     executor: Executor
     gate: Gate
+    recorder: Recorder
     lease: Lease
     handlers: Mapping[BatchEndpoint, LineHandler]
     urls: Mapping[str, BatchEndpoint]
@@ -92,7 +94,7 @@ class ShardRun:
         shard: Shard,
         lines: Iterator[Found],
         recorded: set[int],
-        write: Callable[[list[Record]], bool],
+        journal: ShardJournal,
         ended: Callable[[Outcome], None],
     ) -> None:
         self.parts: Final = parts
@@ -101,7 +103,7 @@ class ShardRun:
         self._lines: Final = lines  # read in a thread, one reader at a time
         self._recorded: Final = recorded
         self._ended: Final = ended
-        self._recorder: Final = Recorder(parts.loop, parts.executor, write, on_durable=self._durable, on_lost=self.lost)
+        self._recording: Final = Recording(parts.recorder, journal, on_durable=self._durable, on_lost=self.lost)
         self._unrecorded: dict[int, Lane] = {}
         self._waiting: set[_Line] = set()
         self._under_way: set[_Line] = set()
@@ -131,7 +133,7 @@ class ShardRun:
         """End at once, keep nothing. Idempotent."""
         if self._over:
             return
-        self._recorder.discard()
+        self._recording.discard()
         self._forget_waiting()
         self._cut_lines()
         unrecorded, self._unrecorded = self._unrecorded, {}
@@ -167,7 +169,7 @@ class ShardRun:
 
     def principal(self) -> Principal | None:
         """Who a line that begins now is asked for; None: it may not begin now."""
-        return self._allowed() if self.parts.lease.valid and not self._recorder.stuck else None
+        return self._allowed() if self.parts.lease.valid and not self._recording.stuck else None
 
     def started(self, line: "_Line") -> None:
         """A line is under way."""
@@ -190,7 +192,7 @@ class ShardRun:
         self._under_way.discard(line)
         self._unrecorded[record.number] = line.lane
         line.lane.leave(busy=False, answered=True)
-        self._recorder.add(record, awaited=line.lane.unrecorded >= line.lane.most)
+        self._recording.add(record, awaited=line.lane.unrecorded >= line.lane.most)
         self._look()
 
     def _durable(self, group: list[Record]) -> None:
@@ -259,7 +261,7 @@ class ShardRun:
             return
         if self._stopping or self._all_read:
             outcome = Outcome.DONE if self._all_read and not self._stopping else Outcome.STOPPED
-            self._recorder.drain(lambda: self._end(outcome))
+            self._recording.drain(lambda: self._end(outcome))
         else:
             self._load()
 
@@ -288,8 +290,20 @@ class _Line(Waiting):
     """One line of the input."""
 
     __slots__ = (
-        "_answer", "_body", "_collector", "_custom_id", "_handler", "_request_id", "_run", "_tries", "dropped", "lane",
-        "number", "organization_id",
+        "_answer",
+        "_body",
+        "_collector",
+        "_custom_id",
+        "_handler",
+        "_request_id",
+        "_run",
+        "_tries",
+        "batch_id",
+        "dropped",
+        "lane",
+        "number",
+        "organization_id",
+        "shard",
     )  # fmt: skip
 
     def __init__(
@@ -302,6 +316,8 @@ class _Line(Waiting):
         self._handler: Final = handler
         self.lane: Final = lane
         self.organization_id = run.batch.organization_id
+        self.batch_id = run.batch.id
+        self.shard = run.shard.number
         self.dropped = False
         self._tries = 0
         self._collector: Collector | None = None
@@ -343,6 +359,7 @@ class _Line(Waiting):
         if self._collector is None or self._request_id is None or self._answer is None:
             return  # cut meanwhile, or not answered yet
         request_id, (status, body) = self._request_id, self._answer
+        retry_after_s = self._collector.retry_after_s
         self._collector = None
         run = self._run
         if status in _BUSY:
@@ -350,6 +367,6 @@ class _Line(Waiting):
         if status in _PASSING and self._tries < _TRIES:
             pause = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2**self._tries) * _chance.uniform(0.5, 1.0)
             run.again(self, pause)
-            self.lane.leave(busy=status in _BUSY or status == 502)
+            self.lane.leave(busy=status in _BUSY or status == 502, retry_after_s=retry_after_s)
         else:
             run.done(self, Record(self.number, status == 200, answered(self._custom_id, request_id, status, body)))

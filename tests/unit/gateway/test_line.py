@@ -35,3 +35,14 @@ def test_a_line_does_not_stream() -> None:
         collector.finish()
     with pytest.raises(StreamedLineError):
         collector.abort()
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [(b"a: b\r\nretry-after: 7\r\n", 7.0), (b"a: b\r\n", None), (b"retry-after: Fri, 1 Jan\r\n", None)],
+    ids=["seconds", "none", "date"],
+)
+def test_of_the_headers_it_reads_when_to_come_again(headers: bytes, seconds: float | None) -> None:
+    collector = Collector(lambda *_: None)
+    collector.full(503, headers, b"{}")
+    assert collector.retry_after_s == seconds

@@ -37,8 +37,12 @@ class FakeLoop(asyncio.SelectorEventLoop):
 
 
 class One:
-    def __init__(self, organization_id: Id, started: list["One"], lane: Lane | None = None) -> None:
+    def __init__(
+        self, organization_id: Id, started: list["One"], lane: Lane | None = None, *, batch: int = 0, shard: int = 0
+    ) -> None:
         self.organization_id = organization_id
+        self.batch_id = Id(f"batch_{batch}")
+        self.shard = shard
         self.dropped = False
         self._started = started
         self._lane = lane
@@ -181,18 +185,55 @@ def test_each_model_has_its_lane() -> None:
     assert [one and one.most for one in lanes] == [2, 3, None]
 
 
-def test_what_is_answered_but_not_durable_counts_against_new_lines() -> None:
-    gate, _ = lane(2)
+def test_what_is_answered_but_not_durable_counts_against_new_lines_once_it_is_late() -> None:
+    gate, loop = lane(2)
     started: list[One] = []
-    gate.offer([One(ORGANIZATIONS[0], started) for _ in range(20)])
-    for _ in range(4):
+    gate.offer([One(ORGANIZATIONS[0], started) for _ in range(40)])
+    for _ in range(2):
         gate.leave(busy=False, answered=True)
-    assert (len(started), gate.running, gate.unrecorded) == (4, 0, 4)
-    gate.recorded()
-    assert len(started) == 5
-    for _ in range(3):
+    assert (len(started), gate.running, gate.unrecorded) == (4, 2, 2)
+    loop.go(0.2)
+    for _ in range(2):
+        gate.leave(busy=False, answered=True)
+    assert (len(started), gate.running, gate.unrecorded) == (4, 0, 4)  # two have waited for too long
+    for _ in range(2):
         gate.recorded()
-    assert (len(started), gate.running) == (6, 2)
+    assert (len(started), gate.running) == (6, 2)  # the others have not
+    for _ in range(100):
+        if gate.running:
+            gate.leave(busy=False, answered=True)
+    assert gate.unrecorded == 17  # however fast the engine is: eight times its number, and what was under way
+
+
+def test_an_organizations_batches_take_turns_and_a_batchs_first_shard_goes_first() -> None:
+    gate, _ = lane(1)
+    started: list[One] = []
+    who = ORGANIZATIONS[0]
+    gate.running = 1
+    for shard in (2, 0, 1):
+        gate.offer([One(who, started, batch=1, shard=shard) for _ in range(2)])
+    gate.offer([One(who, started, batch=2, shard=7) for _ in range(3)])
+    for _ in range(9):
+        gate.leave(busy=False)
+    turns = [(one.batch_id[-1], one.shard) for one in started]
+    assert [shard for batch, shard in turns if batch == "1"] == [0, 0, 1, 1, 2, 2]
+    assert [batch for batch, _ in turns][:6] == ["1", "2"] * 3
+
+
+def test_a_hundred_batches_of_ten_organizations_are_served_alike_within_a_fifth() -> None:
+    """Offered in the worst order, one organization after another; looked at after every hundred lines."""
+    gate, _ = lane(64)
+    started: list[One] = []
+    owners = [mint(Prefix.ORGANIZATION) for _ in range(10)]
+    gate.running = 64
+    for owner in owners:
+        for batch in range(10):
+            gate.offer([One(owner, started, batch=batch, shard=at // 50) for at in range(100)])
+    for _ in range(10_000):
+        gate.leave(busy=False)
+    for done in range(100, 10_001, 100):
+        share = Counter(one.organization_id for one in started[:done])
+        assert all(abs(share[owner] - done / 10) <= 0.2 * done / 10 for owner in owners)
 
 
 def test_a_loop_that_calls_a_little_early_leaves_no_line_behind() -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
@@ -19,7 +19,9 @@ from keepless.ids import Prefix, mint
 from keepless.inference.backend import FailureKind
 from keepless.jobs import shard as module
 from keepless.jobs.gate import Gate
+from keepless.jobs.journal import ShardJournal
 from keepless.jobs.lines import split
+from keepless.jobs.recorder import Recorder
 from keepless.jobs.results import Record
 from keepless.jobs.shard import Outcome, Parts, ShardRun
 from keepless.jobs.validate import urls_of
@@ -51,6 +53,16 @@ def batch() -> Batch:
     )  # fmt: skip
 
 
+def together(groups: Sequence[tuple[ShardJournal, Sequence[Record]]]) -> list[Any]:
+    outcomes: list[Any] = []
+    for journal, group in groups:
+        try:
+            outcomes.append(journal.write(group))
+        except OSError as error:
+            outcomes.append(error)
+    return outcomes
+
+
 class Bench:
     """One run over a fake engine; what it records is in `records`."""
 
@@ -65,7 +77,13 @@ class Bench:
         loop = asyncio.get_running_loop()
         self.gate = Gate(loop, {"zero": most, "logs": most})
         parts = Parts(
-            loop, self.executor, self.gate, cast("Lease", harness.lease), {CHAT: harness.handler}, urls_of(CHAT)
+            loop,
+            self.executor,
+            self.gate,
+            Recorder(loop, self.executor, together),
+            cast("Lease", harness.lease),
+            {CHAT: harness.handler},
+            urls_of(CHAT),
         )
         data = input_of(lines, model)
         whole = batch()
@@ -75,11 +93,11 @@ class Bench:
             shard=Shard(whole.id, 0, ShardPlan(1, lines, 0, len(data)), 1, False),
             lines=split([Content(data)], 10_000),
             recorded=set(recorded),
-            write=self._write,
+            journal=cast("ShardJournal", self),
             ended=self._ended,
         )
 
-    def _write(self, group: list[Record]) -> bool:
+    def write(self, group: list[Record]) -> bool:
         if self.broken:
             raise OSError
         if self.mine:
@@ -184,7 +202,8 @@ def test_what_is_refused_before_any_engine_is_recorded_as_a_line_too() -> None:
     assert not made.harness.backend.calls
 
 
-def test_an_engine_at_its_limits_is_waited_for_however_long() -> None:
+def test_an_engine_at_its_limits_is_waited_for_however_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("keepless.gateway.line._retry_after_s", lambda _: None)
     busy = [40]
 
     def before(harness: Harness) -> None:
@@ -284,7 +303,7 @@ def test_while_nothing_can_be_recorded_nothing_is_begun(monkeypatch: pytest.Monk
 
     async def act(made: Bench) -> None:
         made.broken = True
-        await until(lambda: made.run._recorder.stuck)
+        await until(lambda: made.run._recording.stuck)
         before = len(made.harness.backend.calls)
         await asyncio.sleep(0.05)
         assert len(made.harness.backend.calls) == before
@@ -313,3 +332,24 @@ def test_an_input_that_cannot_be_read_on_stops_it_and_says_why() -> None:
     made = asyncio.run(main())
     assert made.outcomes == [Outcome.STOPPED]
     assert isinstance(made.run.failure, OSError)
+
+
+def test_what_an_engine_asks_to_wait_is_what_its_lane_waits() -> None:
+    left: list[float | None] = []
+
+    async def act(made: Bench) -> None:
+        lane = made.gate.lane("zero")
+        assert lane is not None
+        leave = lane.leave
+
+        def seen(*, busy: bool, retry_after_s: float | None = None, answered: bool = False) -> None:
+            left.append(retry_after_s)
+            leave(busy=busy, answered=answered)
+
+        lane.leave = seen
+        await until(lambda: 7.0 in left)
+        made.harness.backend.script = answer()
+
+    made = bench(head(429, retry_after_s=7), end(), act=act, lines=1)
+    assert made.outcomes == [Outcome.DONE]
+    assert left[-1] is None

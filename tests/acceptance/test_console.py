@@ -1,6 +1,9 @@
 """The console as owners use it, in a real browser against a running server: from the first key to the last receipt."""
 
+import json
+import re
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +14,7 @@ from playwright.sync_api import Browser, Page, expect
 from keepless.receipts.checkpoint import VerifierKey
 from keepless.receipts.verify import Verified, verify_receipt
 from tests.support.browser import chromium, opened, overflow, serious
+from tests.support.governed import eventually
 from tests.support.serve import Served, serve, upstream_models
 from tests.support.upstream import Behaviour, MockUpstream
 
@@ -160,9 +164,112 @@ def test_a_reader_can_change_nothing(browser: Browser, served: Served) -> None:
             assert page.get_by_role("link", name="…").count() == 0, path
 
 
-@pytest.mark.parametrize(
-    "path", ["/holds", "/projects", "/keys", "/members", "/usage", "/audit", "/location", "/controls/history"]
-)
+def test_a_hold_keeps_until_it_is_released(page: Page, browser: Browser, served: Served) -> None:
+    failing(served)
+    kept = served.ask("GET", "/organization/retained_objects")["data"][-1]["id"]
+    with opened(browser, served.url, served.told["operator_key"]) as operator:
+        operator.goto("/holds/new")
+        good(operator)
+        operator.get_by_label("Reference").fill(EVIL)
+        operator.get_by_label("Review date").fill("2099-01-01")
+        operator.get_by_label("Object id").fill(kept)
+        operator.get_by_role("button", name="Place the hold").click()
+        expect(operator.get_by_text("The hold is in place.")).to_be_visible()
+        page.goto(f"/kept/{kept}")
+        good(page)
+        page.get_by_label("To confirm, type delete").fill("delete")
+        page.get_by_role("button", name="Delete for good").click()
+        expect(page.get_by_role("heading", name="A legal hold is in the way")).to_be_visible()
+        operator.get_by_role("table").get_by_role("link").first.click()
+        operator.get_by_label("To confirm, type release").fill("release")
+        good(operator)
+        operator.get_by_role("button", name="Release the hold").click()
+        expect(operator.get_by_text("The hold is released.")).to_be_visible()
+    page.goto(f"/kept/{kept}")
+    page.get_by_label("To confirm, type delete").fill("delete")
+    page.get_by_role("button", name="Delete for good").click()
+    expect(page.get_by_text("Deleted. The key is destroyed")).to_be_visible()
+
+
+EVIL = "<img src=x onerror=alert(1)>\"'></textarea>{{7*7}}"
+PAGES = "/ /controls /controls/history /kept /receipts /holds /usage /files /batches /projects /keys /members /audit"
+
+
+def test_no_string_of_a_customer_becomes_markup(page: Page, served: Served) -> None:
+    project = served.ask("POST", "/organization/projects", {"name": EVIL})["id"]
+    key = served.ask("POST", f"/organization/projects/{project}/api_keys", {"name": EVIL})["id"]
+    served.ask("POST", "/organization/admin_api_keys", {"name": EVIL, "role": "reader"})
+    served.ask("POST", "/organization/users", {"email": "<img/src=x/onerror=alert(1)>@x", "role": "reader"})
+    served.ask("POST", f"/organization/projects/{project}/data_controls", {"zero_data_retention": True})
+    page.on("dialog", lambda dialog: pytest.fail("a script of a customer's ran"))
+    asked = ["/usage?by=project", "/usage?by=key", f"/projects/{project}", f"/projects/{project}/archive"]
+    asked += [f"/keys/{key}/revoke", f"/controls?project={project}", "/explain?request=%3Cimg%20src=x%3E"]
+    for path in [*PAGES.split(), *asked]:
+        page.goto(path)
+        assert page.locator("img[src=x], img[src='x/onerror=alert(1)']").count() == 0, path
+    page.goto("/keys")
+    expect(page.get_by_role("rowheader").filter(has_text=EVIL).first).to_be_visible()
+
+
+def test_a_refusal_of_a_feature_that_is_off_is_explained(page: Page, served: Served) -> None:
+    served.ask("POST", "/organization/data_controls", {"batch": "disabled"})
+    body = json.dumps({"input_file_id": "x", "endpoint": "/v1/chat/completions", "completion_window": "24h"}).encode()
+    headers = {"authorization": f"Bearer {served.api_key}"}
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(urllib.request.Request(f"{served.base_url}/batches", body, headers), timeout=60)
+    request_id = refused.value.headers["x-request-id"]
+    refused.value.close()
+    served.ask("POST", "/organization/data_controls", {"batch": "enabled"})
+
+    def explained() -> bool:
+        page.goto(f"/explain?request={request_id}")
+        return page.get_by_text("feature_disabled_by_data_controls").count() == 1
+
+    eventually(explained, seconds=60)
+    expect(page.get_by_role("heading", name="Nothing of it was kept")).to_be_visible()
+    good(page)
+
+
+def test_a_person_signs_in_changes_something_and_is_gone(browser: Browser, served: Served) -> None:
+    with opened(browser, served.url) as person:
+        person.goto("/controls")
+        expect(person).to_have_url(re.compile("/sign-in"))
+        good(person)
+        person.goto(served.told["sign_in"])
+        good(person)
+        person.get_by_role("main").get_by_role("button").first.click()
+        expect(person.get_by_role("heading", name="Overview")).to_be_visible()
+        person.get_by_label("Name of the key").fill("by a person")
+        person.get_by_role("button", name="Create key").click()
+        expect(person.get_by_role("heading", name="Your new key")).to_be_visible()
+        foreign(person, served)
+        person.goto("/projects")
+        for cookie in person.context.cookies():
+            assert cookie["httpOnly"], cookie["name"]
+        person.context.clear_cookies()  # as when the session has ended
+        person.get_by_label("Name").fill("too late")
+        person.get_by_role("button", name="Create project").click()
+        expect(person.get_by_text("Nothing was changed: you are not signed in")).to_be_visible()
+        person.goto("/projects")
+        expect(person).to_have_url(re.compile("/sign-in"))
+    assert "too late" not in {one["name"] for one in served.ask("GET", "/organization/projects?limit=100")["data"]}
+
+
+def foreign(person: Page, served: Served) -> None:
+    """Another site's page sends a form with the person's own cookies: nothing happens."""
+    evil = person.context.new_page()
+    form = f'<form method="post" action="{served.url}/projects"><input name="name" value="forged"><button>Go</button>'
+    evil.goto("data:text/html," + urllib.parse.quote(form))
+    evil.get_by_role("button").click()
+    expect(evil.get_by_text("Nothing was changed")).to_be_visible()
+    evil.close()
+    assert "forged" not in {one["name"] for one in served.ask("GET", "/organization/projects?limit=100")["data"]}
+
+
+OTHERS = "/holds /projects /keys /members /usage /audit /location /batches /controls/history"
+
+
+@pytest.mark.parametrize("path", OTHERS.split())
 def test_nothing_serious_on_any_other_page(page: Page, path: str) -> None:
     page.goto(path)
     good(page)

@@ -22,6 +22,8 @@ from keepless.console.services import Services, Visitor
 from keepless.db import Database
 from keepless.files.service import FileLimits, Files
 from keepless.governance.organizations import FOREVER_MS
+from keepless.governance.people import People
+from keepless.governance.sign_in import SignIn
 from keepless.http import problems
 from keepless.ids import Id
 from tests.support.asgi import Answer, call
@@ -43,9 +45,9 @@ class Console:
         """From now on a member of this role looks; None: nobody."""
         own = None if role is Role.OPERATOR else self.platform.organization_id
         until = FOREVER_MS if recent and role is Role.OWNER else None
-        self.who[:] = (
-            [None] if role is None else [Visitor(AdminPrincipal(Id("user_x"), own, role, until), "someone", csrf)]
-        )
+        actor = Id("okey_x" if own is None else "user_x")
+        visitor = None if role is None else Visitor(AdminPrincipal(actor, own, role, until), "someone", csrf)
+        self.who[:] = [visitor]
 
     def get(self, path: str, **headers: str) -> Answer:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -115,6 +117,7 @@ def pages_of(found: Platform) -> Console:
         access=found.services.access,
         controls=found.services.controls,
         sweeper=found.services.sweeper,
+        people=People(found.deployment.office, SignIn(db, clock, found.rig.log)),
         holds=found.services.holds,
         cases=found.services.cases,
         location=found.services.location,

@@ -287,6 +287,7 @@ def _console(services: Services, deployment: Deployment, book: Book, entrance: E
         access=services.access,
         controls=services.controls,
         sweeper=services.sweeper,
+        people=entrance.people,
         holds=services.holds,
         cases=services.cases,
         location=services.location,

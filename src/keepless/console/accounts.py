@@ -1,6 +1,6 @@
 """Projects, keys and members: listed, made, ended. A secret is in the answer that created it and in no other.
 
-Leaves out: the rules (governance.organizations, governance.access), invites and sign-in.
+Leaves out: the rules (governance.organizations, access, people), and signing in (entrance).
 """
 
 from typing import Final
@@ -20,21 +20,24 @@ __all__ = [
     "ask_archive",
     "ask_remove",
     "ask_revoke",
+    "change_role",
     "create_admin_key",
     "create_project",
+    "invite",
     "keys",
     "members",
     "project",
     "projects",
     "remove_member",
     "rename_project",
+    "revoke_invite",
     "revoke_key",
     "set_limits",
 ]
 
 _MOST: Final = 2_147_483_647
 _LIMITS: Final = ("requests_per_minute", "requests_per_day", "tokens_per_minute")
-_ROLES: Final = (Role.OWNER, Role.DEVELOPER, Role.READER)
+_ROLES: Final = (Role.OWNER, Role.DEVELOPER, Role.AUDITOR, Role.READER)
 
 
 # --- projects --------------------------------------------------------------------------------------------------------
@@ -186,17 +189,53 @@ def _key(services: Services, visit: Visit) -> tuple[str, bool]:
 
 
 def members(services: Services, visit: Visit) -> Answer:
-    """Who belongs to the organization."""
-    return View("members.html", {"found": services.access.members(visit.organization_id), "roles": _ROLES})
+    """Who belongs to the organization, and who is invited."""
+    own, now_ms = visit.organization_id, services.clock.now_ms()
+    pending = [one for one in services.people.invites(own) if one.accepted_at_ms is None and one.expires_at_ms > now_ms]
+    return View("members.html", {"found": services.access.members(own), "invites": pending, "roles": _ROLES})
+
+
+def invite(services: Services, visit: Visit) -> Answer:
+    """Invite an address; the link is shown this once."""
+    role, email = _role(visit), _email(visit)
+    made = services.people.invite(visit.visitor.principal, visit.organization_id, email=email, role=role)
+    link = f"{visit.origin}/sign-in/invite?token={made.secret}"
+    return View("new_invite.html", {"invite": made.record, "link": link})
+
+
+def revoke_invite(services: Services, visit: Visit) -> Answer:
+    """Delete an invite; its link opens nothing any more."""
+    invite_id = visit.id("invite_id", Prefix.INVITE)
+    services.people.revoke_invite(visit.visitor.principal, visit.organization_id, invite_id)
+    return Redirect("/members", "invite_revoked")
+
+
+def change_role(services: Services, visit: Visit) -> Answer:
+    """Give a member another role."""
+    member_id, role = visit.id("member_id", Prefix.MEMBER), _role(visit)
+    services.people.change_role(visit.visitor.principal, visit.organization_id, member_id, role)
+    return Redirect("/members", "member_changed")
 
 
 def add_member(services: Services, visit: Visit) -> Answer:
-    """A new member."""
-    role, email = visit.choice("role", Role), visit.text("email", 254)
-    if role is None or email.count("@") != 1 or email.startswith("@") or email.endswith("@") or " " in email:
-        raise Problem(400, Code.INVALID_VALUE, "A member needs an e-mail address and a role.", param="email")
+    """A new member, who signs in elsewhere."""
+    role, email = _role(visit), _email(visit)
     services.access.add_member(visit.visitor.principal, visit.organization_id, email=email, role=role)
     return Redirect("/members", "member_added")
+
+
+def _role(visit: Visit) -> Role:
+    found = visit.choice("role", Role)
+    if found is None:
+        raise Problem(400, Code.MISSING_PARAMETER, "A member has a role.", param="role")
+    return found
+
+
+def _email(visit: Visit) -> str:
+    email = visit.text("email", 254)
+    if email.count("@") != 1 or email.startswith("@") or email.endswith("@") or " " in email:
+        raise Problem(400, Code.INVALID_VALUE, "This is not an e-mail address.", param="email")
+    return email
 
 
 def ask_remove(services: Services, visit: Visit) -> Answer:

@@ -18,6 +18,7 @@ from keepless.governance.cases import CaseDecisions
 from keepless.governance.controls import DataControls
 from keepless.governance.holds import Holds
 from keepless.governance.organizations import Organizations
+from keepless.governance.people import People
 from keepless.ids import Id
 from keepless.receipts.log import Log
 from keepless.vault.locations import LocationGuard
@@ -50,6 +51,7 @@ class Services:
     access: Access
     controls: DataControls
     sweeper: Sweeper
+    people: People
     holds: Holds
     cases: CaseDecisions
     location: LocationGuard

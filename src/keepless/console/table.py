@@ -66,6 +66,9 @@ ROWS: Final[tuple[Row, ...]] = (
     Row("POST", "/keys/{key_id}/revoke", P.KEYS_MANAGE, accounts.revoke_key),
     Row("GET", "/members", P.MEMBERS_MANAGE, accounts.members),
     Row("POST", "/members", P.MEMBERS_MANAGE, accounts.add_member),
+    Row("POST", "/members/invites", P.MEMBERS_MANAGE, accounts.invite),
+    Row("POST", "/members/invites/{invite_id}/revoke", P.MEMBERS_MANAGE, accounts.revoke_invite),
+    Row("POST", "/members/{member_id}/role", P.MEMBERS_MANAGE, accounts.change_role),
     Row("GET", "/members/{member_id}/remove", P.MEMBERS_MANAGE, accounts.ask_remove),
     Row("POST", "/members/{member_id}/remove", P.MEMBERS_MANAGE, accounts.remove_member),
 )

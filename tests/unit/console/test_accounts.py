@@ -72,3 +72,24 @@ def test_members(here: Console) -> None:
     assert here.done(path, {"confirm": "remove"}).endswith("member_removed")
     assert "dev@example.com" not in here.page("/members")
     assert here.get(path).status == 404
+
+
+def test_an_invite_is_a_link_that_is_shown_once(here: Console) -> None:
+    made = here.post("/members/invites", {"email": "new@example.com", "role": "auditor"})
+    link = re.search(r'id="new-key">http://here(/sign-in/invite\?token=[^<]+)<', made.body.decode())
+    assert link is not None
+    page = here.page("/members")
+    assert "new@example.com" in page
+    assert link[1] not in page
+    path = re.search(r'action="(/members/invites/[^"]+/revoke)"', page)
+    assert path is not None
+    assert here.done(path[1]) == "/members?done=invite_revoked"
+    assert here.post(path[1]).status == 404
+    assert here.post("/members/invites", {"email": "new@example.com", "role": "operator"}).status == 400
+
+
+def test_the_last_owner_stays_one(here: Console) -> None:
+    path = re.search(r'action="(/members/user_[^"]+/role)"', here.page("/members"))
+    assert path is not None
+    assert here.post(path[1], {"role": "reader"}).status == 400
+    assert here.done(path[1], {"role": "owner"}) == "/members?done=member_changed"

@@ -310,3 +310,42 @@ def test_a_file_that_is_cut_short_while_it_is_searched(tmp_path: Path, marker: M
             return super().within(data)
 
     assert places.folder(Cutting([marker.text], list), tmp_path, "data folder").findings == set()
+
+
+def test_a_piece_of_sound_is_found_as_it_is(tmp_path: Path, marker: Marker, search: Search) -> None:
+    piece = bytes(range(100, 148))
+    search.add("sound", piece, marker.number)
+    (tmp_path / "recording.wav").write_bytes(os.urandom(999) + piece + os.urandom(999))
+    (tmp_path / "silence.wav").write_bytes(bytes(5000))
+    searched = places.folder(search, tmp_path, "data folder")
+    assert {(found.what, found.form, found.marker) for found in searched.findings} == {
+        ("recording.wav", "sound", marker.number)
+    }
+
+
+def test_what_has_not_changed_is_read_once_and_what_has_again(tmp_path: Path, marker: Marker, search: Search) -> None:
+    unchanged = places.Unchanged()
+    (tmp_path / "old").write_bytes(b"nothing")
+    (tmp_path / "leak").write_text(marker.text)
+
+    class Later(places.Unchanged):
+        """Its files have changed long ago."""
+
+        def add(self, status: os.stat_result) -> None:
+            super().add(os.stat_result((*status[:9], status.st_ctime - 60), {"st_ctime_ns": status.st_ctime_ns}))
+
+    for known in (unchanged, Later()):
+        first = places.temporary(search, [tmp_path], since=0, unchanged=known)
+        again = places.temporary(search, [tmp_path], since=0, unchanged=known)
+        assert numbers(first) == numbers(again) == {marker.number}  # what was found is read again
+        assert (first.items, again.items) == (2, 2 if known is unchanged else 1)  # what changed just now as well
+    (tmp_path / "old").write_text(marker.text)
+    assert places.temporary(search, [tmp_path], since=0, unchanged=known).items == 2
+
+
+def test_a_spoken_word_is_found_whatever_its_letters() -> None:
+    marks = [Marker(7, word, "spoken word") for word in ("umbrella", "Umbrella")]
+    search = Search([mark.text for mark in marks], lambda: marks)
+    for text in (b"the umbrella is here", b"Umbrella.", b"UMBRELLA", b"umbrella".hex().encode()):
+        assert {hit.marker for hit in search.within(text)} == {7}, text
+    assert search.within(b"an umbel") == set()

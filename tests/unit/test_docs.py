@@ -48,6 +48,11 @@ CLAIMS = (
         "the lifecycle property test, with crashes between any two steps",
     ),
     (
+        "what files and batches hold is kept encrypted, only while the feature needs it, and each line is told once",
+        "L1",
+        "`keepless prove` through kill, expiry, deletion and turning off",
+    ),
+    (
         "a deletion was recorded, and when its key was destroyed",
         "L2",
         "receipts in the Merkle log, verified offline by `keepless verify`",

@@ -1,6 +1,6 @@
 """Whether what came back, and what is listed as kept, is what policy promises. Pure: values in, fixed words out.
 
-Holds: `told`, `wrong`. Leaves out: asking (run).
+Holds: `told`, `told_of`, `wrong`. Leaves out: asking (run).
 """
 
 import re
@@ -10,9 +10,10 @@ from typing import Final
 from keepless.prover.cases import Case, Setting
 from keepless.prover.wire import Answer
 
-__all__ = ["told", "wrong"]
+__all__ = ["told", "told_of", "wrong"]
 
 _KEPT: Final = re.compile(r"class=reliability_log; object=(obj_[a-z2-7]+); epoch=\d+; expires=[0-9TZ:-]+\Z")
+_OF_CLASS: Final = re.compile(r"class=([a-z_]+); object=(obj_[a-z2-7]+); epoch=\d+; expires=[0-9TZ:-]+\Z")
 
 
 def told(answer: Answer) -> str | None:
@@ -22,6 +23,12 @@ def told(answer: Answer) -> str | None:
         if found:
             return found[1]
     return None
+
+
+def told_of(answer: Answer, data_class: str) -> str | None:
+    """The id of the object of a class that the head of an answer says is kept."""
+    found = _OF_CLASS.match(answer.retention)
+    return found[2] if found and found[1] == data_class else None
 
 
 def _without_upstream(said: str) -> str:

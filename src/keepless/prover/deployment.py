@@ -1,7 +1,7 @@
 """A throw-away deployment: a folder, a server in it, and everything that the server says, in memory.
 
-Holds: `Deployment` (start, kill, stop, remove; its processes and what they wrote). Leaves out: which models it has and
-what is asked of it (the caller's).
+Holds: `Deployment` (start, kill, stop, sweep, remove; its processes and what they wrote). Leaves out: which models it
+has and what is asked of it (the caller's).
 
 The server is `python -m keepless serve`, as anybody runs it. Its configuration and its output go through pipes: the
 prover itself writes nothing down. Its temporary folder and its working folder are ours.
@@ -78,7 +78,6 @@ class Deployment:
 
     def start(self) -> None:
         """Start the server and wait until it answers. Raises `ProverError` when it does not."""
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("KEEPLESS_")}
         self._announced.clear()
         at = len(self.streams["stdout"])
         self._process = process = subprocess.Popen(
@@ -87,7 +86,7 @@ class Deployment:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             cwd=self.folder,
-            env={**kept, "TMPDIR": str(self.folder / "tmp"), **self._environment},
+            env=self._variables(),
             start_new_session=True,
         )
         if process.stdin is None or process.stdout is None or process.stderr is None:
@@ -136,6 +135,40 @@ class Deployment:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(_STOP_S)
         return self.kill()
+
+    def sweep_later(self, days: int) -> int:
+        """`keepless sweep --once` under a clock that is days ahead; its exit code. What it writes is kept as well."""
+        ahead = {"PROVER_AHEAD_NS": str(days * 86_400 * 10**9)}
+        done = subprocess.run(
+            [
+                sys.executable,
+                "-c",
+                # before anything of ours is imported, so that all of it reads this clock
+                (
+                    "import os, sys, time; now, ahead = time.time_ns, int(os.environ['PROVER_AHEAD_NS'])\n"
+                    "time.time_ns = lambda: now() + ahead\n"
+                    "from keepless.cli.main import main; sys.exit(main())"
+                ),
+                "sweep",
+                "--once",
+                "--json",
+                "--config",
+                "/dev/stdin",
+            ],
+            input=self._config,
+            capture_output=True,
+            cwd=self.folder,
+            env={**self._variables(), **ahead},
+            timeout=_START_S,
+            check=False,
+        )
+        self.streams["stdout"] += done.stdout
+        self.streams["stderr"] += done.stderr
+        return done.returncode
+
+    def _variables(self) -> dict[str, str]:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("KEEPLESS_")}
+        return {**kept, "TMPDIR": str(self.folder / "tmp"), **self._environment}
 
     def kill(self) -> int:
         """SIGKILL for all of its processes at once."""

@@ -4,16 +4,23 @@ Holds: `prove_existing`. An organization of the prover's own for each setting is
 again, whatever happens. Leaves out: places that only the machine's owner can search.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Final
 
 from keepless.prover import cases as table
 from keepless.prover import places, response_cases
-from keepless.prover.cases import SETTINGS
+from keepless.prover.cases import SETTINGS, Setting
+from keepless.prover.customer import Customer
+from keepless.prover.feature_cases import Scenario, plain_scenarios, refused_scenarios
+from keepless.prover.feature_proof import allows_batches, play
 from keepless.prover.report import Report
 from keepless.prover.run import Progress, Run, temporary_folders
 from keepless.prover.wire import ProverError, ask
 
 __all__ = ["prove_existing"]
+
+_AT_ONCE: Final = 8
 
 
 def prove_existing(
@@ -30,13 +37,17 @@ def prove_existing(
     `ProverError` when the server cannot be reached or refuses the key.
     """
     url = base_url.rstrip("/").removesuffix("/v1").removesuffix("/openai")
-    run = Run(progress, len(SETTINGS) * len(_cases("")))
+    run = Run(progress)
+    run.expect(len(SETTINGS) * len(_cases("")) + sum(len(_scenarios(setting, "")) for setting in SETTINGS))
     try:
         for setting in SETTINGS:
             account = run.account(url, operator_key, setting)
             name = model or ask(url, account.api_key, "GET", "/v1/models")["data"][0]["id"]
             for case in _cases(name):
-                run.one(url, account, case, lambda _: None)
+                run.one(url, account, case)
+            with ThreadPoolExecutor(_AT_ONCE) as pool:
+                for one in _scenarios(setting, name):
+                    pool.submit(play, run, Customer(run, url, account, one.name), one.name, one.play)
         if data_dir is None:
             run.report.limits.append("no data folder was given: only answers and lists were checked")
         else:
@@ -52,6 +63,10 @@ def prove_existing(
 
 def _cases(model: str) -> list[table.Case]:
     return [*table.plain_cases(model), *response_cases.plain_cases(model)]
+
+
+def _scenarios(setting: Setting, model: str) -> list[Scenario]:
+    return plain_scenarios(model) if allows_batches(setting) else refused_scenarios()
 
 
 def _delete(run: Run, url: str, operator_key: str) -> None:

@@ -1,10 +1,15 @@
 """One look at everything that a deployment of ours holds.
 
-Holds: `look`, `open_database`, `job_store`. Leaves out: the temporary folders, which others write to as well (places).
+Holds: `look`, `open_database`, `database_url_of`, `job_store_of`. Leaves out: the temporary folders, which others write
+to as well (places).
 """
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
+
+import sqlalchemy as sa
 
 from keepless.db import Database
 from keepless.prover import places
@@ -12,9 +17,10 @@ from keepless.prover.deployment import Deployment
 from keepless.prover.places import Searched
 from keepless.prover.search import Search
 
-__all__ = ["JOB_ROWS", "job_store", "look", "open_database"]
+__all__ = ["JOBS_SCHEMA", "JOB_ROWS", "database_url_of", "job_store_of", "look", "open_database"]
 
 JOB_ROWS: Final = "job store rows"
+JOBS_SCHEMA: Final = "keepless_jobs"  # in PostgreSQL
 
 
 def open_database(url: str) -> Database:
@@ -22,15 +28,22 @@ def open_database(url: str) -> Database:
     return Database(url.replace("postgresql://", "postgresql+psycopg://", 1), pool_size=1)
 
 
-def job_store(deployment: Deployment) -> Path:
-    """Where durable jobs have a database of their own."""
-    return Path(deployment.data_dir) / "jobs.sqlite"
+def database_url_of(deployment: Deployment, database_url: str | None) -> str:
+    """Where its rows are."""
+    return database_url or f"sqlite:///{deployment.data_dir}/keepless.sqlite"
 
 
-def _rows(search: Search, url: str, place: str) -> Searched:
-    db = open_database(url)
+def job_store_of(deployment: Deployment, database_url: str | None) -> str | None:
+    """Where the rows of jobs are: a file of their own, or a schema of the database; None: no job was run yet."""
+    if database_url is None:
+        path = Path(deployment.data_dir) / "jobs.sqlite"
+        return f"sqlite:///{path}" if path.exists() else None
+    db = open_database(database_url)
     try:
-        return places.database(search, db, place)
+        with db.read() as tx:
+            return database_url if JOBS_SCHEMA in sa.inspect(tx).get_schema_names() else None
+    except sa.exc.SQLAlchemyError:
+        return None
     finally:
         db.close()
 
@@ -43,9 +56,22 @@ def look(search: Search, deployment: Deployment, database_url: str | None, *, si
     """
     # The raw files first: whoever opens the database may fold the WAL into it.
     found = [places.folder(search, deployment.folder, "data folder")]
-    found.append(_rows(search, database_url or f"sqlite:///{deployment.data_dir}/keepless.sqlite", "database rows"))
-    if job_store(deployment).exists():  # with PostgreSQL it is a schema of the same database
-        found.append(_rows(search, f"sqlite:///{job_store(deployment)}", JOB_ROWS))
+    of_jobs = frozenset({JOBS_SCHEMA})
+    with _opened(database_url_of(deployment, database_url)) as db:
+        found.append(places.database(search, db, without=of_jobs))
+    jobs = job_store_of(deployment, database_url)
+    if jobs is not None:
+        with _opened(jobs) as db:
+            found.append(places.database(search, db, JOB_ROWS, only=None if database_url is None else of_jobs))
     found.append(places.processes(search, deployment.pids, since=since))
     found.append(places.output(search, deployment.written()))
     return found
+
+
+@contextlib.contextmanager
+def _opened(url: str) -> Iterator[Database]:
+    db = open_database(url)
+    try:
+        yield db
+    finally:
+        db.close()

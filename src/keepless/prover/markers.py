@@ -10,6 +10,7 @@ one that is cut in two (by the pages of a database, the frames of a WAL, the pie
 
 import base64
 import secrets
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -52,12 +53,15 @@ class Markers:
     def __init__(self) -> None:
         self.tag: Final = _random(_TAG)
         self._minted: Final[list[Marker]] = []
+        self._lock: Final = threading.Lock()
 
     def mint(self, part: str, case: str = "", setting: str = "") -> Marker:
-        """A new marker for one part of one request."""
+        """A new marker for one part of one request; in any thread."""
         text = "".join(self.tag + _random(_OWN) for _ in range(2))
-        self._minted.append(Marker(len(self._minted) + 1, text, part, case, setting))
-        return self._minted[-1]
+        with self._lock:
+            marker = Marker(len(self._minted) + 1, text, part, case, setting)
+            self._minted.append(marker)
+        return marker
 
     def all(self) -> list[Marker]:
         """Every marker minted so far."""

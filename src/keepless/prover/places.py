@@ -11,7 +11,9 @@ counted, never passed over in silence.
 import contextlib
 import os
 import stat
+import time
 from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -21,13 +23,14 @@ import sqlalchemy as sa
 from keepless.db import Database
 from keepless.prover.search import Data, Hit, Search
 
-__all__ = ["Finding", "Searched", "database", "descendants", "folder", "output", "processes", "temporary"]
+__all__ = ["Finding", "Searched", "Unchanged", "database", "descendants", "folder", "output", "processes", "temporary"]
 
 _PROC: Final = Path("/proc")
 _LARGEST: Final = 4 * 1024**3  # of one file outside of the deployment: what is larger is counted as not read
 _ROWS: Final = 1000
 _WINDOW: Final = 64 * 1024 * 1024
 _OVERLAP: Final = 256 * 1024  # a marker, or a compressed member, that lies across two windows
+_MOMENT_S: Final = 2.0
 _NAMELESS: Final = "(a name that holds a marker)"
 
 
@@ -91,16 +94,55 @@ def folder(search: Search, root: Path, place: str, *, without: Sequence[Path] = 
     return searched
 
 
-def temporary(search: Search, roots: Iterable[Path], *, since: float, without: Sequence[Path] = ()) -> Searched:
-    """What this user has written in the machine's temporary folders since an instant (Unix seconds)."""
+class Unchanged:
+    """Files that were searched for the markers of this run and have not changed since: nothing of it is in them.
+
+    An instant of change is as coarse as the kernel's clock, so what changed a moment ago is read again.
+    """
+
+    def __init__(self) -> None:
+        self._files: Final[set[tuple[int, int, int, int]]] = set()
+
+    def __contains__(self, status: os.stat_result) -> bool:
+        return self._key(status) in self._files
+
+    def add(self, status: os.stat_result) -> None:
+        """Such a file was searched; `status` is from before that."""
+        if status.st_ctime < time.time() - _MOMENT_S:
+            self._files.add(self._key(status))
+
+    @staticmethod
+    def _key(status: os.stat_result) -> tuple[int, int, int, int]:
+        return status.st_dev, status.st_ino, status.st_ctime_ns, status.st_size
+
+
+def temporary(
+    search: Search,
+    roots: Iterable[Path],
+    *,
+    since: float,
+    without: Sequence[Path] = (),
+    unchanged: Unchanged | None = None,
+) -> Searched:
+    """What this user has written in the machine's temporary folders since an instant (Unix seconds).
+
+    `unchanged`: what earlier searches of the same run have read, and need not read again.
+    """
     searched = Searched("temporary folders")
     for root in dict.fromkeys(root.resolve() for root in roots if root.is_dir()):
-        _walk(search, searched, root, root, set(without), changed_after=since)
+        _walk(search, searched, root, root, set(without), changed_after=since, unchanged=unchanged)
     return searched
 
 
 def _walk(
-    search: Search, searched: Searched, root: Path, at: Path, without: set[Path], *, changed_after: float | None
+    search: Search,
+    searched: Searched,
+    root: Path,
+    at: Path,
+    without: set[Path],
+    *,
+    changed_after: float | None,
+    unchanged: Unchanged | None = None,
 ) -> None:
     try:
         entries = sorted(os.scandir(at), key=lambda entry: entry.name)
@@ -124,12 +166,15 @@ def _walk(
         for value in _attributes(path):
             searched.data(search, what, value)
         if stat.S_ISDIR(status.st_mode):
-            _walk(search, searched, root, path, without, changed_after=changed_after)
+            _walk(search, searched, root, path, without, changed_after=changed_after, unchanged=unchanged)
         elif stat.S_ISLNK(status.st_mode):
             with contextlib.suppress(OSError):  # others' links come and go
                 searched.data(search, what, os.fsencode(path.readlink()))
-        elif stat.S_ISREG(status.st_mode):
+        elif stat.S_ISREG(status.st_mode) and (unchanged is None or status not in unchanged):
+            before = len(searched.findings)
             searched.file(search, path, what, largest=None if changed_after is None else _LARGEST)
+            if unchanged is not None and len(searched.findings) == before:
+                unchanged.add(status)
 
 
 def _attributes(path: Path) -> Iterator[bytes]:
@@ -149,14 +194,25 @@ def output(search: Search, streams: dict[str, bytes]) -> Searched:
     return searched
 
 
-def database(search: Search, db: Database, place: str = "database rows") -> Searched:
-    """Every value of every row of every table of every schema, whoever made it (also the engine of jobs)."""
+def database(
+    search: Search,
+    db: Database,
+    place: str = "database rows",
+    *,
+    only: AbstractSet[str] | None = None,
+    without: AbstractSet[str] = frozenset(),
+) -> Searched:
+    """Every value of every row of every table of every schema, whoever made it (also the engine of jobs).
+
+    `only`: these schemas; `without`: all but these.
+    """
     searched = Searched(place)
     try:
         with db.read() as tx:
             inspector = sa.inspect(tx)
-            schemas = [name for name in inspector.get_schema_names() if not name.startswith(("pg_", "information_"))]
-            for schema in schemas:
+            schemas = {name for name in inspector.get_schema_names() if not name.startswith(("pg_", "information_"))}
+            schemas = (schemas if only is None else schemas & only) - without
+            for schema in sorted(schemas):
                 for name in sorted(inspector.get_table_names(schema)):
                     _table(search, searched, tx, sa.table(name, schema=schema))
     except sa.exc.SQLAlchemyError:

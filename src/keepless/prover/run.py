@@ -5,6 +5,7 @@ Holds: `Account` (an organization of the prover's own), `Run` (markers, outcomes
 """
 
 import os
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from keepless.prover.check import told, wrong
 from keepless.prover.markers import Markers
 from keepless.prover.report import Outcome, Report
 from keepless.prover.search import ZSTD, Search
-from keepless.prover.wire import ask, send
+from keepless.prover.wire import Answer, ask, send
 
 __all__ = ["Account", "Progress", "Run", "temporary_folders"]
 
@@ -39,21 +40,26 @@ class Account:
 class Run:
     """What both kinds of proof share."""
 
-    def __init__(self, progress: Progress, total: int) -> None:
+    def __init__(self, progress: Progress) -> None:
         self.markers: Final = Markers()
         self.search: Final = Search.of_run(self.markers)
         self.report: Final = Report()
         self.since: Final = time.time()
-        self.kept: Final[dict[str, dict[str, str]]] = {}  # setting -> id -> reason
+        self.kept: Final[dict[str, dict[str, str]]] = {}  # organization -> id -> reason
         self.accounts: Final[list[Account]] = []
         self._progress: Final = progress
-        self._total: Final = total
-        self._done = 0
+        self._total = self._done = 0
+        self._lock: Final = threading.Lock()
+
+    def expect(self, steps: int) -> None:
+        """More steps of the bar."""
+        self._total += steps
 
     def step(self) -> None:
-        """One of the steps that the bar shows."""
-        self._done += 1
-        self._progress(self._done, self._total)
+        """One of the steps that the bar shows; from any thread."""
+        with self._lock:
+            self._done += 1
+            self._progress(self._done, self._total)
 
     def account(self, url: str, operator_key: str, setting: Setting) -> Account:
         """A new organization under a setting."""
@@ -62,24 +68,24 @@ class Run:
         self.accounts.append(account)
         if setting.controls:
             ask(url, account.admin_key, "POST", "/v1/organization/data_controls", setting.controls)
-        self.kept[setting.name] = {}
+        self.kept[account.organization_id] = {}
         return account
 
-    def one(self, url: str, account: Account, case: Case, say: Callable[[str], None]) -> None:
+    def one(self, url: str, account: Account, case: Case) -> Answer:
         """One case under one setting."""
         setting = account.setting
         mark = self.mark(case.name, setting.name)
-        say(mark("upstream's answer"))
         answer = send(url, account.api_key, case.make(mark))
         listed = self.listed(url, account)
-        before = self.kept[setting.name]
+        before = self.kept[account.organization_id]
         new = {id: reason for id, reason in listed.items() if id not in before}
         fault = wrong(case, setting, answer, new)
         if before.keys() - listed.keys():
             fault = "something that was kept is gone"
-        self.kept[setting.name] = listed
+        self.kept[account.organization_id] = listed
         self.report.outcomes.append(Outcome(case.name, setting.name, answer.status, told(answer) is not None, fault))
         self.step()
+        return answer
 
     def mark(self, case: str, setting: str) -> table.Mark:
         """Mints markers for the parts of a case."""
@@ -90,13 +96,13 @@ class Run:
         return mark
 
     @staticmethod
-    def listed(url: str, account: Account) -> dict[str, str]:
-        """What is kept of an organization: id -> reason."""
+    def listed(url: str, account: Account, member: str = "reason") -> dict[str, str]:
+        """What is kept of an organization: id -> reason (or another member)."""
         found: dict[str, str] = {}
         after = ""
         while True:
             page = ask(url, account.admin_key, "GET", f"/v1/organization/retained_objects?limit=100{after}")
-            found |= {item["id"]: item["reason"] for item in page["data"]}
+            found |= {item["id"]: item[member] for item in page["data"]}
             if not page.get("has_more"):
                 return found
             after = f"&after={page['last_id']}"

@@ -47,6 +47,11 @@ class Search:
             (name, needle) for text in common for name, needles in forms(text).items() for needle in needles
         )
         self._markers: Final = markers
+        self._raw: Final[list[tuple[bytes, Hit]]] = []
+
+    def add(self, form: str, needle: bytes, marker: int) -> None:
+        """Look for these bytes too, as they are: they are this marker in this form."""
+        self._raw.append((needle, Hit(form, marker)))
 
     @classmethod
     def of_run(cls, markers: Markers) -> "Search":
@@ -66,6 +71,9 @@ class Search:
     def _within(self, data: Data, inside: str, depth: int) -> Iterator[Hit]:
         for form in {name for name, needle in self._needles if data.find(needle) >= 0}:
             yield from self._named(data, form, inside)
+        for needle, hit in tuple(self._raw):
+            if data.find(needle) >= 0:
+                yield Hit(inside + hit.form, hit.marker)
         if depth < _DEPTH:
             for kind, member in _members(data):
                 yield from self._within(member, f"{inside}{kind}, ", depth + 1)

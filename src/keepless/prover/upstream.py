@@ -7,6 +7,7 @@ Holds: `Temper` (every way to behave, also the name of the model that behaves so
 import asyncio
 import contextlib
 import json
+import re
 import threading
 from enum import StrEnum
 from typing import Any, Final, Self
@@ -34,6 +35,7 @@ class Temper(StrEnum):
     WRONG_TYPE = "wrong-type"  # 200, a web page
     ERROR_EVENT = "error-event"  # a stream that turns into an error
     ENDLESS = "endless"  # a stream, an event every 50 ms
+    HELD = "held"  # well, but not before it is let go
 
 
 class FaultUpstream:
@@ -47,6 +49,7 @@ class FaultUpstream:
         self._thread: Final = threading.Thread(target=lambda: asyncio.run(self._main()), daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._end: asyncio.Event | None = None
+        self._let_go = asyncio.Event()
 
     def start(self) -> str:
         """Serve; returns the base URL."""
@@ -59,6 +62,11 @@ class FaultUpstream:
         if self._loop is not None and self._end is not None and self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._end.set)
             self._thread.join()
+
+    def let_go(self) -> None:
+        """Answer what is held, and hold nothing any more."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._let_go.set)
 
     def __enter__(self) -> Self:
         self.start()
@@ -88,12 +96,13 @@ class FaultUpstream:
     async def _one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
         fields = dict(line.lower().split(": ", 1) for line in head.decode("latin-1").split("\r\n")[1:-2])
-        asked = json.loads(await reader.readexactly(int(fields.get("content-length", "0"))))
+        body = await reader.readexactly(int(fields.get("content-length", "0")))
+        asked = _asked(body, fields.get("content-type", ""))
         self.requests += 1
-        native = head.split(b" ", 2)[1].endswith(b"/responses")
-        kind = _NativeAnswer if native else _Answer
+        path = head.split(b" ", 2)[1]
+        kind = _NativeAnswer if path.endswith(b"/responses") else _HeardAnswer if b"/audio/t" in path else _Answer
         temper, answer = Temper(asked["model"]), kind(writer, self.say, stream=asked.get("stream") is True)
-        work = asyncio.ensure_future(answer.give(temper))
+        work = asyncio.ensure_future(self._give(answer, temper))
         leaves = asyncio.ensure_future(reader.read(1))
         try:
             await asyncio.wait((work, leaves), return_when=asyncio.FIRST_COMPLETED)
@@ -101,6 +110,12 @@ class FaultUpstream:
             work.cancel()
             leaves.cancel()
             await asyncio.gather(work, leaves, return_exceptions=True)
+
+    async def _give(self, answer: "_Answer", temper: Temper) -> None:
+        if temper is Temper.HELD:
+            await self._let_go.wait()
+            temper = Temper.WELL
+        await answer.give(temper)
 
 
 class _Answer:
@@ -193,9 +208,25 @@ class _NativeAnswer(_Answer):
         self._chunk(b"event: response.output_text.delta\ndata: " + _json(event) + b"\n\n")
 
 
+class _HeardAnswer(_Answer):
+    """A transcript."""
+
+    def _completion(self) -> dict[str, Any]:
+        return {"text": self._say, "usage": {"type": "duration", "seconds": 3}}
+
+
+_MODEL: Final = re.compile(rb'name="model"\r\n\r\n([a-z-]+)\r\n')
 _ERRORS: Final = {Temper.BAD_REQUEST: 400, Temper.NO_CREDENTIAL: 401, Temper.BUSY: 429, Temper.BROKEN: 500}
 _HEAD: Final = b"HTTP/1.1 %d Status\r\ncontent-type: %b\r\nconnection: close\r\n"
 _USAGE: Final = {"prompt_tokens": 9, "completion_tokens": 3, "total_tokens": 12}
+
+
+def _asked(body: bytes, kind: str) -> dict[str, Any]:
+    """What is asked, of a form the model alone."""
+    if not kind.startswith("multipart/"):
+        return dict(json.loads(body))
+    found = _MODEL.search(body)
+    return {"model": found[1].decode() if found else ""}
 
 
 def _json(value: object) -> bytes:

@@ -50,6 +50,7 @@ class Request:
     body: bytes
     headers: Mapping[str, str] = field(default_factory=dict)
     manner: Manner = Manner.WHOLE
+    method: str = "POST"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -81,7 +82,7 @@ def begin(base: str, key: str, request: Request) -> http.client.HTTPConnection:
     """Send a request (of `Manner.HALF` the first half) and leave the connection open. Raises `ProverError`."""
     connection = _connect(base)
     try:
-        connection.putrequest("POST", request.path)
+        connection.putrequest(request.method, request.path)
         for name, value in {"authorization": f"Bearer {key}", "content-type": "application/json"}.items():
             if name not in request.headers:
                 connection.putheader(name, value)

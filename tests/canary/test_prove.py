@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from keepless.cli.main import main
-from keepless.prover.cases import SETTINGS
+from keepless.prover.cases import SETTINGS, fault_cases
 from keepless.prover.deployment import Deployment
 from keepless.prover.existing import prove_existing
 from keepless.prover.feature_cases import scenarios
@@ -241,8 +241,10 @@ def test_findings_exit_with_one(
     for name, value in broken(tmp_path, LEAKS).items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr("keepless.prover.throwaway.SETTINGS", SETTINGS[:1])
-    for module in ("cases", "response_cases"):
-        monkeypatch.setattr(f"keepless.prover.{module}.FAILING", {})
+    one = fault_cases()[:1]
+    monkeypatch.setattr("keepless.prover.cases.fault_cases", lambda: one)
+    for table in ("response_cases.fault_cases", "media_cases.fault_media_cases", "spoken_cases.fault_spoken_cases"):
+        monkeypatch.setattr(f"keepless.prover.{table}", list)
     monkeypatch.setattr("keepless.prover.feature_cases.scenarios", list)
     assert main(["prove", "--no-embedded", "--dir", str(tmp_path / "work")]) == 1
     out = capsys.readouterr().out

@@ -678,7 +678,7 @@ def sqlite_in(folder: Path) -> Callable[[], str]:
 
 
 def test_lifecycle_on_sqlite(tmp_path: Path) -> None:
-    run(sqlite_in(tmp_path), tmp_path, examples=15, steps=20)
+    run(sqlite_in(tmp_path), tmp_path, examples=10, steps=20)
 
 
 def test_lifecycle_on_postgresql(postgres: Cluster, tmp_path: Path) -> None:
@@ -693,4 +693,4 @@ def test_lifecycle_on_postgresql(postgres: Cluster, tmp_path: Path) -> None:
 @pytest.mark.long
 @pytest.mark.timeout(1800)
 def test_lifecycle_at_length(tmp_path: Path) -> None:
-    run(sqlite_in(tmp_path), tmp_path, examples=150, steps=30)
+    run(sqlite_in(tmp_path), tmp_path, examples=60, steps=30)

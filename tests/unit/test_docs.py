@@ -50,7 +50,7 @@ CLAIMS = (
     (
         "what files and batches hold is kept encrypted, only while the feature needs it, and each line is told once",
         "L1",
-        "`keepless prove` through kill, expiry, deletion and turning off",
+        "`keepless prove` through kill, expiry, deletion and turning off; the property test of batch states",
     ),
     (
         "a deletion was recorded, and when its key was destroyed",

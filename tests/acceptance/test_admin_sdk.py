@@ -175,3 +175,22 @@ def test_from_a_failing_request_to_a_receipt_that_an_outsider_verifies(
     code, told = keepless(served, "explain", request_id)
     assert (code, told["kept"], told["object_id"]) == (0, True, kept["id"])
     assert "MARKER" not in json.dumps([kept, preview, changed, told, verified])
+
+
+def test_users_and_invites(client: openai.OpenAI, served: Served) -> None:
+    organization = client.admin.organization
+    owner = next(iter(organization.users.list(emails=[served.told["owner_email"]])))
+    assert (owner.object, owner.role) == ("organization.user", "owner")
+    assert organization.users.retrieve(owner.id).email == served.told["owner_email"]
+    made = organization.invites.create(
+        email="ada@example.com", role="reader", projects=[{"id": served.told["project_id"], "role": "member"}]
+    )
+    assert (made.status, made.projects[0].role) == ("pending", "member")
+    assert [one.id for one in organization.invites.list()] == [made.id]
+    assert organization.invites.retrieve(made.id).email == "ada@example.com"
+    assert organization.invites.delete(made.id).deleted
+    project = served.told["project_id"]
+    assert [one.id for one in organization.projects.users.list(project)] == [owner.id]
+    with pytest.raises(openai.BadRequestError):
+        organization.users.update(owner.id, role="reader")
+    assert "/sign-in/link?token=" in served.told["sign_in"]

@@ -93,9 +93,8 @@ class House:
 def house(database: Database, folder: Path, settings: Settings | None = None) -> Iterator[House]:
     """A console with its entrance, for the time of a `with`."""
     with platform(database, folder, settings) as found:
-        deployment, clock = found.deployment, found.rig.clock
-        sign_in = SignIn(database, clock, found.rig.log)
-        people = People(deployment.office, sign_in)
+        clock = found.rig.clock
+        sign_in, people = found.services.sign_in, found.services.people
         sessions = Sessions(sign_in, found.services.settings)
         pages = pages_of(found)
         pages.who.clear()

@@ -24,6 +24,8 @@ from keepless.governance.change import Office
 from keepless.governance.controls import DataControls
 from keepless.governance.holds import Holds
 from keepless.governance.organizations import Organizations
+from keepless.governance.people import People
+from keepless.governance.sign_in import SignIn
 from keepless.http import problems
 from keepless.ids import Id
 from keepless.vault.rows import Kept
@@ -105,6 +107,7 @@ def platform(database: Database, folder: Path, settings: Settings | None = None)
     lease = Lease(database, rig.clock)
     office = Office(database, rig.clock, Fence(database, rig.clock, lease.refresh_soon), rig.log)
     sweeper = Sweeper(database, rig.clock, rig.clock, rig.vault, rig.log)
+    sign_in = SignIn(database, rig.clock, rig.log)
     checks: list[Check] = []
     metrics: list[Metric] = []
     services = Services(
@@ -115,6 +118,8 @@ def platform(database: Database, folder: Path, settings: Settings | None = None)
         log=rig.log,
         organizations=Organizations(office),
         access=Access(office),
+        people=People(office, sign_in),
+        sign_in=sign_in,
         controls=DataControls(office),
         sweeper=sweeper,
         holds=Holds(database, rig.clock, rig.log, sweeper),

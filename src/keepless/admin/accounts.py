@@ -208,14 +208,6 @@ def delete_admin_key(services: Services, ask: Ask[NoQuery, NoBody]) -> Deleted:
 # --- members ---------------------------------------------------------------------------------------------------------
 
 
-def list_members(services: Services, ask: Ask[PageQuery, NoBody]) -> Page[Member]:
-    """People of the organization."""
-    found = services.access.members(ask.organization_id)
-    if ask.query.order == "desc":
-        found = found[::-1]
-    return cut(found, ask.query.after, ask.query.limit, _member)
-
-
 def create_member(services: Services, ask: Ask[NoQuery, MemberCreate]) -> Member:
     """A person. Raises `Problem` 400 when the address is taken."""
     asked = ask.body

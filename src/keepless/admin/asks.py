@@ -179,7 +179,7 @@ class AdminKeyCreate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """OpenAI's `admin_api_keys.create`; `role` and `can_loosen_until` are ours (OpenAI's are owners)."""
 
     name: Name
-    role: Literal["owner", "developer", "reader"] = "owner"
+    role: Literal["owner", "developer", "reader", "auditor"] = "owner"
     can_loosen_until: Instant | None = None
 
 
@@ -187,7 +187,7 @@ class MemberCreate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """A person. Without a password the person signs in elsewhere."""
 
     email: Email
-    role: Literal["owner", "developer", "reader"]
+    role: Literal["owner", "developer", "reader", "auditor"]
     password: Annotated[str, msgspec.Meta(min_length=12, max_length=200)] | None = None
 
 

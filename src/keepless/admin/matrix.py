@@ -7,7 +7,7 @@ what, and a test walks over their whole product. A route that is not in this tab
 from typing import Final
 
 from keepless.accounts.roles import Permission
-from keepless.admin import accounts, cases, controls, holds, objects, receipts, usage, webhooks
+from keepless.admin import accounts, cases, controls, holds, objects, people, receipts, usage, webhooks
 from keepless.admin.endpoint import Endpoint, Scope
 
 __all__ = ["ENDPOINTS"]
@@ -16,6 +16,8 @@ P: Final = Permission
 E: Final = Endpoint
 _PROJECT: Final = "/organization/projects/{project_id}"
 _KEYS: Final = _PROJECT + "/api_keys"
+_USERS: Final = "/organization/users"
+_INVITES: Final = "/organization/invites"
 _ADMIN_KEYS: Final = "/organization/admin_api_keys"
 _CONTROLS: Final = "/organization/data_controls"
 _OBJECTS: Final = "/organization/retained_objects"
@@ -78,9 +80,18 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     E("POST", _ADMIN_KEYS, P.ADMIN_KEYS_MANAGE, accounts.create_admin_key),
     E("GET", _ADMIN_KEYS + "/{key_id}", P.ADMIN_KEYS_MANAGE, accounts.retrieve_admin_key),
     E("DELETE", _ADMIN_KEYS + "/{key_id}", P.ADMIN_KEYS_MANAGE, accounts.delete_admin_key),
-    E("GET", "/organization/users", P.MEMBERS_MANAGE, accounts.list_members),
-    E("POST", "/organization/users", P.MEMBERS_MANAGE, accounts.create_member),
-    E("DELETE", "/organization/users/{user_id}", P.MEMBERS_MANAGE, accounts.delete_member),
+    E("GET", _USERS, P.MEMBERS_MANAGE, people.list_users),
+    E("POST", _USERS, P.MEMBERS_MANAGE, accounts.create_member),
+    E("GET", _USERS + "/{user_id}", P.MEMBERS_MANAGE, people.retrieve_user),
+    E("POST", _USERS + "/{user_id}", P.MEMBERS_MANAGE, people.update_user),
+    E("POST", _USERS + "/{user_id}/sign_in_link", P.MEMBERS_MANAGE, people.create_sign_in_link),
+    E("DELETE", _USERS + "/{user_id}", P.MEMBERS_MANAGE, accounts.delete_member),
+    E("GET", _PROJECT + "/users", P.MEMBERS_MANAGE, people.list_project_users),
+    E("GET", _PROJECT + "/users/{user_id}", P.MEMBERS_MANAGE, people.retrieve_project_user),
+    E("GET", _INVITES, P.MEMBERS_MANAGE, people.list_invites),
+    E("POST", _INVITES, P.MEMBERS_MANAGE, people.create_invite),
+    E("GET", _INVITES + "/{invite_id}", P.MEMBERS_MANAGE, people.retrieve_invite),
+    E("DELETE", _INVITES + "/{invite_id}", P.MEMBERS_MANAGE, people.delete_invite),
     # webhooks
     E("GET", "/webhook_event_types", P.WEBHOOKS_READ, webhooks.list_webhook_event_types),
     E("GET", _HOOKS, P.WEBHOOKS_READ, webhooks.list_webhook_endpoints),

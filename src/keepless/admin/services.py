@@ -14,6 +14,8 @@ from keepless.governance.cases import CaseDecisions
 from keepless.governance.controls import DataControls
 from keepless.governance.holds import Holds
 from keepless.governance.organizations import Organizations
+from keepless.governance.people import People
+from keepless.governance.sign_in import SignIn
 from keepless.receipts.log import Log
 from keepless.vault.locations import LocationGuard
 from keepless.webhooks.endpoints import Endpoints
@@ -32,6 +34,8 @@ class Services:
     log: Log
     organizations: Organizations
     access: Access
+    people: People
+    sign_in: SignIn
     controls: DataControls
     sweeper: Sweeper
     holds: Holds

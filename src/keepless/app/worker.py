@@ -222,6 +222,7 @@ class _Worker:
             watch=self._watch,
             fetcher=fetcher_of(self._settings),
         )
+        entrance = self._entrance(office)
         servers: list[Server] = []  # its numbers are asked only once it exists
         services = Services(
             settings=self._settings,
@@ -231,6 +232,8 @@ class _Worker:
             log=keeping,
             organizations=Organizations(office),
             access=Access(office),
+            people=entrance.people,
+            sign_in=entrance.sessions.sign_in,
             controls=DataControls(office, lambda _: self._housekeeping.nudge()),
             sweeper=deployment.sweeper,
             holds=Holds(db, clock, keeping, deployment.sweeper),
@@ -241,7 +244,6 @@ class _Worker:
             metrics=lambda: metrics_of(servers[0], way, ledger, lease, router),
         )
         book = book_of(deployment)
-        entrance = self._entrance(office)
         application = Starlette(
             routes=[
                 *model_routes(lease, router),

@@ -8,16 +8,21 @@ from typing import Any
 
 import click
 
+from keepless.app.compose import open_deployment
 from keepless.cli.client import Client, segment
-from keepless.cli.options import client_command
+from keepless.cli.options import client_command, store_command
 from keepless.cli.output import FindingError, Screen, when
+from keepless.config import Settings
+from keepless.governance.sign_in import SignIn
 
 __all__ = ["keys", "members", "organizations", "projects"]
 
 _ORGANIZATIONS = "/organizations"
 _PROJECTS = "/organization/projects"
+_ROLES = click.Choice(["owner", "developer", "reader", "auditor"])
 _ADMIN_KEYS = "/organization/admin_api_keys"
 _USERS = "/organization/users"
+_INVITES = "/organization/invites"
 
 
 @click.group()
@@ -95,7 +100,7 @@ def keys() -> None:
 @click.option("--name", default="key", show_default=True)
 @click.option("--project", help="The project; needed when there are several.")
 @click.option("--admin", is_flag=True, help="An admin key instead of an API key.")
-@click.option("--role", type=click.Choice(["owner", "developer", "reader"]), help="What an admin key may do.")
+@click.option("--role", type=_ROLES, help="What an admin key may do.")
 @client_command
 def keys_create(
     screen: Screen, client: Client, /, *, name: str, project: str | None, admin: bool, role: str | None
@@ -146,7 +151,7 @@ def members() -> None:
 
 @members.command("create")
 @click.argument("email")
-@click.option("--role", type=click.Choice(["owner", "developer", "reader"]), required=True)
+@click.option("--role", type=_ROLES, required=True)
 @click.option("--password-stdin", is_flag=True, help="Read a password from standard input.")
 @client_command
 def members_create(screen: Screen, client: Client, /, email: str, role: str, password_stdin: bool) -> None:
@@ -172,6 +177,51 @@ def members_revoke(screen: Screen, client: Client, /, member_id: str) -> None:
     """Remove a person."""
     answer = client.delete(f"{_USERS}/{segment(member_id)}")
     screen.fields(answer, "Removed", answer)
+
+
+@members.command("role")
+@click.argument("member_id")
+@click.argument("role", type=_ROLES)
+@client_command
+def members_role(screen: Screen, client: Client, /, member_id: str, role: str) -> None:
+    """Give a person another role."""
+    answer = client.post(f"{_USERS}/{segment(member_id)}", {"role": role})
+    screen.fields(answer, "Changed", answer)
+
+
+@members.command("invite")
+@click.argument("email")
+@click.option("--role", type=_ROLES, required=True)
+@client_command
+def members_invite(screen: Screen, client: Client, /, email: str, role: str) -> None:
+    """Invite a person; hand over the link, which is shown this once."""
+    answer = client.post(_INVITES, {"email": email, "role": role})
+    screen.fields(answer, "Invited; the link is shown this once", answer)
+
+
+@members.command("link")
+@click.argument("member_id")
+@client_command
+def members_link(screen: Screen, client: Client, /, member_id: str) -> None:
+    """A link with which a person who is locked out signs in, once, within 15 minutes."""
+    answer = client.post(f"{_USERS}/{segment(member_id)}/sign_in_link")
+    screen.fields(answer, "The link is shown this once", answer)
+
+
+@members.command("rescue")
+@click.option("--email", help="Whose link. [default: the first owner]")
+@store_command
+def members_rescue(screen: Screen, settings: Settings, /, email: str | None) -> None:
+    """On the machine itself, without any key: a one-time link for an owner who is locked out."""
+    deployment = open_deployment(settings)
+    try:
+        made = SignIn(deployment.db, deployment.clock, deployment.log).local_link(email)
+    finally:
+        deployment.close()
+    if made is None:
+        raise FindingError("nobody here has this address")
+    told = {"user_id": made[1].id, "email": made[1].email, "sign_in_path": f"/sign-in/link?token={made[0]}"}
+    screen.fields(told, "The link is good once, for 15 minutes", told)
 
 
 def _key(key: dict[str, Any]) -> dict[str, Any]:

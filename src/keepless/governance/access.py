@@ -142,7 +142,7 @@ class Access:
         """
         now_ms, key = self._office.clock.now_ms(), mint_key(KeyKind.ADMIN)
         if role is Role.OPERATOR:
-            message = "An organization's keys are owner, developer or reader."
+            message = "An organization's keys are owner, developer, reader or auditor."
             raise Problem(400, Code.INVALID_VALUE, message, param="role")
         if loosen_until_ms is not None:
             if not may_loosen(actor, now_ms):

@@ -38,19 +38,30 @@ def everything(here: Platform) -> dict[str, list[str]]:
     hook = here.json("POST", "/webhook_endpoints", HOOK)["id"]
     receipt = here.json("GET", "/organization/receipts")["data"][0]["id"]
     member = here.json("GET", "/organization/users")["data"][0]["id"]
+    invite = here.json("POST", "/organization/invites", {"email": "i@example.com", "role": "reader"})["id"]
     api = here.json("GET", f"/organization/projects/{here.project_id}/api_keys")["data"][0]["id"]
     admin = here.json("GET", "/organization/admin_api_keys")["data"][0]["id"]
     return {
         "project_id": [here.project_id],
         "key_id": [api, admin],
         "user_id": [member],
+        "invite_id": [invite],
         "id": [object_id, gone, purge, hold, hook, receipt, mint(Prefix.REQUEST)],
     }
 
 
 def snapshot(here: Platform) -> dict[str, object]:
     """What its owner sees."""
-    paths = ("data_controls", "retained_objects", "receipts", "projects", "admin_api_keys", "users", "legal_holds")
+    paths = (
+        "data_controls",
+        "retained_objects",
+        "receipts",
+        "projects",
+        "admin_api_keys",
+        "users",
+        "invites",
+        "legal_holds",
+    )
     seen = {path: here.json("GET", f"/organization/{path}") for path in paths}
     seen["webhooks"] = here.json("GET", "/webhook_endpoints")
     return seen | {"keys": here.json("GET", f"/organization/projects/{here.project_id}/api_keys")}
@@ -71,7 +82,9 @@ def test_foreign_ids_are_404_on_every_route_and_change_nothing(here: Platform) -
             body = {"event_type": "batch.completed"}
         if endpoint.path.endswith("data_retention"):
             body = {"retention_type": "zero_data_retention"}
-        if endpoint.path.endswith(("archive", "preview", "limits", "data_controls", "rotate_secret")):
+        if endpoint.path.endswith("{user_id}"):
+            body = {"role": "reader"}
+        if endpoint.path.endswith(("sign_in_link", "archive", "preview", "limits", "data_controls", "rotate_secret")):
             body = {}
         for values in _combinations(names, theirs, own):
             path = re.sub(r"\{(\w+)\}", lambda found, v=values: v[found[1]], endpoint.path)
@@ -103,7 +116,16 @@ def test_lists_of_a_stranger_are_empty_of_us(here: Platform) -> None:
     theirs = everything(here)
     stranger = here.other()
     ids = {value for values in theirs.values() for value in values}
-    for path in ("retained_objects", "captures", "receipts", "projects", "admin_api_keys", "users", "legal_holds"):
+    for path in (
+        "retained_objects",
+        "captures",
+        "receipts",
+        "projects",
+        "admin_api_keys",
+        "users",
+        "invites",
+        "legal_holds",
+    ):
         seen = here.ask("GET", f"/organization/{path}", key=stranger["admin_key"])
         assert seen.status == 200
         assert not [value for value in ids if value.encode() in seen.body], path

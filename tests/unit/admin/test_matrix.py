@@ -11,8 +11,9 @@ from keepless.admin.matrix import ENDPOINTS
 from keepless.ids import Prefix, mint
 from tests.support.platform import Platform
 
-OWN, DEV, READ, OPER = Role.OWNER, Role.DEVELOPER, Role.READER, Role.OPERATOR
-ANY_MEMBER: Final = {OWN, DEV, READ}
+OWN, DEV, READ, AUD, OPER = Role.OWNER, Role.DEVELOPER, Role.READER, Role.AUDITOR, Role.OPERATOR
+ANY_MEMBER: Final = {OWN, DEV, READ, AUD}
+NO_AUDITOR: Final = {OWN, DEV, READ}
 EXPECTED: Final[dict[str, set[Role]]] = {
     "GET /organization/data_controls": ANY_MEMBER,
     "POST /organization/data_controls": {OWN},
@@ -31,17 +32,17 @@ EXPECTED: Final[dict[str, set[Role]]] = {
     "GET /organization/purges/{id}": ANY_MEMBER,
     "GET /organization/receipts": ANY_MEMBER,
     "GET /organization/receipts/{id}": ANY_MEMBER,
-    "GET /organization/legal_holds": {OWN, DEV, READ, OPER},
+    "GET /organization/legal_holds": {OWN, DEV, READ, AUD, OPER},
     "POST /organization/legal_holds": {OPER},
-    "GET /organization/legal_holds/{id}": {OWN, DEV, READ, OPER},
+    "GET /organization/legal_holds/{id}": {OWN, DEV, READ, AUD, OPER},
     "DELETE /organization/legal_holds/{id}": {OPER},
-    "GET /organization/abuse_cases": {OWN, DEV, READ, OPER},
-    "GET /organization/abuse_cases/{id}": {OWN, DEV, READ, OPER},
+    "GET /organization/abuse_cases": {OWN, DEV, READ, AUD, OPER},
+    "GET /organization/abuse_cases/{id}": {OWN, DEV, READ, AUD, OPER},
     "POST /organization/abuse_cases/{id}/confirm": {OPER},
     "POST /organization/abuse_cases/{id}/extend": {OPER},
     "POST /organization/abuse_cases/{id}/close": {OPER},
-    "GET /organization/usage/completions": ANY_MEMBER,
-    "GET /organization/explain/{id}": ANY_MEMBER,
+    "GET /organization/usage/completions": NO_AUDITOR,
+    "GET /organization/explain/{id}": NO_AUDITOR,
     "GET /organization/limits": ANY_MEMBER,
     "POST /organization/limits": {OPER},
     "GET /organization/projects": ANY_MEMBER,
@@ -51,9 +52,9 @@ EXPECTED: Final[dict[str, set[Role]]] = {
     "POST /organization/projects/{project_id}/archive": {OWN},
     "GET /organization/projects/{project_id}/limits": ANY_MEMBER,
     "POST /organization/projects/{project_id}/limits": {OWN},
-    "GET /organization/projects/{project_id}/api_keys": ANY_MEMBER,
+    "GET /organization/projects/{project_id}/api_keys": NO_AUDITOR,
     "POST /organization/projects/{project_id}/api_keys": {OWN, DEV},
-    "GET /organization/projects/{project_id}/api_keys/{key_id}": ANY_MEMBER,
+    "GET /organization/projects/{project_id}/api_keys/{key_id}": NO_AUDITOR,
     "DELETE /organization/projects/{project_id}/api_keys/{key_id}": {OWN, DEV},
     "POST /organization/projects/{project_id}/service_accounts": {OWN, DEV},
     "GET /organization/admin_api_keys": {OWN},
@@ -62,11 +63,20 @@ EXPECTED: Final[dict[str, set[Role]]] = {
     "DELETE /organization/admin_api_keys/{key_id}": {OWN},
     "GET /organization/users": {OWN},
     "POST /organization/users": {OWN},
+    "GET /organization/users/{user_id}": {OWN},
+    "POST /organization/users/{user_id}": {OWN},
+    "POST /organization/users/{user_id}/sign_in_link": {OWN},
     "DELETE /organization/users/{user_id}": {OWN},
-    "GET /webhook_event_types": ANY_MEMBER,
-    "GET /webhook_endpoints": ANY_MEMBER,
+    "GET /organization/projects/{project_id}/users": {OWN},
+    "GET /organization/projects/{project_id}/users/{user_id}": {OWN},
+    "GET /organization/invites": {OWN},
+    "POST /organization/invites": {OWN},
+    "GET /organization/invites/{invite_id}": {OWN},
+    "DELETE /organization/invites/{invite_id}": {OWN},
+    "GET /webhook_event_types": NO_AUDITOR,
+    "GET /webhook_endpoints": NO_AUDITOR,
     "POST /webhook_endpoints": {OWN},
-    "GET /webhook_endpoints/{id}": ANY_MEMBER,
+    "GET /webhook_endpoints/{id}": NO_AUDITOR,
     "POST /webhook_endpoints/{id}": {OWN},
     "DELETE /webhook_endpoints/{id}": {OWN},
     "POST /webhook_endpoints/{id}/rotate_secret": {OWN},
@@ -79,6 +89,7 @@ EXPECTED: Final[dict[str, set[Role]]] = {
 _PREFIX: Final = {
     "project_id": Prefix.PROJECT,
     "user_id": Prefix.MEMBER,
+    "invite_id": Prefix.INVITE,
     "organization_id": Prefix.ORGANIZATION,
     "key_id": Prefix.API_KEY,
     "id": Prefix.OBJECT,
@@ -101,7 +112,7 @@ def test_every_route_is_written_down_here_once() -> None:
 
 def test_every_pair_of_route_and_caller(here: Platform) -> None:
     keys = {Role.OWNER: here.owner_key, Role.OPERATOR: here.operator_key}
-    for role in (Role.DEVELOPER, Role.READER):
+    for role in (Role.DEVELOPER, Role.READER, Role.AUDITOR):
         made = here.json("POST", "/organization/admin_api_keys", {"name": "x", "role": role.value})
         keys[role] = made["value"]
     for endpoint in ENDPOINTS:

@@ -1,6 +1,7 @@
 """`keepless organizations|projects|keys|members`."""
 
 import io
+from pathlib import Path
 
 import pytest
 
@@ -66,3 +67,22 @@ def test_lists_longer_than_a_page_are_complete(
         served.json("POST", f"/organization/projects/{served.project_id}/api_keys", {"name": f"k{number}"})
     listed = sorted(key["name"] for key in terminal.json("keys", "list")["data"])
     assert listed == ["Default", "k0", "k1", "k2", "k3"]
+
+
+def test_inviting_roles_and_links(served: Platform, terminal: Terminal) -> None:
+    invited = terminal.json("members", "invite", "b@example.com", "--role", "auditor")
+    assert invited["sign_in_path"].startswith("/sign-in/invite?token=")
+    owner = terminal.json("members", "list")["data"][0]["id"]
+    assert terminal.json("members", "link", owner)["sign_in_path"].startswith("/sign-in/link?token=")
+    assert terminal.json("members", "role", owner, "reader", code=1)["error"]["code"] == "invalid_value"
+
+
+def test_a_locked_out_owner_is_let_in_on_the_machine_itself(terminal: Terminal, tmp_path: Path) -> None:
+    folder = ("--data-dir", str(tmp_path / "data"))
+    made = terminal.json("init", *folder)
+    told = terminal.json("members", "rescue", *folder)
+    assert told["email"] == made["owner_email"] and "/sign-in/link?token=" in told["sign_in_path"]
+    assert (
+        "address"
+        in terminal.json("members", "rescue", "--email", "nobody@example.com", *folder, code=1)["error"]["message"]
+    )

@@ -23,6 +23,12 @@ PREFIXES = {
 }
 
 
+@pytest.fixture
+def here(shared: Console) -> Console:
+    shared.sign_in(Role.OWNER)
+    return shared
+
+
 def concrete(path: str) -> str:
     """A path with ids that nobody has."""
     return re.sub(r"{(\w+)}", lambda found: mint(PREFIXES.get(found[1], Prefix.OBJECT)), path)

@@ -90,7 +90,9 @@ def test_the_audit_log(here: Console) -> None:
     assert all(line["organization_id"] == here.platform.organization_id for line in lines)
 
 
-def test_location(here: Console) -> None:
+def test_location(shared: Console) -> None:
+    here = shared
+    here.sign_in(Role.OWNER)
     assert "Storage" in here.page("/location")
     told = json.loads(here.get("/location/record").body)
     assert set(told) == {"location", "models"}
@@ -148,7 +150,9 @@ def test_a_file(here: Console) -> None:
         ({"x_file_project": "proj_aaaaaaaaaaaaaaaaaaaaaaaa"}, 404),
     ],
 )
-def test_an_upload_that_is_refused_keeps_nothing(here: Console, headers: dict[str, str], status: int) -> None:
+def test_an_upload_that_is_refused_keeps_nothing(shared: Console, headers: dict[str, str], status: int) -> None:
+    here = shared
+    here.sign_in(Role.OWNER)
     assert send(here, b"x", "name", **headers).status == status
     here.sign_in(None)
     assert send(here, b"x", "name").status == 401

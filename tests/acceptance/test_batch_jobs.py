@@ -66,6 +66,10 @@ def test_a_batch_is_run_delivered_and_accounted_and_its_work_purged(floor: Floor
     floor.assert_each_once(batch_id, 250)
     output, _ = floor.results(batch_id)
     assert output[0]["response"]["body"]["choices"][0]["message"]["content"] == "Hello from upstream ."
+    told = [one["response"]["body"]["usage"] for one in output]
+    assert batch.usage is not None
+    assert batch.usage.input == sum(one["prompt_tokens"] for one in told) > 0
+    assert batch.usage.output == sum(one["completion_tokens"] for one in told) > 0
     floor.until(lambda: floor.kept(WORK) == 0)
     floor.until(lambda: rows_of(floor, batch.key_id) == 250)
 

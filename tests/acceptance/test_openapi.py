@@ -36,7 +36,10 @@ def served(tmp_path: Path) -> Iterator[Served]:
     [
         ("admin_key", "^/v1/organization/|^/v1/webhook|^/healthz|^/readyz|^/log|^/metrics|^/openapi"),
         ("operator_key", "^/v1/organizations|^/v1/organization/(legal_holds|abuse_cases)"),
-        ("api_key", "^/v1/chat|^/v1/models|^/v1/responses|^/v1/files|^/v1/uploads|^/v1/embeddings|^/v1/audio"),
+        (
+            "api_key",
+            "^/v1/chat|^/v1/models|^/v1/responses|^/v1/files|^/v1/uploads|^/v1/batches|^/v1/embeddings|^/v1/audio",
+        ),
     ],
 )
 def test_what_the_description_says_is_true(served: Served, tmp_path: Path, key: str, paths: str) -> None:

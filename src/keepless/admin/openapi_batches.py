@@ -124,6 +124,11 @@ BATCH_SCHEMAS: Final[dict[str, dict[str, Any]]] = {
                 "required": ["total", "completed", "failed"],
                 "properties": {name: {"type": "integer"} for name in ("total", "completed", "failed")},
             },
+            "usage": {
+                "type": ["object", "null"],
+                "description": "Tokens of the answers in the output file, as their engines counted them; at the end.",
+                "properties": {name: {"type": "integer"} for name in ("input_tokens", "output_tokens", "total_tokens")},
+            },
             "metadata": {"type": ["object", "null"]},
             "progress": {
                 "type": "object",

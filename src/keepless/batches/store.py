@@ -31,6 +31,7 @@ from keepless.batches.values import (
     LineError,
     LineParam,
     NewBatch,
+    Usage,
 )
 from keepless.clock import DAY_MS
 from keepless.ids import Id, Prefix, mint
@@ -230,5 +231,8 @@ def _read(row: Row[Any]) -> Batch:
         cancelling_at=row.cancelling_at,
         cancelled_at=row.cancelled_at,
         line_errors=row.line_errors,
+        usage=None
+        if row.input_tokens is None
+        else Usage(row.input_tokens, row.cached_tokens, row.output_tokens, row.reasoning_tokens),
         counts=Counts(row.lines, row.completed + int(row.shards_completed), row.failed + int(row.shards_failed)),
     )

@@ -44,6 +44,10 @@ batch = table(
     sa.Column("completed", sa.Integer, nullable=False),  # set at the end; until then the shards know
     sa.Column("failed", sa.Integer, nullable=False),
     sa.Column("line_errors", sa.Integer, nullable=False),
+    sa.Column("input_tokens", sa.BigInteger),  # of what is delivered, summed at the end
+    sa.Column("cached_tokens", sa.BigInteger),
+    sa.Column("output_tokens", sa.BigInteger),
+    sa.Column("reasoning_tokens", sa.BigInteger),
     sa.Column("repeat_salt", sa.LargeBinary(32)),
     sa.Column("repeat_digest", sa.LargeBinary(32)),
     sa.Index("batch_by_project", "project_id", "created_at", "id"),

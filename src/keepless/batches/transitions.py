@@ -18,12 +18,15 @@ from sqlalchemy.engine import Connection
 
 from keepless.batches.shards import ShardPlan, add_shards
 from keepless.batches.tables import batch, batch_line_error, batch_shard
-from keepless.batches.values import ACTIVE, MOST_LINE_ERRORS, NEXT, BatchState, CancelReason, Counts, LineError
+from keepless.batches.values import ACTIVE, MOST_LINE_ERRORS, NEXT, BatchState, CancelReason, Counts, LineError, Usage
 from keepless.ids import Id
 from keepless.webhooks.events import EventType
 from keepless.webhooks.outbox import announce
 
 __all__ = ["cancel_at_once", "end", "expire_unstarted", "fail", "finalize", "request_cancel", "start"]
+
+
+_NO_USAGE: Final = Usage()
 
 
 def fail(tx: Connection, batch_id: Id, errors: Sequence[LineError], found: int, now_ms: int) -> bool:
@@ -61,6 +64,7 @@ def end(
     *,
     output_file_id: Id | None = None,
     error_file_id: Id | None = None,
+    usage: Usage = _NO_USAGE,
 ) -> bool:
     """`finalizing -> completed | expired`, `cancelling -> cancelled`, with the files that hold the results.
 
@@ -75,6 +79,10 @@ def end(
         error_file_id=error_file_id,
         completed=counts.completed,
         failed=counts.failed,
+        input_tokens=usage.input,
+        cached_tokens=usage.cached,
+        output_tokens=usage.output,
+        reasoning_tokens=usage.reasoning,
     )
     if done:
         tx.execute(batch_shard.delete().where(batch_shard.c.batch_id == batch_id))  # the row itself counts from now on

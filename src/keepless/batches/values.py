@@ -27,6 +27,7 @@ __all__ = [
     "LineError",
     "LineParam",
     "NewBatch",
+    "Usage",
 ]
 
 MOST_LINE_ERRORS: Final = 100  # kept of one batch; the others are counted
@@ -158,6 +159,25 @@ class Counts:
 
 
 @dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of the answers in the output file, as their engines counted them."""
+
+    input: int = 0
+    cached: int = 0  # of the input
+    output: int = 0
+    reasoning: int = 0  # of the output
+
+    def __add__(self, other: "Usage") -> "Usage":
+        """The sum."""
+        return Usage(
+            self.input + other.input,
+            self.cached + other.cached,
+            self.output + other.output,
+            self.reasoning + other.reasoning,
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class NewBatch:
     """What is known of a batch when it is created. Instants and durations in milliseconds.
 
@@ -202,6 +222,7 @@ class Batch:
     cancelled_at: int | None
     line_errors: int  # how many there were; at most `MOST_LINE_ERRORS` are kept
     counts: Counts = Counts()
+    usage: Usage | None = None  # known at the end
 
     @property
     def ended_at(self) -> int | None:

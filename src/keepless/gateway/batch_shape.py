@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from keepless.batches.values import TERMINAL, TEXT_OF, Batch, BatchState, LineError
+from keepless.batches.values import TERMINAL, TEXT_OF, Batch, BatchState, LineError, Usage
 from keepless.gateway.batch_order import window_text
 
 __all__ = ["listing_of", "progress_of", "shape_of"]
@@ -40,6 +40,7 @@ def shape_of(batch: Batch, errors: Sequence[LineError], metadata: bytes | None, 
             "completed": batch.counts.completed,
             "failed": batch.counts.failed,
         },
+        "usage": _usage(batch.usage),
         "metadata": None if metadata is None else msgspec.Raw(metadata),
         "progress": progress_of(batch, now_ms),
     }
@@ -85,6 +86,18 @@ def _errors(batch: Batch, errors: Sequence[LineError]) -> dict[str, Any] | None:
         for error in errors
     ]
     return {"object": "list", "data": data, "total": batch.line_errors}
+
+
+def _usage(usage: Usage | None) -> dict[str, Any] | None:
+    if usage is None:
+        return None
+    return {
+        "input_tokens": usage.input,
+        "input_tokens_details": {"cached_tokens": usage.cached},
+        "output_tokens": usage.output,
+        "output_tokens_details": {"reasoning_tokens": usage.reasoning},
+        "total_tokens": usage.input + usage.output,
+    }
 
 
 def _id(value: str | None) -> str | None:

@@ -19,7 +19,7 @@ from sqlalchemy.engine import Connection
 
 from keepless.batches import shards, store, transitions
 from keepless.batches.tables import batch as batch_table
-from keepless.batches.values import Batch, BatchState, CancelReason, Counts
+from keepless.batches.values import Batch, BatchState, CancelReason, Counts, Usage
 from keepless.clock import Clock
 from keepless.content import Content
 from keepless.db import Database
@@ -27,6 +27,7 @@ from keepless.ids import Id, Prefix, mint
 from keepless.jobs.files import ResultFiles, ResultKind
 from keepless.jobs.journal import Destroy, PolicyNow
 from keepless.jobs.lines import read_line, split
+from keepless.jobs.result_shapes import usage_in
 from keepless.jobs.results import Undone, unanswered, unseal
 from keepless.policy.decide import Query, decide
 from keepless.policy.decision import Discard, Reason, Retain, Trigger
@@ -57,6 +58,7 @@ class _Result:
         self._held = 0
         self.writer: ObjectWriter | None = None
         self.count = 0
+        self.usage = Usage()
 
     def add(self, line: bytes) -> None:
         self.count += 1
@@ -156,6 +158,8 @@ class Finisher:
                 if not seen[record.number]:
                     seen[record.number] = 1
                     (output if record.succeeded else errors).add(record.line)
+                    if record.succeeded:
+                        output.usage += usage_in(record.line)
         undone = seen.count(0) > 1
         if undone:
             why = Undone.EXPIRED if batch.state is BatchState.FINALIZING else Undone.CANCELLED
@@ -196,6 +200,7 @@ class Finisher:
                 self._clock.now_ms(),
                 output_file_id=output_id,
                 error_file_id=error_id,
+                usage=output.usage,
             )
             if not done:
                 raise _NotAllowedError

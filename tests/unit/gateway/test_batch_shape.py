@@ -7,7 +7,7 @@ import msgspec
 import openai.types
 import pytest
 
-from keepless.batches.values import Batch, BatchEndpoint, BatchState, Counts, LineCode, LineError, LineParam
+from keepless.batches.values import Batch, BatchEndpoint, BatchState, Counts, LineCode, LineError, LineParam, Usage
 from keepless.clock import DAY_MS
 from keepless.gateway.batch_shape import listing_of, progress_of, shape_of
 from keepless.ids import Prefix, mint
@@ -47,6 +47,7 @@ def test_both_sdks_read_it() -> None:
         output_file_id=mint(Prefix.FILE),
         completed_at=NOW + 5_000,
         counts=Counts(3, 2, 1),
+        usage=Usage(70, 30, 50, 20),
     )
     told = msgspec.json.encode(shape_of(done, [], b'{"a":"b"}', NOW))
     for kind in (openai.types.Batch, groq.types.BatchRetrieveResponse):
@@ -55,6 +56,15 @@ def test_both_sdks_read_it() -> None:
         assert (read.request_counts.total, read.request_counts.failed) == (3, 1)
         assert read.metadata == {"a": "b"}
         assert (read.errors, read.error_file_id, read.output_file_id) == (None, None, done.output_file_id)
+
+
+def test_openais_usage_is_there_once_a_batch_has_ended() -> None:
+    assert shape_of(BATCH, [], None, NOW)["usage"] is None
+    told = msgspec.json.encode(shape_of(replace(BATCH, usage=Usage(70, 30, 50, 20)), [], None, NOW))
+    usage = openai.types.Batch.model_validate_json(told, strict=True).usage
+    assert usage is not None
+    assert (usage.input_tokens, usage.input_tokens_details.cached_tokens) == (70, 30)
+    assert (usage.output_tokens, usage.output_tokens_details.reasoning_tokens, usage.total_tokens) == (50, 20, 120)
 
 
 def test_errors_name_lines_codes_and_parts_with_our_words() -> None:

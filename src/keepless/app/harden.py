@@ -12,7 +12,7 @@ from typing import Final
 from keepless import log
 from keepless.log import Event
 
-__all__ = ["harden", "raise_file_limit", "silence", "silence_loop"]
+__all__ = ["harden", "leave_no_core", "raise_file_limit", "silence", "silence_loop"]
 
 _PR_SET_DUMPABLE: Final = 4
 
@@ -20,8 +20,13 @@ _PR_SET_DUMPABLE: Final = 4
 def harden() -> None:
     """Forbid core dumps and tracing by other processes of the same user; new files are for this user only."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+    leave_no_core()
     os.umask(0o077)
+
+
+def leave_no_core() -> None:
+    """Of this process alone neither a core dump nor a trace: for commands, whose limits and files are the user's."""
+    ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def raise_file_limit() -> None:

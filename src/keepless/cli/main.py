@@ -14,6 +14,7 @@ from typing import Self
 import click
 
 from keepless import log
+from keepless.app.harden import leave_no_core
 from keepless.cli.accounts import keys, members, organizations, projects
 from keepless.cli.batches import batches
 from keepless.cli.controls import controls
@@ -60,6 +61,8 @@ for command in (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
+    if arguments is None:  # a process of its own, which may hold keys (a sweep) and customers' texts (files, batches)
+        leave_no_core()
     given = list(sys.argv[1:] if arguments is None else arguments)
     with _NoText() as fault:
         return _run(given)

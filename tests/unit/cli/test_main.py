@@ -67,3 +67,13 @@ def test_as_a_module() -> None:
         [sys.executable, "-m", "keepless", "--version"], capture_output=True, text=True, check=False, env=environment
     )
     assert (done.returncode, done.stdout.startswith("keepless")) == (0, True), done.stderr
+
+
+def test_a_command_leaves_no_core_dump() -> None:
+    """It may hold keys (a sweep) or a customer's texts (files, batches); 3 asks whether a process can be dumped."""
+    code = (
+        "import ctypes, sys; from keepless.cli.main import main; sys.argv = ['keepless', '--help']; main();"
+        "print(ctypes.CDLL(None).prctl(3, 0, 0, 0, 0))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=90, check=True)
+    assert done.stdout.splitlines()[-1] == "0"

@@ -68,6 +68,28 @@ def test_serve_runs_jobs_once_there_are_any_and_starts_again_what_dies(tmp_path:
         floor.close()
 
 
+def test_killed_with_everything_below_it_serve_goes_on_when_it_is_started_again(
+    tmp_path: Path, upstream: MockUpstream
+) -> None:
+    slow = [{**models(upstream)[0], "id": "slow-head", "batch_concurrency": 4}]
+    floor = Floor(tmp_path, slow, real_files=True)
+    before = len(upstream.received)
+    try:
+        with serve(tmp_path, slow, known=floor.told) as server:
+            batch_id = floor.batch(lines(100, "slow-head"))
+            floor.until(lambda: floor.see(batch_id).counts.completed)
+            [child] = children(server.process.pid)
+            server.process.kill()
+            server.process.wait()
+            until(lambda: not Path(f"/proc/{child}").exists())
+        with serve(tmp_path, slow, known=floor.told):
+            assert floor.ended(batch_id).counts.completed == 100
+            floor.assert_each_once(batch_id, 100)
+        assert len(upstream.received) - before <= 100 + 4 * 4  # under way, and of a tenth of a second
+    finally:
+        floor.close()
+
+
 def test_a_server_may_leave_jobs_to_a_worker_beside_it(tmp_path: Path, upstream: MockUpstream) -> None:
     floor = Floor(tmp_path, models(upstream), real_files=True)
     try:

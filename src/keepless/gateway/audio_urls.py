@@ -8,12 +8,12 @@ only. A client that leaves ends it. What went wrong is told in fixed texts: neit
 """
 
 from functools import partial
-from typing import Any, Final, cast
+from typing import Final, cast
 
 from keepless.errors import Code, ErrorType, KeeplessError, Problem
 from keepless.gateway.audio import AudioModel
 from keepless.gateway.audio_params import AudioRequest, too_large
-from keepless.gateway.handler import Accepted, Arrival, Family, InferenceHandler
+from keepless.gateway.handler import Accepted, Arrival, InferenceHandler
 from keepless.outbound.fetch import BusyError, Fetcher
 from keepless.outbound.pinned import Failure, OutboundError
 
@@ -32,19 +32,18 @@ _WHY: Final = {
 
 
 class AudioHandler(InferenceHandler[AudioModel, AudioRequest]):
-    """Answers one of the endpoints that hear."""
+    """Answers one of the endpoints that hear. `fetcher` None: its family allows no url."""
 
-    def __init__(self, family: Family[Any, Any], fetcher: Fetcher, **parts: Any) -> None:
-        super().__init__(family, **parts)
-        self._fetcher: Final = fetcher
+    fetcher: Fetcher | None = None
 
     def _go_on(self, arrival: Arrival, accepted: Accepted) -> None:
         source = cast("AudioRequest", accepted[2]).source
-        if source is None:
+        fetcher = self.fetcher
+        if source is None or fetcher is None:
             super()._go_on(arrival, accepted)
             return
         try:
-            cancel = self._fetcher.start(source, partial(self._fetched, arrival, accepted))
+            cancel = fetcher.start(source, partial(self._fetched, arrival, accepted))
         except BusyError:
             raise _busy() from None
         outlet = arrival.outlet
@@ -62,7 +61,7 @@ class AudioHandler(InferenceHandler[AudioModel, AudioRequest]):
         outlet.on_disconnect = None
         try:
             if isinstance(found, KeeplessError):
-                self._refuse(arrival, self._problem(found))
+                self._refuse(arrival, _problem(found, 0 if self.fetcher is None else self.fetcher.most_bytes))
                 return
             model, checked = cast("AudioModel", accepted[1]), cast("AudioRequest", accepted[2])
             checked.audio, checked.source = model.rules.sized(found, "url"), None
@@ -72,15 +71,16 @@ class AudioHandler(InferenceHandler[AudioModel, AudioRequest]):
         except Exception as error:
             self._fail(arrival, error)
 
-    def _problem(self, error: KeeplessError) -> Problem:
-        failure = error.failure if isinstance(error, OutboundError) else Failure.UNREACHABLE
-        if failure is Failure.TOO_LARGE:
-            return too_large(self._fetcher.most_bytes, "url")
-        message = f"The audio cannot be fetched from 'url': {_WHY[failure]}."
-        return Problem(400, Code.URL_UNREACHABLE, message, param="url")
-
 
 _LEFT: Final = Problem(499, Code.CLIENT_CLOSED, "")
+
+
+def _problem(error: KeeplessError, limit: int) -> Problem:
+    failure = error.failure if isinstance(error, OutboundError) else Failure.UNREACHABLE
+    if failure is Failure.TOO_LARGE:
+        return too_large(limit, "url")
+    message = f"The audio cannot be fetched from 'url': {_WHY[failure]}."
+    return Problem(400, Code.URL_UNREACHABLE, message, param="url")
 
 
 def _busy() -> Problem:

@@ -66,10 +66,9 @@ def handlers(
         found[family.endpoint] = InferenceHandler(family, **parts)
     for hear in _HEARING:
         family = hear(limits.json_depth, limits.audio_bytes, fetcher)
-        if fetcher is None:
-            found[family.endpoint] = InferenceHandler(family, **parts)
-        else:
-            found[family.endpoint] = AudioHandler(family, fetcher, **parts)
+        handler = AudioHandler(family, **parts)
+        handler.fetcher = fetcher
+        found[family.endpoint] = handler
     return found
 
 

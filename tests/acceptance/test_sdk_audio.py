@@ -39,7 +39,8 @@ def served(tmp_path_factory: pytest.TempPathFactory, upstream: AudioUpstream) ->
     hearing = {"endpoints": ["audio.transcriptions", "audio.translations"], "base_url": upstream.base_url}
     named = {"id": "elsewhere", "engine": "openai", "retention": "zero", "upstream_model": "their-whisper", **hearing}
     models = [WHISPER, named, {"id": "chatty", "engine": "openai", "base_url": upstream.base_url}]
-    with serve(tmp_path_factory.mktemp("served"), models) as server:
+    settings = {"audio_urls": {"hosts": ["files.keepless.invalid"]}}
+    with serve(tmp_path_factory.mktemp("served"), models, settings=settings) as server:
         yield server
 
 
@@ -131,6 +132,22 @@ def test_groqs_url_with_the_audio_in_it(clients: dict[str, Any]) -> None:
     url = "data:audio/wav;base64," + base64.b64encode(spoken()).decode()
     answer = hear(clients["groq"], file=None, url=url)
     assert heard_wrong(SENTENCE, answer.text) <= MOSTLY
+
+
+@pytest.mark.parametrize(
+    ("url", "code"),
+    [
+        ("https://files.keepless.invalid/zebra.wav", "url_unreachable"),  # allowed, and without an address
+        ("https://zebra.keepless.invalid/", "invalid_value"),
+        ("http://files.keepless.invalid/zebra", "invalid_value"),
+    ],
+)
+def test_an_address_where_there_is_no_audio(clients: dict[str, Any], url: str, code: str) -> None:
+    with pytest.raises(groq.BadRequestError) as caught:
+        hear(clients["groq"], file=None, url=url)
+    error = caught.value.response.json()["error"]
+    assert (error["code"], error["param"]) == (code, "url")
+    assert "zebra" not in caught.value.response.text
 
 
 def test_silence_is_no_text(clients: dict[str, Any]) -> None:

@@ -53,12 +53,18 @@ def upstream_models(base_url: str, **more: Any) -> list[dict[str, Any]]:
 
 def toml(models: Sequence[Mapping[str, Any]], settings: Mapping[str, Any] | None = None) -> str:
     """A `keepless.toml`. JSON's texts, numbers and booleans are TOML's too."""
-    lines = [f"{name} = {json.dumps(value)}" for name, value in (settings or {}).items()]
+    lines = [f"{name} = {_inline(value)}" for name, value in (settings or {}).items()]
     for model in models:
         plain = {name: value for name, value in model.items() if name != "upstreams"}
         for title, table in [("models", plain), *(("models.upstreams", one) for one in model.get("upstreams", ()))]:
             lines += [f"[[{title}]]", *(f"{name} = {json.dumps(value)}" for name, value in table.items())]
     return "\n".join(lines) + "\n"
+
+
+def _inline(value: Any) -> str:
+    if not isinstance(value, dict):
+        return json.dumps(value)
+    return "{" + ", ".join(f"{name} = {json.dumps(inner)}" for name, inner in value.items()) + "}"
 
 
 @contextlib.contextmanager

@@ -1,12 +1,12 @@
 """Time: the operating system's clock, UTC, guarded (DECISIONS 15).
 
-Holds: `Clock`, the Protocol that everything asks; `SystemClock`; `GuardedClock`, which never goes back behind the
+Holds: `Clock`, what everything asks; `SystemClock`; `GuardedClock`, which never goes back behind the
 latest instant it has been told of. Instants are integers, Unix milliseconds; durations say their unit in their name.
 Leaves out: persisting the latest instant seen (`keepless.app.guard` does, in the catalogue's database).
 """
 
 import time
-from typing import Final, Protocol
+from typing import Final
 
 __all__ = ["DAY_MS", "Clock", "GuardedClock", "SystemClock", "day_end_ms", "day_of", "rfc3339"]
 
@@ -14,17 +14,19 @@ DAY_MS: Final = 86_400_000
 _STEADY: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
-class Clock(Protocol):
+class Clock:
     """What tells the time. Two readings: wall (an instant) and monotonic (for durations and leases)."""
 
     def now_ms(self) -> int:
         """The present instant, Unix milliseconds, UTC."""
+        raise NotImplementedError
 
     def monotonic(self) -> float:
         """Seconds on a clock that never jumps; its zero means nothing."""
+        raise NotImplementedError
 
 
-class SystemClock:
+class SystemClock(Clock):
     """The operating system's clock."""
 
     def now_ms(self) -> int:
@@ -36,7 +38,7 @@ class SystemClock:
         return time.clock_gettime(_STEADY)
 
 
-class GuardedClock:
+class GuardedClock(Clock):
     """A clock that does not go back behind `floor_ms`, the latest instant any process of this deployment has seen.
 
     An operating-system clock set back must not make expired objects readable again.

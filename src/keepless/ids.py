@@ -11,6 +11,7 @@ import os
 import re
 import time
 from enum import StrEnum
+from functools import lru_cache
 from typing import Final
 
 __all__ = ["ID_LENGTH", "Id", "Prefix", "mint", "parse", "trusted"]
@@ -72,8 +73,13 @@ def mint(prefix: Prefix) -> Id:
             half = _halves.pop()
         except IndexError:
             half = _more_halves()
-        return Id("req_" + (b"%012x" % (time.time_ns() // 1_000_000)).translate(_IN_ORDER).decode() + half)
+        return Id(_beginning(time.time_ns() // 1_000_000) + half)
     return Id(prefix.value + base64.b32encode(os.urandom(15)).decode("ascii").lower())
+
+
+@lru_cache(1)
+def _beginning(at_ms: int) -> str:
+    return "req_" + (b"%012x" % at_ms).translate(_IN_ORDER).decode()
 
 
 def _more_halves() -> str:

@@ -18,7 +18,6 @@ Everything runs on the event loop's thread; a capture runs in a worker thread.
 """
 
 import time
-from collections.abc import Callable
 from functools import partial
 from typing import Final
 
@@ -243,7 +242,11 @@ class Passage:
             body = b"".join(self._parts)
             if self._status == 200:
                 self._speaker.read(body)
-                self._succeed(partial(self._deliver, body))
+                self._end(answered=True)
+                if self._watched:
+                    self._ask_for_capture(None, partial(self._deliver, body))
+                else:
+                    self._deliver(body, None)
             else:
                 self._speaker.answer(self._status, body, _NOTHING + self._upstream)
                 self._end(answered=True)
@@ -280,29 +283,24 @@ class Passage:
     def _end_stream(self) -> None:
         ending = self._speaker.stream_ended()
         if ending is Ending.COMPLETE and self._told:
-            self._succeed(self._close)
+            self._end(answered=True)
+            if self._watched:
+                self._ask_for_capture(None, self._close)
+            else:
+                self._close(None)
         elif ending is Ending.FAILED and self._told:
             # The client has the engine's own error event already.
             self._fail(faults.of_status(500, None, embedded=self._ask.route.embedded) or faults.malformed(), said=True)
         else:
             self._fail(faults.of_failure(Failure(FailureKind.CUT)))
 
-    def _succeed(self, deliver: Callable[[Kept | Discard | None], None]) -> None:
-        self._end(answered=True)
-        if self._watched:
-            self._ask_for_capture(None, partial(self._conclude, deliver))
-        else:
-            self._conclude(deliver, None)
-
-    def _conclude(self, deliver: Callable[[Kept | Discard | None], None], result: Kept | Discard | None) -> None:
-        deliver(result)
-        self._record(200, None, result)
-
     def _deliver(self, body: bytes, result: Kept | Discard | None) -> None:
         self._speaker.answer(200, body, self._kept(result) or _NOTHING + self._upstream)
+        self._record(200, None, result)
 
     def _close(self, result: Kept | Discard | None) -> None:
         self._speaker.close(self._kept(result))
+        self._record(200, None, result)
 
     def _kept(self, result: Kept | Discard | None) -> bytes | None:
         return described(result) + self._upstream if isinstance(result, Kept) else None

@@ -29,3 +29,8 @@ def record(at_ms: int = 1_764_000_000_000, **values: Any) -> Record:
         "route": Route.EMBEDDED,
     }
     return Record(**(defaults | values))
+
+
+def shown(record: Record) -> str:
+    """Everything that a record says, as text to search."""
+    return str({name: getattr(record, name) for name in Record.__slots__})

@@ -141,13 +141,7 @@ class Lease:
 
     def snapshot_effective(self, organization_id: Id, project_id: Id) -> PolicyInForce | None:
         """What is in force for a project and its epoch, from one snapshot; None = policy is not readable."""
-        if not self.valid:
-            return None
-        now = self._snapshot
-        owner, below = now.organizations.get(organization_id), now.projects.get(project_id)
-        if owner is None or below is None or below[0] != organization_id:
-            return None
-        return PolicyInForce(below[1].effective, owner.epoch)
+        return self._snapshot.policy(organization_id, project_id) if self.valid else None
 
     def refresh_soon(self) -> None:
         """Read again at once, at most 20 times a second: for an unknown key, and after a change made here."""

@@ -16,7 +16,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from keepless.accounts.principal import AdminPrincipal, OrganizationState, Principal, ProjectState
+from keepless.accounts.principal import AdminPrincipal, OrganizationState, PolicyInForce, Principal, ProjectState
 from keepless.accounts.store import WHOLE_ORGANIZATION, controls_of, generation_of, limits_of, periods_of
 from keepless.accounts.tables import admin_key, api_key, organization, period, project
 from keepless.ids import Id
@@ -38,7 +38,7 @@ class KeyPlace:
 class Snapshot:
     """Everything the request path asks accounts. Revoked, archived and deleted things are not in it.
 
-    `principals` is filled as keys are used, from the other maps; it is the only part that changes.
+    `principals` and `policies` are filled as keys are used, from the other maps; they are the only parts that change.
     """
 
     generation: int
@@ -47,6 +47,7 @@ class Snapshot:
     keys: Mapping[bytes, KeyPlace]
     admins: Mapping[bytes, AdminPrincipal]
     principals: dict[bytes, Principal] = field(default_factory=dict, compare=False)
+    policies: dict[Id, PolicyInForce] = field(default_factory=dict, compare=False)  # of projects
 
     def principal(self, digest: bytes) -> Principal | None:
         """What an API key stands for; None for an unknown one or one whose project or organization is gone."""
@@ -61,6 +62,16 @@ class Snapshot:
         if owner is None or below is None:
             return None
         return self.principals.setdefault(digest, Principal(place.key_id, owner, below[1]))
+
+    def policy(self, organization_id: Id, project_id: Id) -> PolicyInForce | None:
+        """What is in force for a project; None when one of the two is gone, or it is another organization's."""
+        owner, below = self.organizations.get(organization_id), self.projects.get(project_id)
+        if owner is None or below is None or below[0] != organization_id:
+            return None
+        found = self.policies.get(project_id)
+        if found is None:
+            found = self.policies.setdefault(project_id, PolicyInForce(below[1].effective, owner.epoch))
+        return found
 
 
 EMPTY: Final = Snapshot(-1, {}, {}, {}, {})

@@ -50,7 +50,7 @@ from keepless.console.entrance import routes as entrance_routes
 from keepless.console.services import Services as ConsoleServices
 from keepless.errors import ConfigError
 from keepless.gateway.batches import routes as batch_routes
-from keepless.gateway.endpoints import body_limits, fast_paths, handlers
+from keepless.gateway.endpoints import body_limits, fast_paths, handlers, other_methods
 from keepless.gateway.files import FORM_BYTES
 from keepless.gateway.files import routes as file_routes
 from keepless.gateway.models import routes as model_routes
@@ -246,6 +246,7 @@ class _Worker:
         book = book_of(deployment)
         application = Starlette(
             routes=[
+                *other_methods(),
                 *model_routes(lease, router),
                 *response_routes(lease),
                 *file_routes(

@@ -20,7 +20,7 @@ from keepless.content import Content
 from keepless.gateway.audio_params import AudioRequest, AudioRules, read_body
 from keepless.gateway.catalogue import capabilities_of
 from keepless.gateway.chat_params import model_name
-from keepless.gateway.handler import Arrival, Served
+from keepless.gateway.handler import Arrival, Family, Served
 from keepless.gateway.multipart import FORM, new_boundary, write_form
 from keepless.gateway.reply import Outlet
 from keepless.gateway.speaker import PlainSpeaker
@@ -59,7 +59,7 @@ class AudioModel(Served):
     several_names: bool
 
 
-class _Family:
+class _Family(Family[_Model, AudioRequest]):
     """What both endpoints have in common."""
 
     def __init__(

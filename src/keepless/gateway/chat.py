@@ -15,7 +15,7 @@ from keepless.config import Endpoint, Engine
 from keepless.content import Content
 from keepless.gateway.catalogue import capabilities_of
 from keepless.gateway.chat_params import ChatRequest, ChatRules, model_name
-from keepless.gateway.handler import Arrival, Served
+from keepless.gateway.handler import Arrival, Family, Served
 from keepless.gateway.json_body import decode_object
 from keepless.gateway.reply import Outlet
 from keepless.gateway.shape import estimate, sketch_of
@@ -44,7 +44,7 @@ class _Model(Served):
     asks_usage: bool  # usage of a stream comes only when it is asked for
 
 
-class ChatFamily:
+class ChatFamily(Family[_Model, ChatRequest]):
     """See `Family`."""
 
     def __init__(self, json_depth: int) -> None:

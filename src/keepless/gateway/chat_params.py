@@ -50,20 +50,32 @@ class Parameter:
     never: bool = False  # no engine is asked: it would only be stored
 
 
-@dataclass(slots=True)
 class ChatRequest:
     """A checked request. `body` is what an engine may see: parameters of the tables only, no switches, no nulls.
 
     `changed`: `body` says less than what was received, so the received bytes are not what is sent on.
     """
 
-    body: dict[str, Any]
-    stream: bool
-    include_usage: bool
-    controls: RequestControls
-    max_tokens: int | None
-    choices: int
-    changed: bool
+    __slots__ = ("body", "changed", "choices", "controls", "include_usage", "max_tokens", "stream")
+
+    def __init__(
+        self,
+        body: dict[str, Any],
+        *,
+        stream: bool,
+        include_usage: bool,
+        controls: RequestControls,
+        max_tokens: int | None,
+        choices: int,
+        changed: bool,
+    ) -> None:
+        self.body: Final = body
+        self.stream = stream
+        self.include_usage: Final = include_usage
+        self.controls = controls
+        self.max_tokens: Final = max_tokens
+        self.choices: Final = choices
+        self.changed: Final = changed
 
 
 def fixed(check: Check) -> Callable[[Capabilities], Check]:

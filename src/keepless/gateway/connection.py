@@ -22,8 +22,8 @@ from keepless.gateway.asgi import Exchange, scope_of
 from keepless.gateway.held import HeldBody
 from keepless.gateway.parser import CHUNKED, ChunkedBody, Request, check_partial, parse_head
 from keepless.gateway.refusals import full, large_head, slow, too_large
-from keepless.gateway.reply import FastHandler, Reply
-from keepless.gateway.serving import Phase, Serving
+from keepless.gateway.reply import FastHandler, Reply, Wire
+from keepless.gateway.serving import Serving
 from keepless.http import problems
 from keepless.ids import Prefix, mint
 
@@ -37,19 +37,24 @@ _REFUSALS: Final = 256  # connections beyond the limit that are told so; further
 _RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER: close with RST, not FIN
 _BLANK_LINES: Final = re.compile(rb"\A(?:\r\n)+")
 _BODY_RATE: Final = 1024  # bytes a second below which a body is a slow-loris attack
-# Looked up once: a member of an enum costs ten times a name, and a request needs a dozen.
-_IDLE, _HEAD, _BODY, _BUSY, _LINGER = Phase
+# What the connection waits for: a request, the rest of a head or body, the answer, the other end to close after ours.
+_IDLE: Final = 0
+_HEAD: Final = 1
+_BODY: Final = 2
+_BUSY: Final = 3
+_LINGER: Final = 4
 
 
-class Connection(asyncio.Protocol):
-    """One client's connection: `phase` says what it waits for, `check` (called by the scan) how long that may take."""
+class Connection(Wire):
+    """One client's connection: an asyncio protocol in all but its base class, which would make every field slow.
+
+    `phase` says what it waits for, `check` (called by the scan) how long that may take.
+    """
 
     __slots__ = (
         "_ahead", "_body", "_chunks", "_exchange", "_handler", "_left", "_mark", "_moved", "_pumping", "_reading",
-        "_received", "_reply", "_request", "_serving", "_since", "keep", "paused", "peer", "phase", "transport",
+        "_received", "_reply", "_request", "_serving", "_since", "peer", "phase",
     )  # fmt: skip
-
-    transport: asyncio.Transport
 
     def __init__(self, serving: Serving) -> None:
         self._serving = serving
@@ -70,7 +75,7 @@ class Connection(asyncio.Protocol):
         self.paused = False
         self.keep = True
         self.peer = ""
-        self.phase: Phase = _IDLE
+        self.phase = _IDLE
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin, or say that the server is full."""
@@ -128,7 +133,7 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Bytes of the client."""
         self._received += len(data)
-        if self.phase is _LINGER:
+        if self.phase == _LINGER:
             return
         if self._ahead:
             data = self._ahead + data
@@ -142,7 +147,7 @@ class Connection(asyncio.Protocol):
     def replied(self) -> None:
         """See `Wire`."""
         self._reply = None
-        if self.phase is _BODY or self.phase is _LINGER:
+        if self.phase in (_BODY, _LINGER):
             self._linger()
         elif not self.keep:
             self._enter(_LINGER)
@@ -162,7 +167,7 @@ class Connection(asyncio.Protocol):
 
     def hold(self, held: bool) -> None:
         """See `BodySource`."""
-        if self.phase is _BODY:
+        if self.phase == _BODY:
             self._read(on=not held)
 
     def go_on(self) -> None:
@@ -174,20 +179,20 @@ class Connection(asyncio.Protocol):
 
     def committed(self) -> None:
         """See `BodySource`."""
-        if self.phase is _BODY:
+        if self.phase == _BODY:
             self.keep = False
 
     def check(self, now: float) -> None:
         """See `Served`. Called by the periodic scan."""
         waited = now - self._since
-        unsent = self.transport.get_write_buffer_size() if self.paused or self.phase is _LINGER else 0
+        unsent = self.transport.get_write_buffer_size() if self.paused or self.phase == _LINGER else 0
         if unsent:
             if self._stuck(unsent, now, self._serving.limits.body_timeout):
                 self.transport.abort()
-        elif self.phase is _LINGER:
+        elif self.phase == _LINGER:
             if waited > _LINGER_SECONDS or self._stuck(self._received, now, _LINGER_IDLE_SECONDS):
                 self.transport.abort()
-        elif self.phase is _IDLE:
+        elif self.phase == _IDLE:
             if waited > self._serving.limits.keep_alive_timeout:
                 self.transport.close()
         elif self._too_slow(waited, now):
@@ -196,7 +201,7 @@ class Connection(asyncio.Protocol):
     def drain(self) -> None:
         """See `Served`."""
         self.keep = False
-        if self.phase is _IDLE:
+        if self.phase == _IDLE:
             self.transport.close()
 
     def _pump(self, data: bytes) -> None:
@@ -204,11 +209,11 @@ class Connection(asyncio.Protocol):
         self._pumping = True
         try:
             while data:
-                if self.phase is _BODY:
+                if self.phase == _BODY:
                     data = self._take_body(data)
-                elif self.phase is _LINGER:
+                elif self.phase == _LINGER:
                     return
-                elif self.phase is _BUSY or self.paused:
+                elif self.phase == _BUSY or self.paused:
                     self._ahead = data
                     if len(data) > AHEAD_BYTES:
                         self._read(on=False)
@@ -227,7 +232,7 @@ class Connection(asyncio.Protocol):
             return False
         if not isinstance(error, Problem):
             log.failure(log.Event.SERVER_FAILED, error)
-        if self.phase is _IDLE or self.phase is _LINGER:
+        if self.phase in (_IDLE, _LINGER):
             self.transport.close()  # a handler failed after its answer: nobody waits for another one
         else:
             self._refuse(error if isinstance(error, Problem) else problems.internal())
@@ -235,14 +240,14 @@ class Connection(asyncio.Protocol):
 
     def _resume(self) -> None:
         """Go on with what was sent ahead."""
-        if self.phase is _IDLE and not self.paused:
+        if self.phase == _IDLE and not self.paused:
             self._read(on=True)
             data, self._ahead = self._ahead, b""
             self._pump(data)
 
     def _take_head(self, data: bytes) -> bytes:
         """One head; what follows it."""
-        if self.phase is _IDLE:
+        if self.phase == _IDLE:
             self.phase = _HEAD
             self._since = self._serving.now
         if data[0] == 13:
@@ -363,7 +368,7 @@ class Connection(asyncio.Protocol):
         self._request = self._handler = self._chunks = self._exchange = None
         self._ahead = b""
 
-    def _enter(self, phase: Phase) -> None:
+    def _enter(self, phase: int) -> None:
         if self._body.size:
             self._body.release()
         self.phase = phase
@@ -382,9 +387,9 @@ class Connection(asyncio.Protocol):
     def _too_slow(self, waited: float, now: float) -> bool:
         """Whether the head or body of a request takes too long to arrive."""
         limits = self._serving.limits
-        if self.phase is _HEAD:
+        if self.phase == _HEAD:
             return waited > limits.header_timeout
-        if self.phase is not _BODY:
+        if self.phase != _BODY:
             return False
         if not self._reading:
             self._since = self._moved = now  # it is we who hold the client back

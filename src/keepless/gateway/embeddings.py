@@ -16,7 +16,7 @@ from keepless.content import Content
 from keepless.gateway.catalogue import capabilities_of
 from keepless.gateway.chat_params import model_name
 from keepless.gateway.embedding_params import PARAMETERS, EmbeddingRequest, EmbeddingRules
-from keepless.gateway.handler import Arrival, Served
+from keepless.gateway.handler import Arrival, Family, Served
 from keepless.gateway.input_shape import NO_FLAG, sketch_of
 from keepless.gateway.json_body import decode_object
 from keepless.gateway.media_shapes import Vectors
@@ -51,7 +51,7 @@ class _Model(Served):
     ours: bool
 
 
-class EmbeddingFamily:
+class EmbeddingFamily(Family[_Model, EmbeddingRequest]):
     """See `Family`."""
 
     def __init__(self, json_depth: int) -> None:

@@ -1,11 +1,15 @@
 """The inference endpoints of a process: which path is answered by which family.
 
-Holds: `PATHS` and `handlers` (one handler an endpoint, for HTTP and for lines of batches alike), `fast_paths`. Leaves
-out: what is not inference (asgi), what an endpoint does (handler and each family).
+Holds: `PATHS` and `handlers` (one handler an endpoint, for HTTP and for lines of batches alike), `fast_paths`,
+`other_methods`. Leaves out: what is not inference (asgi), what an endpoint does (handler and each family).
 """
 
 from collections.abc import Mapping
 from typing import Any, Final
+
+from starlette.exceptions import HTTPException
+from starlette.routing import BaseRoute, Route
+from starlette.types import Receive, Scope, Send
 
 from keepless.accounts.lease import Lease
 from keepless.clock import Clock
@@ -25,7 +29,7 @@ from keepless.outbound.fetch import Fetcher
 from keepless.pipeline import Way
 from keepless.usage.ledger import Ledger
 
-__all__ = ["BASES", "PATHS", "Handlers", "body_limits", "fast_paths", "handlers"]
+__all__ = ["BASES", "PATHS", "Handlers", "body_limits", "fast_paths", "handlers", "other_methods"]
 
 BASES: Final = ("/v1", "/openai/v1")
 PATHS: Final[Mapping[Endpoint, str]] = {
@@ -82,3 +86,15 @@ def body_limits(limits: Limits) -> dict[bytes, int]:
 def fast_paths(found: Handlers) -> dict[bytes, FastHandler]:
     """What the server answers without the application: the endpoints below both bases."""
     return {f"{base}{PATHS[endpoint]}".encode(): handler for endpoint, handler in found.items() for base in BASES}
+
+
+class _PostOnly:
+    """An ASGI application, so that it is given every method."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        raise HTTPException(405, headers={"allow": "POST"})
+
+
+def other_methods() -> list[BaseRoute]:
+    """What the application answers below the fast paths, whose POST never reaches it: 405."""
+    return [Route(f"{base}{path}", _PostOnly(), include_in_schema=False) for path in PATHS.values() for base in BASES]

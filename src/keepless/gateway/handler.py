@@ -24,7 +24,7 @@ from keepless.errors import Code, Problem
 from keepless.gateway.catalogue import does_not_serve, endpoints_of, no_such_model
 from keepless.gateway.parser import Request
 from keepless.gateway.refused import refused
-from keepless.gateway.reply import Outlet
+from keepless.gateway.reply import FastHandler, Outlet
 from keepless.gateway.switches import combined, from_headers
 from keepless.gateway.watch import Watch
 from keepless.http.auth import authenticate
@@ -125,34 +125,41 @@ C = TypeVar("C", bound=Checked)
 Accepted = tuple[Principal, Any, Any, RequestControls, Grant | None]
 
 
-class Family(Protocol[S, C]):
+class Family(Generic[S, C]):
     """One endpoint: how its requests are read and answered. One a process; holds nothing of a request."""
 
     endpoint: Endpoint
 
     def serve(self, route: Route) -> S:
         """A model that serves this endpoint (called once a model)."""
+        raise NotImplementedError
 
     def read(self, arrival: Arrival) -> str:
         """Read the body into `arrival`; which model it asks for. Raises `Problem` (400)."""
+        raise NotImplementedError
 
     def check(self, arrival: Arrival, model: S) -> C:
         """Check a body that was read, against what the model can do. Raises `Problem` (400)."""
+        raise NotImplementedError
 
     def estimate(self, arrival: Arrival, checked: C) -> int:
         """About how many tokens a checked request can cost (asked only where tokens are limited)."""
+        raise NotImplementedError
 
     def ask(self, arrival: Arrival, principal: Principal, model: S, checked: C, controls: RequestControls) -> Ask:
         """What the engine is asked."""
+        raise NotImplementedError
 
     def speaker(self, arrival: Arrival, ask: Ask, checked: C, grant: Grant | None, rates: RateLimits) -> Speaker:
         """The client's side of a request on its way."""
+        raise NotImplementedError
 
     def sketch(self, arrival: Arrival) -> Sketch:
         """The shape of a request that was refused, however far it came."""
+        raise NotImplementedError
 
 
-class InferenceHandler(Generic[S, C]):
+class InferenceHandler(FastHandler, Generic[S, C]):
     """Answers one endpoint. `watch` is told what happens at the rate limits."""
 
     def __init__(

@@ -9,6 +9,7 @@ from typing import Final
 
 from keepless.content import Content
 from keepless.errors import KeeplessError
+from keepless.gateway.reply import Outlet
 
 __all__ = ["Collector", "StreamedLineError"]
 
@@ -26,21 +27,19 @@ def _retry_after_s(headers: bytes) -> float | None:
     return float(value) if found and value.isdigit() else None
 
 
-class Collector:
+class Collector(Outlet):
     """Calls `done(status, body)` once, on the event loop's thread, unless `cancel` came first.
 
     `retry_after_s`: when a refusal asks to be tried again.
     """
 
-    __slots__ = ("_done", "closed", "on_disconnect", "on_pause", "on_resume", "retry_after_s")
+    __slots__ = ("_done", "retry_after_s")
 
     def __init__(self, done: Callable[[int, Content], None]) -> None:
         self._done: Final = done
         self.closed = False
         self.retry_after_s: float | None = None
-        self.on_disconnect: Callable[[], None] | None = None
-        self.on_pause: Callable[[], None] | None = None
-        self.on_resume: Callable[[], None] | None = None
+        self.on_disconnect = self.on_pause = self.on_resume = None
 
     def cancel(self) -> None:
         """The answer is not wanted any more: stop the engine. Idempotent."""

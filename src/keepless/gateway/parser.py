@@ -26,6 +26,7 @@ _TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
 _request_line: Final = re.compile(
     rb"(GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS) ([!\"$-~]++) HTTP/1\.([01])\r\n"  # '#' never belongs into a target
 ).match
+_each_field: Final = re.compile(rb"(" + _TOKEN + rb"):([\t -~\x80-\xff]*+)\r\n").findall
 _fields: Final = re.compile(rb"(?:" + _TOKEN + rb":[\t -~\x80-\xff]*+\r\n)*+\r\n").fullmatch
 _other_version: Final = re.compile(rb"[!-~]+ [!-~]+ HTTP/[0-9](?:\.[0-9])?\r\n").match
 _host: Final = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~%!$&'()*+,;=\-]+)(?::[0-9]{0,5})?").fullmatch
@@ -34,6 +35,15 @@ _number: Final = re.compile(rb"[0-9]{1,15}").fullmatch
 _chunk_line: Final = re.compile(rb"([0-9A-Fa-f]{1,8})(?:[ \t]*;[\t -~]*)?\r\n").match
 _chunk_prefix: Final = re.compile(rb"[0-9A-Fa-f]{1,8}(?:[ \t]+|[ \t]*;[\t -~]*)?\r?").fullmatch
 _PLAIN: Final = bytes(code for code in range(256) if code >= 32 and code != 127) + b"\t\r\n"
+# Names that most requests have, as they are usually written: to lower case without making them anew.
+_USUAL: Final = {
+    form: name
+    for name in (
+        *(b"host", b"authorization", b"content-type", b"content-length", b"accept", b"accept-encoding", b"user-agent"),
+        *(b"connection", b"x-stainless-lang", b"x-stainless-os", b"x-stainless-arch", b"x-stainless-runtime"),
+    )
+    for form in (name, name.title())
+}
 _SINGLE: Final = (b"host", b"content-length", b"transfer-encoding", b"authorization", b"content-type", b"expect")
 
 
@@ -76,12 +86,14 @@ def parse_head(head: bytes) -> Request:
     if line is None:
         _refuse_line(head)
     start = line.end()
-    if _fields(head, start) is None:
+    found: list[tuple[bytes, bytes]] = _each_field(head, start)
+    headers: list[tuple[bytes, bytes]] = []
+    covered = start + 2  # bytes that belong to the request line, to a field, or to the empty line
+    for name, value in found:
+        covered += len(name) + len(value) + 3
+        headers.append((_USUAL.get(name) or name.lower(), value.strip(b" \t")))
+    if covered != len(head):  # something between the fields is not one
         raise bad("The header fields of the request are not valid HTTP/1.1.")
-    headers = []
-    for field in head[start:-2].splitlines():  # the only line ends are CRLF: `_fields` has seen to it
-        name, _, value = field.partition(b":")
-        headers.append((name.lower(), value.strip(b" \t")))
     method, target, minor = line.groups()
     path, _, query = target.partition(b"?")
     request = Request(method, path, query, headers, minor[0] - 48)

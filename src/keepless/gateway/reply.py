@@ -11,7 +11,7 @@ of stream events costs one system call, not one each. The answer is committed by
 import asyncio
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import Final, Protocol
+from typing import Final
 
 from keepless.gateway.parser import Request
 
@@ -21,15 +21,19 @@ _LINES: Final = {status.value: b"HTTP/1.1 %d %b\r\n" % (status, status.phrase.en
 _SPLIT_BYTES: Final = 65536  # a larger body is not copied behind its head, a larger piece does not wait for more
 
 
-class FastHandler(Protocol):
+class FastHandler:
     """Answers requests on the event loop's thread, without a task for each."""
+
+    __slots__ = ()
 
     def handle(self, request: Request, reply: "Reply") -> None:
         """Take a complete request; answer now or later through `reply`."""
 
 
-class Outlet(Protocol):
+class Outlet:
     """What an inference request is answered through: a `Reply`, or whoever collects the answer to a line of a batch."""
+
+    __slots__ = ("closed", "on_disconnect", "on_pause", "on_resume")
 
     closed: bool
     on_disconnect: Callable[[], None] | None
@@ -52,8 +56,10 @@ class Outlet(Protocol):
         """End the answer so that nobody takes it for a complete one."""
 
 
-class Wire(Protocol):
+class Wire:
     """What a reply needs of its connection."""
+
+    __slots__ = ("keep", "paused", "transport")
 
     transport: asyncio.Transport
     paused: bool  # the client reads more slowly than we write
@@ -61,6 +67,7 @@ class Wire(Protocol):
 
     def date(self) -> bytes:
         """The Date field as a line."""
+        raise NotImplementedError
 
     def replied(self) -> None:
         """The answer is written to its end."""
@@ -69,7 +76,7 @@ class Wire(Protocol):
         """Cut the connection; with a reset when its mere end would look like the end of the body."""
 
 
-class Reply:
+class Reply(Outlet):
     """The answer to one request. Headers are encoded lines, each with its CRLF, without length, date and connection.
 
     `on_disconnect` is called once if the client leaves before the end; `on_pause` and `on_resume` tell a source to
@@ -77,8 +84,7 @@ class Reply:
     """
 
     __slots__ = (
-        "_chunked", "_loop", "_pending", "_scheduled", "_waiting", "_wire", "bodiless", "closed", "http_minor",
-        "on_disconnect", "on_pause", "on_resume", "started",
+        "_chunked", "_loop", "_pending", "_scheduled", "_waiting", "_wire", "bodiless", "http_minor", "started",
     )  # fmt: skip
 
     def __init__(self, wire: Wire, loop: asyncio.AbstractEventLoop, request: Request | None = None) -> None:
@@ -93,9 +99,7 @@ class Reply:
         self.http_minor = 1 if request is None else request.http_minor
         self.started = False
         self.closed = False  # finished, aborted or the client left
-        self.on_disconnect: Callable[[], None] | None = None
-        self.on_pause: Callable[[], None] | None = None
-        self.on_resume: Callable[[], None] | None = None
+        self.on_disconnect = self.on_pause = self.on_resume = None
 
     @property
     def paused(self) -> bool:
@@ -109,18 +113,14 @@ class Reply:
         self.started = True
         wire = self._wire
         close = b"" if wire.keep else b"connection: close\r\n"
-        if status in (204, 304):
-            head = b"%b%b%b%b\r\n" % (status_line(status), wire.date(), close, headers)
-            body = b""
-        else:
-            head = b"%b%b%b%bcontent-length: %d\r\n\r\n" % (status_line(status), wire.date(), close, headers, len(body))
-        if self.bodiless:
+        length = b"\r\n" if status in (204, 304) else b"content-length: %d\r\n\r\n" % len(body)
+        if self.bodiless or status in (204, 304):
             body = b""
         if len(body) > _SPLIT_BYTES:
-            wire.transport.write(head)
+            wire.transport.write(b"".join((status_line(status), wire.date(), close, headers, length)))
             wire.transport.write(body)
         else:
-            wire.transport.write(head + body)
+            wire.transport.write(b"".join((status_line(status), wire.date(), close, headers, length, body)))
         self.closed = True
         wire.replied()
 
@@ -141,7 +141,7 @@ class Reply:
             self._chunked = not self.bodiless
             framing = b"transfer-encoding: chunked\r\n"
         close = b"" if wire.keep else b"connection: close\r\n"
-        wire.transport.write(b"%b%b%b%b%b\r\n" % (status_line(status), wire.date(), close, headers, framing))
+        wire.transport.write(b"".join((status_line(status), wire.date(), close, headers, framing, b"\r\n")))
 
     def data(self, data: bytes) -> None:
         """The next piece of the body. What arrives within one turn of the loop leaves together."""

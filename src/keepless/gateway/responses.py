@@ -20,7 +20,7 @@ from keepless.content import Content
 from keepless.gateway.catalogue import capabilities_of
 from keepless.gateway.chat import ENGINE_PATH
 from keepless.gateway.chat_params import model_name
-from keepless.gateway.handler import Arrival, Served
+from keepless.gateway.handler import Arrival, Family, Served
 from keepless.gateway.json_body import decode_object
 from keepless.gateway.response_bridge import to_chat
 from keepless.gateway.response_params import ResponseRequest, ResponseRules, bridged_capabilities
@@ -50,7 +50,7 @@ class _Model(Served):
     native: bool
 
 
-class _Family:
+class _Family(Family[_Model, ResponseRequest]):
     """What both endpoints have in common."""
 
     def __init__(self, endpoint: Endpoint, json_depth: int) -> None:

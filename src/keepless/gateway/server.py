@@ -13,7 +13,7 @@ import socket
 import ssl
 from collections.abc import Mapping
 from email.utils import formatdate
-from typing import Final
+from typing import Any, Final, cast
 
 from starlette.types import ASGIApp
 
@@ -95,7 +95,7 @@ class Server:
         handshake = None if tls is None else self._serving.limits.header_timeout
         self._listeners.append(
             await loop.create_server(
-                self.factory, sock=listening, ssl=tls, backlog=_BACKLOG, ssl_handshake_timeout=handshake
+                cast("Any", self.factory), sock=listening, ssl=tls, backlog=_BACKLOG, ssl_handshake_timeout=handshake
             )
         )
 

@@ -1,12 +1,11 @@
 """What the connections of one server share.
 
-Holds: `Serving` (limits, handlers, counters, the coarse clock), `Phase` and `Served`, what the server asks of each
+Holds: `Serving` (limits, handlers, counters, the coarse clock), `Served`, what the server asks of each
 connection. Leaves out: what a connection does (connection) and who moves the clock (server).
 """
 
 import asyncio
 from collections.abc import Callable, Mapping
-from enum import IntEnum
 from typing import Protocol
 
 from starlette.types import ASGIApp
@@ -17,7 +16,7 @@ from keepless.gateway.parser import Request
 from keepless.gateway.reply import FastHandler
 from keepless.ids import Id
 
-__all__ = ["Gate", "OnRefused", "Phase", "Served", "Serving"]
+__all__ = ["Gate", "OnRefused", "Served", "Serving"]
 
 Gate = Callable[[Request], object]  # raises the problem of a request whose body is not worth waiting for
 OnRefused = Callable[[Problem, Id, int], None]  # the problem, the request id told to the client, bytes received
@@ -33,16 +32,6 @@ class Served(Protocol):
 
     def drain(self) -> None:
         """Close if nothing is in work; otherwise the answer in work is the last one."""
-
-
-class Phase(IntEnum):
-    """What the connection waits for."""
-
-    IDLE = 0  # a request
-    HEAD = 1  # the rest of a head
-    BODY = 2  # the rest of a body
-    BUSY = 3  # the answer
-    LINGER = 4  # the other end to close, after ours was
 
 
 class Serving:

@@ -10,13 +10,13 @@ from keepless.gateway.stream import error_event, kept_comment
 from keepless.gateway.wire import JSON, head_lines, is_object
 from keepless.http.limits import Grant, RateLimits
 from keepless.http.problems import render
-from keepless.inference.asking import NO_TOKENS, Ask, Ending, MalformedError, Tokens
+from keepless.inference.asking import NO_TOKENS, Ask, Ending, MalformedError, Speaker, Tokens
 from keepless.usage.record import Phase, Sketch
 
 __all__ = ["PlainSpeaker", "rejected"]
 
 
-class PlainSpeaker:
+class PlainSpeaker(Speaker):
     """An endpoint that answers whole; a subclass reads answers, sketches requests, and may stream (`Speaker`)."""
 
     __slots__ = ("_ask", "_grant", "_outlet", "_rates", "_spoke", "bytes_out", "tokens")

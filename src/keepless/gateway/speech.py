@@ -20,7 +20,7 @@ from keepless.content import Content
 from keepless.errors import Problem
 from keepless.gateway.catalogue import capabilities_of
 from keepless.gateway.chat_params import model_name
-from keepless.gateway.handler import Arrival, Served
+from keepless.gateway.handler import Arrival, Family, Served
 from keepless.gateway.input_shape import NO_FLAG, sketch_of
 from keepless.gateway.json_body import decode_object
 from keepless.gateway.media_shapes import SpeechEvent
@@ -59,7 +59,7 @@ class _Model(Served):
     ours: bool
 
 
-class SpeechFamily:
+class SpeechFamily(Family[_Model, SpeechRequest]):
     """See `Family`."""
 
     def __init__(self, json_depth: int) -> None:

@@ -49,6 +49,19 @@ HEADERS: Final[Mapping[bytes, Mapping[bytes, Effect]]] = {
     b"x-litellm-disable-message-redaction": _OFF_KEEPS_NOTHING,
     b"x-portkey-debug": _OFF_KEEPS_NOTHING,
 }
+# What nearly every request has: looked at no further.
+_NO_SWITCHES: Final = frozenset(
+    {
+        b"host",
+        b"authorization",
+        b"content-type",
+        b"content-length",
+        b"accept",
+        b"accept-encoding",
+        b"user-agent",
+        b"connection",
+    }
+)
 _FAMILIES: Final = (b"x-keepless-", b"helicone-omit-", b"cf-aig-collect-", b"cf-aig-zdr")
 
 
@@ -93,6 +106,8 @@ def from_headers(headers: Iterable[tuple[bytes, bytes]]) -> RequestControls:
     """The controls that a request's headers (lower-case names) ask for. Raises `Problem` (400)."""
     asked = NO_REQUEST
     for name, value in headers:
+        if name in _NO_SWITCHES:
+            continue
         values = HEADERS.get(name)
         if values is not None:
             effect = values.get(value.strip().lower())

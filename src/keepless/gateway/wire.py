@@ -25,11 +25,17 @@ _object: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 def head_lines(request_id: str, retention: bytes, content_type: bytes, more: bytes = b"") -> bytes:
     """The header lines of an answer, each with its CRLF."""
-    return b"content-type: %b\r\nx-request-id: %b\r\nx-keepless-retention: %b\r\ncache-control: no-store\r\n%b" % (
-        content_type,
-        request_id.encode("ascii"),
-        retention,
-        more,
+    return b"".join(
+        (
+            b"content-type: ",
+            content_type,
+            b"\r\nx-request-id: ",
+            request_id.encode("ascii"),
+            b"\r\nx-keepless-retention: ",
+            retention,
+            b"\r\ncache-control: no-store\r\n",
+            more,
+        )
     )
 
 

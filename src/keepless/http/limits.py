@@ -19,9 +19,7 @@ import mmap
 import os
 import struct
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import lru_cache
 from hashlib import blake2b
 from math import ceil
 from typing import Final
@@ -40,11 +38,14 @@ _TOKENS: Final = struct.Struct("=d")  # the tokens of a slot alone, from its cou
 _TOKENS_AT: Final = 16
 _SLOTS: Final = 65_536
 _MINUTE_S: Final = 60.0
+_NO_LIMITS: Final = Limits()
 _ROUNDING: Final = 1e-6
 _REQUESTS: Final = (
     b"x-ratelimit-limit-requests: %d\r\nx-ratelimit-remaining-requests: %d\r\nx-ratelimit-reset-requests: %b\r\n"
 )
 _TOKENS_LINES: Final = _REQUESTS.replace(b"requests", b"tokens")
+_BOTH: Final = _REQUESTS + _TOKENS_LINES
+_MOST_TEXTS: Final = 4096
 
 
 class LimitsFullError(KeeplessError):
@@ -54,14 +55,34 @@ class LimitsFullError(KeeplessError):
 class _Slot:
     """The counts of one organization or project, brought up to now; made once, used for each request."""
 
-    __slots__ = ("at", "limits", "requests", "today", "tokens")
+    __slots__ = ("at", "day", "limits", "requests", "then", "today", "tokens")
 
     def __init__(self, at: int) -> None:
-        self.at = at  # where its counts stand
-        self.limits = Limits()
+        self.at: Final = at  # where its counts stand
+        self.limits = _NO_LIMITS
+        self.then = 0.0  # when the counts of the minute were right, seconds of the monotonic clock
         self.requests = 0.0  # of this minute, still in the bucket
         self.tokens = 0.0
+        self.day = 0
         self.today = 0
+
+    def read(self, memory: mmap.mmap) -> None:
+        """Take the counts from where all processes see them."""
+        self.then, self.requests, self.tokens, self.day, self.today = _COUNTS.unpack_from(memory, self.at)
+
+    def write(self, memory: mmap.mmap) -> None:
+        """Put the counts where all processes see them."""
+        _COUNTS.pack_into(memory, self.at, self.then, self.requests, self.tokens, self.day, self.today)
+
+    def bring(self, now: float, day: int) -> None:
+        """Let what has passed since the last request run out."""
+        minutes = max(0.0, now - self.then) / _MINUTE_S
+        a_minute, most = self.limits.requests_per_minute, self.limits.tokens_per_minute
+        self.requests = max(0.0, self.requests - minutes * (a_minute or self.requests))
+        self.tokens = max(0.0, self.tokens - minutes * (most or self.tokens))
+        if self.day != day:
+            self.day, self.today = day, 0
+        self.then = now
 
     def takes(self, tokens: int) -> bool:
         """Whether one more request of so many tokens is within the limits."""
@@ -73,8 +94,11 @@ class _Slot:
             and (most is None or self.tokens + tokens <= most + _ROUNDING)
         )
 
-
-_Tightest = tuple[int, int, int]  # what remains, of how much, milliseconds until all of it is there again
+    def count(self, tokens: int) -> None:
+        """One more request."""
+        self.requests += 1
+        self.tokens += tokens
+        self.today += 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,24 +111,26 @@ class _Refusal:
     wait_s: float
 
 
-@dataclass(slots=True)
 class Grant:
-    """An admitted request. `headers` are encoded lines."""
+    """An admitted request. `counted`: where its tokens are that are limited; `headers` are encoded lines."""
 
-    charged: int
-    counted: list[int]  # where the tokens are counted that are limited
-    headers: bytes
+    __slots__ = ("charged", "counted", "headers")
+
+    def __init__(self, charged: int, counted: list[_Slot], headers: bytes) -> None:
+        self.charged: Final = charged
+        self.counted: Final = counted
+        self.headers: Final = headers
 
 
 class RateLimits:
     """The counters. Use from one thread a process: record locks do not keep threads apart.
 
-    `alone`: no other process counts here.
+    `alone`: no other process counts here; then the shared memory is only read, for what was counted before.
     """
 
     def __init__(self, clock: Clock, fd: int | None = None, *, alone: bool = False) -> None:
         self._clock: Final = clock
-        self._lock: Final[AbstractContextManager[None]] = nullcontext() if alone else self
+        self._shared: Final = not alone
         self.fd: Final = os.memfd_create("keepless-limits") if fd is None else fd
         if fd is None:
             os.ftruncate(self.fd, _SLOTS * _SLOT_BYTES)
@@ -113,32 +139,22 @@ class RateLimits:
 
     def seed(self, today: Mapping[Id, int]) -> None:
         """Set how many requests organizations and projects made today (from the ledger). Before anything is served."""
-        with self._lock:
-            now, day = self._clock.monotonic(), self._clock.now_ms() // DAY_MS
+        now, day = self._clock.monotonic(), self._clock.now_ms() // DAY_MS
+        with self:
             for owner, count in today.items():
-                slot = self._read(owner, Limits(), now, day)
-                _COUNTS.pack_into(self._memory, slot.at, now, slot.requests, slot.tokens, day, count)
+                slot = self._slot(owner, _NO_LIMITS)
+                slot.bring(now, day)
+                slot.today = count
+                slot.write(self._memory)
 
     def admit(self, principal: Principal, model: str, tokens: int) -> Grant | None:
         """Count a request of an estimated number of tokens. None = nothing is limited. Raises `Problem` 429, 413."""
-        organization, project = principal.organization, principal.project
-        slots: list[_Slot] = []
-        with self._lock:
-            now, now_ms = self._clock.monotonic(), self._clock.now_ms()
-            day = now_ms // DAY_MS
-            if not organization.limits.none_set:
-                slots.append(self._read(organization.id, organization.limits, now, day))
-            if not project.limits.none_set:
-                slots.append(self._read(project.id, project.limits, now, day))
-            takes = True
-            for slot in slots:
-                takes = takes and slot.takes(tokens)
-            if takes:
-                for slot in slots:
-                    slot.requests += 1
-                    slot.tokens += tokens
-                    slot.today += 1
-                    _COUNTS.pack_into(self._memory, slot.at, now, slot.requests, slot.tokens, day, slot.today)
+        now, now_ms = self._clock.monotonic(), self._clock.now_ms()
+        if self._shared:
+            with self:
+                slots, takes = self._count(principal, tokens, now, now_ms // DAY_MS)
+        else:
+            slots, takes = self._count(principal, tokens, now, now_ms // DAY_MS)
         if not slots:
             return None
         lines = _lines(slots, now_ms)
@@ -146,37 +162,61 @@ class RateLimits:
             refusals = [refusal for slot in slots for refusal in _refusals(slot, tokens, now_ms)]
             worst = max(refusals, key=lambda refusal: refusal.wait_s)
             headers = dict(line.split(": ") for line in lines.decode("ascii").splitlines())
-            raise _problem(worst, model, organization.id, headers)
-        return Grant(tokens, [slot.at for slot in slots if slot.limits.tokens_per_minute is not None], lines)
+            raise _problem(worst, model, principal.organization.id, headers)
+        return Grant(tokens, [slot for slot in slots if slot.limits.tokens_per_minute is not None], lines)
 
     def settle(self, grant: Grant, tokens: int) -> None:
         """Replace the estimate by what a request really used."""
         difference = tokens - grant.charged
         if difference == 0 or not grant.counted:
             return
-        with self._lock:
-            for at in grant.counted:
-                left = _TOKENS.unpack_from(self._memory, at + _TOKENS_AT)[0] + difference
-                _TOKENS.pack_into(self._memory, at + _TOKENS_AT, max(0.0, left))
+        if not self._shared:
+            for slot in grant.counted:
+                slot.tokens = max(0.0, slot.tokens + difference)
+            return
+        with self:
+            for slot in grant.counted:
+                left = _TOKENS.unpack_from(self._memory, slot.at + _TOKENS_AT)[0] + difference
+                _TOKENS.pack_into(self._memory, slot.at + _TOKENS_AT, max(0.0, left))
 
     def __enter__(self) -> None:
-        fcntl.lockf(self.fd, fcntl.LOCK_EX, 1)
+        if self._shared:
+            fcntl.lockf(self.fd, fcntl.LOCK_EX, 1)
 
     def __exit__(self, *_: object) -> None:
-        fcntl.lockf(self.fd, fcntl.LOCK_UN, 1)
+        if self._shared:
+            fcntl.lockf(self.fd, fcntl.LOCK_UN, 1)
 
     # -- counters ------------------------------------------------------------------------------------------------
 
-    def _read(self, owner: Id, limits: Limits, now: float, day: int) -> _Slot:
+    def _count(self, principal: Principal, tokens: int, now: float, day: int) -> tuple[list[_Slot], bool]:
+        """The counts of whoever is limited, and whether one more request is within them: then it is in them."""
+        organization, project = principal.organization, principal.project
+        slots: list[_Slot] = []
+        if not organization.limits.none_set:
+            slots.append(self._slot(organization.id, organization.limits))
+        if not project.limits.none_set:
+            slots.append(self._slot(project.id, project.limits))
+        takes = True
+        for slot in slots:
+            slot.bring(now, day)
+            takes = slot.takes(tokens) and takes
+        if takes:
+            for slot in slots:
+                slot.count(tokens)
+                if self._shared:
+                    slot.write(self._memory)
+        return slots, takes
+
+    def _slot(self, owner: Id, limits: Limits) -> _Slot:
+        """The counts of an owner as they are: read again where others count too."""
         slot = self._slots.get(owner)
         if slot is None:
             slot = self._slots[owner] = _Slot(self._place(owner) + _KEY.size)
-        then, requests, tokens, counted, today = _COUNTS.unpack_from(self._memory, slot.at)
-        minutes = max(0.0, now - then) / _MINUTE_S
+            slot.read(self._memory)
+        elif self._shared:
+            slot.read(self._memory)
         slot.limits = limits
-        slot.requests = max(0.0, requests - minutes * (limits.requests_per_minute or requests))
-        slot.tokens = max(0.0, tokens - minutes * (limits.tokens_per_minute or tokens))
-        slot.today = today if counted == day else 0
         return slot
 
     def _place(self, owner: Id) -> int:
@@ -207,25 +247,27 @@ def _refusals(slot: _Slot, tokens: int, now_ms: int) -> list[_Refusal]:
 
 def _lines(slots: list[_Slot], now_ms: int) -> bytes:
     """Groq's headers of the tightest: requests are a day's (a minute's where no day is limited), tokens a minute's."""
-    requests: _Tightest | None = None
-    tokens: _Tightest | None = None
+    left = most = wait = tokens_left = tokens_most = tokens_wait = -1  # -1: none is limited yet
     for slot in slots:
         limits = slot.limits
-        if (most := limits.requests_per_day) is not None:
-            found = (max(0, most - slot.today), most, DAY_MS - now_ms % DAY_MS)
-            requests = found if requests is None or found < requests else requests
-        elif (most := limits.requests_per_minute) is not None:
-            found = _bucket(most, slot.requests)
-            requests = found if requests is None or found < requests else requests
-        if (most := limits.tokens_per_minute) is not None:
-            found = _bucket(most, slot.tokens)
-            tokens = found if tokens is None or found < tokens else tokens
-    lines = b""
-    if requests is not None:
-        lines = _REQUESTS % (requests[1], requests[0], _go(requests[2]))
-    if tokens is not None:
-        lines += _TOKENS_LINES % (tokens[1], tokens[0], _go(tokens[2]))
-    return lines
+        a_day, a_minute, tokens = limits.requests_per_day, limits.requests_per_minute, limits.tokens_per_minute
+        if a_day is not None:
+            remaining = max(0, a_day - slot.today)
+            if left < 0 or remaining < left or (remaining == left and a_day < most):
+                left, most, wait = remaining, a_day, DAY_MS - now_ms % DAY_MS
+        elif a_minute is not None:
+            remaining = _remaining(a_minute, slot.requests)
+            if left < 0 or remaining < left or (remaining == left and a_minute < most):
+                left, most, wait = remaining, a_minute, _empty_ms(a_minute, slot.requests)
+        if tokens is not None:
+            remaining = _remaining(tokens, slot.tokens)
+            if tokens_left < 0 or remaining < tokens_left or (remaining == tokens_left and tokens < tokens_most):
+                tokens_left, tokens_most, tokens_wait = remaining, tokens, _empty_ms(tokens, slot.tokens)
+    if left < 0:
+        return b"" if tokens_left < 0 else _TOKENS_LINES % (tokens_most, tokens_left, _go(tokens_wait))
+    if tokens_left < 0:
+        return _REQUESTS % (most, left, _go(wait))
+    return _BOTH % (most, left, _go(wait), tokens_most, tokens_left, _go(tokens_wait))
 
 
 def _rest_of_day_s(now_ms: int) -> float:
@@ -237,9 +279,16 @@ def go_duration(seconds: float) -> str:
     return _go(ceil(seconds * 1000 - _ROUNDING)).decode("ascii")
 
 
-@lru_cache(4096)
+_texts: Final[dict[int, bytes]] = {}
+
+
 def _go(milliseconds: int) -> bytes:
-    return _text(milliseconds).encode("ascii")
+    found = _texts.get(milliseconds)
+    if found is None:
+        if len(_texts) >= _MOST_TEXTS:
+            _texts.clear()
+        found = _texts[milliseconds] = _text(milliseconds).encode("ascii")
+    return found
 
 
 def _text(milliseconds: int) -> str:
@@ -258,8 +307,13 @@ def _over(what: str, kind: ErrorType, limit: int, used: float, asked: int) -> _R
     return _Refusal(what, kind, limit, ceil(used - _ROUNDING), asked, wait)
 
 
-def _bucket(limit: int, used: float) -> _Tightest:
-    return max(0, int(limit - used + _ROUNDING)), limit, ceil(used * 60_000 / limit - _ROUNDING) if limit else 0
+def _remaining(limit: int, used: float) -> int:
+    return max(0, int(limit - used + _ROUNDING))
+
+
+def _empty_ms(limit: int, used: float) -> int:
+    """Milliseconds until all of a minute's limit is there again."""
+    return ceil(used * 60_000 / limit - _ROUNDING) if limit else 0
 
 
 def _problem(refusal: _Refusal, model: str, organization_id: Id, headers: dict[str, str]) -> Problem:

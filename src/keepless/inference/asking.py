@@ -1,13 +1,12 @@
-"""What is asked, and who is told: the values and the Protocol between a gateway and the way of a request.
+"""What is asked, and who is told: the values between a gateway and the way of a request.
 
 Holds: `Ask` (a validated request on its way), `Speaker` (its client, in the client's wire format), `Tokens`, `Ending`,
 `MalformedError`. Leaves out: engines (backend), what happens (pipeline).
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple
 
 from keepless.accounts.principal import Principal
 from keepless.config import Endpoint
@@ -48,7 +47,6 @@ class MalformedError(KeeplessError):
     """The bytes are no answer."""
 
 
-@dataclass(slots=True)
 class Ask:
     """A validated request. `began` is `time.perf_counter_ns()` at its arrival; `path` is the engine's.
 
@@ -57,27 +55,63 @@ class Ask:
     `answered_as`: how the content type of an answer begins that is streamed.
     """
 
-    request_id: Id
-    endpoint: Endpoint
-    principal: Principal
-    route: Route
-    path: str
-    body: Content  # for the engine
-    received: Content  # as it came
-    stream: bool
-    controls: RequestControls
-    bytes_in: int
-    began: int
-    batch: bool = False
-    content_type: bytes = JSON_BODY
-    answered_as: bytes | tuple[bytes, ...] = SSE_ANSWER
+    __slots__ = (
+        "answered_as",
+        "batch",
+        "began",
+        "body",
+        "bytes_in",
+        "content_type",
+        "controls",
+        "endpoint",
+        "path",
+        "principal",
+        "received",
+        "renamed",
+        "request_id",
+        "route",
+        "stream",
+    )
+
+    def __init__(
+        self,
+        *,
+        request_id: Id,
+        endpoint: Endpoint,
+        principal: Principal,
+        route: Route,
+        path: str,
+        body: Content,  # for the engine
+        received: Content,  # as it came
+        stream: bool,
+        controls: RequestControls,
+        bytes_in: int,
+        began: int,
+        batch: bool = False,
+        content_type: bytes = JSON_BODY,
+        answered_as: bytes | tuple[bytes, ...] = SSE_ANSWER,
+        renamed: Callable[[str], Content] | None = None,
+    ) -> None:
+        self.request_id: Final = request_id
+        self.endpoint: Final = endpoint
+        self.principal: Final = principal
+        self.route: Final = route
+        self.path: Final = path
+        self.body: Final = body
+        self.received: Final = received
+        self.stream: Final = stream
+        self.controls: Final = controls
+        self.bytes_in: Final = bytes_in
+        self.began: Final = began
+        self.batch: Final = batch
+        self.content_type: Final = content_type
+        self.answered_as: Final = answered_as
+        self.renamed: Final = renamed
 
     @property
     def never_kept(self) -> bool:
         """Whether nothing of it is ever captured, whatever happens (DECISIONS 3 and 17)."""
         return self.batch or self.endpoint is Endpoint.EMBEDDINGS
-
-    renamed: Callable[[str], Content] | None = None
 
     def body_for(self, target: Target) -> Content:
         """What is sent to a target: the same bytes for all that call the model by the same name."""
@@ -86,8 +120,10 @@ class Ask:
         return self.renamed(target.name or self.route.model.id)
 
 
-class Speaker(Protocol):
+class Speaker:
     """The client's side of one request, in its wire format. After the client left, nothing that is said is heard."""
+
+    __slots__ = ("bytes_out", "tokens")
 
     bytes_out: int
     tokens: Tokens
@@ -97,9 +133,11 @@ class Speaker(Protocol):
 
         Raises `MalformedError`.
         """
+        raise NotImplementedError
 
     def stream_ended(self) -> Ending:
         """Judge the end of a stream; sets `tokens`."""
+        raise NotImplementedError
 
     def close(self, kept: bytes | None) -> None:
         """End a stream; `kept` is what the retention header could not know yet."""
@@ -115,6 +153,7 @@ class Speaker(Protocol):
 
     def sketch(self, phase: Phase, upstream_status: int, answered_bytes: int) -> Sketch:
         """The shape of the request without its content."""
+        raise NotImplementedError
 
     def settle(self, tokens: Tokens) -> None:
         """The request is over and cost this much (rate limits)."""

@@ -9,10 +9,10 @@ Order of a `Sink`'s calls: at most one `on_head`, any number of `on_data`, then 
 After `Exchange.cancel()` none. All on the event loop's thread.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import Final, Protocol
 
 from keepless.content import Content
 from keepless.errors import Code
@@ -81,7 +81,6 @@ class Failure:
     retry_after_s: int | None = None
 
 
-@dataclass(slots=True)
 class Call:
     """One request to an engine: our own re-encoding of the validated body (never the client's bytes or headers).
 
@@ -91,14 +90,28 @@ class Call:
     completion, milliseconds of audio.
     """
 
-    path: str  # below the engine's base URL, e.g. "/chat/completions"
-    body: Content
-    stream: bool
-    request_id: str
-    headers: list[tuple[bytes, bytes]] = field(default_factory=list)  # ours; none of the client's
-    permitted: Callable[[], bool] = _always
-    metered: Callable[[int, int, int], None] = _unmetered
-    content_type: bytes = b"application/json"  # of the body; ours, never the client's field
+    __slots__ = ("body", "content_type", "headers", "metered", "path", "permitted", "request_id", "stream")
+
+    def __init__(
+        self,
+        path: str,  # below the engine's base URL, e.g. "/chat/completions"
+        body: Content,
+        stream: bool,
+        request_id: str,
+        *,
+        headers: Sequence[tuple[bytes, bytes]] = (),  # ours; none of the client's
+        permitted: Callable[[], bool] = _always,
+        metered: Callable[[int, int, int], None] = _unmetered,
+        content_type: bytes = b"application/json",  # of the body; ours, never the client's field
+    ) -> None:
+        self.path: Final = path
+        self.body: Final = body
+        self.stream: Final = stream
+        self.request_id: Final = request_id
+        self.headers: Final = headers
+        self.permitted: Final = permitted
+        self.metered: Final = metered
+        self.content_type: Final = content_type
 
 
 class Sink(Protocol):

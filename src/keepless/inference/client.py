@@ -23,10 +23,10 @@ import ssl
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, cast
 
 from keepless.inference.backend import Failure, FailureKind, Sink
-from keepless.inference.connection import Connection, PooledExchange, PoolLimits
+from keepless.inference.connection import Connection, Owner, PooledExchange, PoolLimits
 
 __all__ = ["Address", "Pool", "PoolLimits", "PooledExchange"]
 
@@ -43,7 +43,7 @@ class Address:
     path: str | None = None
 
 
-class Pool:
+class Pool(Owner):
     """Connections to one address, shared by every request of one process to it. Use from one event loop only."""
 
     def __init__(self, address: Address, limits: PoolLimits) -> None:
@@ -157,16 +157,20 @@ class Pool:
 
     async def _connect(self) -> None:
         loop, to = asyncio.get_running_loop(), self.address
+        made = cast("Any", self._made)
         try:
             async with asyncio.timeout(self.limits.connect_timeout_s):
                 if to.path is not None:
-                    _, connection = await loop.create_unix_connection(lambda: Connection(self), to.path)
+                    _, connection = await loop.create_unix_connection(made, to.path)
                 else:
-                    _, connection = await loop.create_connection(lambda: Connection(self), to.host, to.port, ssl=to.tls)
+                    _, connection = await loop.create_connection(made, to.host, to.port, ssl=to.tls)
         except OSError:  # refused, no such socket, no such name, bad certificate, time-out
             self._connected(None)
         else:
             self._connected(None if connection.transport.is_closing() else connection)
+
+    def _made(self) -> Connection:
+        return Connection(self)
 
     def _connected(self, connection: Connection | None) -> None:
         task = asyncio.current_task()

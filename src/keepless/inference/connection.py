@@ -10,7 +10,7 @@ import re
 import select
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Protocol, cast
+from typing import Final, cast
 
 import httptools
 
@@ -49,13 +49,14 @@ class PoolLimits:
     busy_retry_after_s: int = 1
 
 
-class Owner(Protocol):
+class Owner:
     """The pool, as its connections and requests see it."""
 
     limits: PoolLimits
 
     def time(self) -> float:
         """The event loop's time, seconds."""
+        raise NotImplementedError
 
     def release(self, connection: "Connection") -> None:
         """A connection is free."""
@@ -116,8 +117,11 @@ class PooledExchange:
             sink.on_failure(failure)
 
 
-class Connection(asyncio.Protocol):
-    """One connection; `exchange` is the request under way on it, None when it is idle."""
+class Connection:
+    """One connection; `exchange` is the request under way on it, None when it is idle.
+
+    An asyncio protocol in all but its base class, which would make every field slow.
+    """
 
     __slots__ = (
         "complete",
@@ -201,6 +205,9 @@ class Connection(asyncio.Protocol):
             self._finish(exchange)
         elif malformed:
             self._fail(exchange, FailureKind.MALFORMED)
+
+    def eof_received(self) -> None:
+        """The engine closed its side: the connection closes (asyncio's own default)."""
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The end of the connection; for an answer without a length, and only when orderly, also its own end."""

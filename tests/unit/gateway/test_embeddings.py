@@ -14,6 +14,7 @@ from keepless.gateway.line import Collector
 from keepless.inference.embedded.asks import EmbeddingHeader
 from keepless.policy.data_class import DataClass
 from keepless.usage.record import Flag, Outcome, Phase
+from tests.support.usage import shown
 from tests.support.way import API_KEY, FakeReply, Harness, Step, answer, asked, data, end, head
 from tests.unit.test_pipeline import FAILURES
 
@@ -149,7 +150,7 @@ def test_refusals_are_told_and_recorded_without_a_word_of_the_client(body: Any, 
         )
         assert found.sketch.phase is Phase.VALIDATE
         assert M.encode() not in reply.body
-        assert M not in str(msgspec.structs.asdict(found))
+        assert M not in shown(found)
         assert not harness.backend.calls
 
     asyncio.run(main())

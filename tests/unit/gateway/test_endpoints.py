@@ -2,7 +2,12 @@
 
 import asyncio
 
-from keepless.gateway.endpoints import BASES, PATHS, fast_paths
+import pytest
+from starlette.applications import Starlette
+
+from keepless.gateway.endpoints import BASES, PATHS, fast_paths, other_methods
+from keepless.http import problems
+from tests.support.asgi import call as through_asgi
 from tests.support.way import Harness
 
 
@@ -18,3 +23,12 @@ def test_every_handler_has_its_paths() -> None:
         harness.close()
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "PATCH"])
+def test_an_inference_endpoint_has_one_method_and_says_so(method: str) -> None:
+    app = problems.Guard(Starlette(routes=other_methods(), exception_handlers=dict(problems.handlers())))
+    for url in (base + path for base in BASES for path in PATHS.values()):
+        answered = through_asgi(app, method, url, {})
+        assert (answered.status, answered.headers["allow"]) == (405, "POST"), url
+        assert b"method_not_allowed" in answered.body

@@ -189,3 +189,29 @@ def test_the_sum_of_all_processes_counts() -> None:
 )
 def test_go_durations(seconds: float, text: str) -> None:
     assert go_duration(seconds) == text
+
+
+def test_a_process_that_serves_alone_counts_what_several_would_count() -> None:
+    clock = FakeClock()
+    seeded = RateLimits(clock)
+    who = caller(
+        Limits(requests_per_minute=7, tokens_per_minute=900), Limits(requests_per_day=40, tokens_per_minute=500)
+    )
+    seeded.seed({who.project.id: 3})
+    shared, alone = RateLimits(clock), RateLimits(clock, seeded.fd, alone=True)
+    shared.seed({who.project.id: 3})
+    refusals = 0
+    for step in range(60):
+        clock.advance_ms(step * 137)
+        said: list[bytes | str] = []
+        for limits in (shared, alone):
+            try:
+                grant = admitted(limits, who, 30 + step)
+            except Problem as problem:
+                said.append(problem.message)
+                refusals += 1
+            else:
+                limits.settle(grant, 2 * step)
+                said.append(grant.headers)
+        assert said[0] == said[1], step
+    assert 0 < refusals < 120

@@ -1,7 +1,7 @@
 """One connection: bytes in, requests to their handlers, answers out in the order of the requests.
 
-Holds: `Connection` (an asyncio protocol). Leaves out: the grammar (parser), the answer's framing (reply), the ASGI
-application (asgi), what connections share (serving), sockets and the periodic scan (server).
+Holds: `Connection` (an asyncio protocol in all but its base class, which would make every field slow). Leaves out: the
+grammar (parser), framing (reply), the ASGI application (asgi), what connections share (serving), the scan (server).
 
 The steps of a request: head -> limits -> `100 Continue` if asked -> body -> handler -> answer -> next request. One
 request is in work at a time; what a client sends ahead waits in a bounded buffer and then in its own kernel. Anything
@@ -37,19 +37,15 @@ _REFUSALS: Final = 256  # connections beyond the limit that are told so; further
 _RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER: close with RST, not FIN
 _BLANK_LINES: Final = re.compile(rb"\A(?:\r\n)+")
 _BODY_RATE: Final = 1024  # bytes a second below which a body is a slow-loris attack
-# What the connection waits for: a request, the rest of a head or body, the answer, the other end to close after ours.
-_IDLE: Final = 0
-_HEAD: Final = 1
-_BODY: Final = 2
-_BUSY: Final = 3
-_LINGER: Final = 4
+_IDLE: Final = 0  # waits for a request
+_HEAD: Final = 1  # for the rest of a head
+_BODY: Final = 2  # for the rest of a body
+_BUSY: Final = 3  # for the answer
+_LINGER: Final = 4  # for the other end to close, after ours
 
 
 class Connection(Wire):
-    """One client's connection: an asyncio protocol in all but its base class, which would make every field slow.
-
-    `phase` says what it waits for, `check` (called by the scan) how long that may take.
-    """
+    """One client's connection; `phase` says what it waits for, `check` (called by the scan) how long that may take."""
 
     __slots__ = (
         "_ahead", "_body", "_chunks", "_exchange", "_handler", "_left", "_mark", "_moved", "_pumping", "_reading",
@@ -66,8 +62,7 @@ class Connection(Wire):
         self._chunks: ChunkedBody | None = None
         self._reply: Reply | None = None
         self._exchange: Exchange | None = None  # set while the application is fed the body
-        self._pumping = False
-        self._reading = True
+        self._pumping, self._reading = False, True
         self._received = 0  # bytes of the present request
         self._since = serving.now  # when the present phase began
         self._moved = serving.now  # when the scan last saw progress, of which `_mark` is the measure

@@ -59,7 +59,7 @@ class AudioModel(Served):
     several_names: bool
 
 
-class _Family(Family[_Model, AudioRequest]):
+class _Family(Family[AudioModel, AudioRequest]):
     """What both endpoints have in common."""
 
     def __init__(

@@ -21,6 +21,8 @@ __all__ = [
     "Engine",
     "Limits",
     "ModelConfig",
+    "OidcConfig",
+    "OidcGroup",
     "Settings",
     "UpstreamConfig",
     "UpstreamRetention",
@@ -190,6 +192,26 @@ class AudioUrls(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     seconds: Seconds = 30.0  # for one file, from the look-up of its host to its last byte
 
 
+class OidcGroup(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One `[[oidc.groups]]` entry: who is in this group of the provider is a member here, with this role."""
+
+    group: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+    role: Literal["owner", "developer", "reader", "auditor"]
+    organization: str | None = None  # its id; None: the only organization of this deployment
+
+
+class OidcConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[oidc]`: the provider with which people sign in. The first group of the list that fits decides."""
+
+    issuer: Annotated[str, msgspec.Meta(pattern=r"^(https://|http://(127\.0\.0\.1|localhost|\[::1\])[:/])")]
+    client_id: Annotated[str, msgspec.Meta(min_length=1)]
+    client_secret_env: Annotated[str, msgspec.Meta(min_length=1)]  # the environment variable that holds the secret
+    base_url: Annotated[str, msgspec.Meta(pattern=r"^https?://[^/]+$")]  # of this console, as browsers know it
+    groups: Annotated[list[OidcGroup], msgspec.Meta(min_length=1)]
+    groups_claim: str = "groups"
+    name: str = "single sign-on"  # on the button
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything an operator can set. Paths are absolute after `load`."""
 
@@ -212,6 +234,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     policy_url: str | None = None
     webhooks_allow_private: bool = False  # receivers on own premises; else public addresses only
     audio_urls: AudioUrls = AudioUrls()
+    oidc: OidcConfig | None = None
     limits: Limits = Limits()
     models: list[ModelConfig] = []
 
@@ -269,7 +292,8 @@ def load(
             raise ConfigError("the configuration file cannot be read") from None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError):
             raise ConfigError("the configuration file is not TOML") from None
-    plain = {f.name for f in msgspec.structs.fields(Settings)} - {"audio_urls", "limits", "models", "trusted_proxies"}
+    grouped = {"audio_urls", "limits", "models", "oidc", "trusted_proxies"}
+    plain = {f.name for f in msgspec.structs.fields(Settings)} - grouped
     for name, text in (os.environ if environ is None else environ).items():
         if name.startswith("KEEPLESS_") and name[9:].lower() in plain:
             values[name[9:].lower()] = text

@@ -14,7 +14,7 @@ from starlette.middleware import Middleware
 from keepless.config import Settings
 from keepless.console.app import routes
 from keepless.console.door import by_key, by_session, first_of
-from keepless.console.entrance import Entrance
+from keepless.console.entrance import Entrance, Federation
 from keepless.console.entrance import routes as entrance_routes
 from keepless.db import Database
 from keepless.governance.people import People
@@ -90,7 +90,9 @@ class House:
 
 
 @contextlib.contextmanager
-def house(database: Database, folder: Path, settings: Settings | None = None) -> Iterator[House]:
+def house(
+    database: Database, folder: Path, settings: Settings | None = None, federation: Federation | None = None
+) -> Iterator[House]:
     """A console with its entrance, for the time of a `with`."""
     with platform(database, folder, settings) as found:
         clock = found.rig.clock
@@ -100,7 +102,9 @@ def house(database: Database, folder: Path, settings: Settings | None = None) ->
         pages.who.clear()
         services = found.services
         doors = first_of(by_key(services.lease), by_session(sessions))
-        entrance = Entrance(sessions=sessions, people=people, visitors=Visitors(Origins([], clock), clock))
+        entrance = Entrance(
+            sessions=sessions, people=people, visitors=Visitors(Origins([], clock), clock), federation=federation
+        )
         app = Starlette(
             routes=[
                 *entrance_routes(entrance),

@@ -45,7 +45,7 @@ from keepless.batches.book import Book
 from keepless.config import EMBEDDED, Settings
 from keepless.console.app import routes as console_routes
 from keepless.console.door import by_key, by_session, first_of
-from keepless.console.entrance import Entrance
+from keepless.console.entrance import Entrance, federation_of
 from keepless.console.entrance import routes as entrance_routes
 from keepless.console.services import Services as ConsoleServices
 from keepless.errors import ConfigError
@@ -203,6 +203,7 @@ class _Worker:
         return Entrance(
             sessions=Sessions(sign_in, self._settings),
             people=People(office, sign_in),
+            federation=federation_of(self._settings.oidc, os.environ),
             visitors=Visitors(Origins(self._settings.trusted_proxies, office.clock), office.clock),
         )
 

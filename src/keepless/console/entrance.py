@@ -8,7 +8,7 @@ up. Every form is refused unless the browser says that it came from a page of ou
 the session's token as well. Answers never say what was wrong about an address, a password or a link.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlencode
@@ -19,21 +19,35 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
+from keepless.accounts.people_tables import Method
+from keepless.accounts.roles import Role
+from keepless.config import OidcConfig
 from keepless.console import render
 from keepless.console.guard import check_origin, check_token
 from keepless.console.services import Visitor
-from keepless.errors import Code, Problem
+from keepless.errors import Code, ConfigError, Problem
 from keepless.governance.people import People
 from keepless.governance.sign_in import Opened
 from keepless.http import problems
 from keepless.http.failures import stores_may_fail
+from keepless.http.oidc import Provider, ProviderError
 from keepless.http.sessions import Sessions, SignedIn, check_from_here, own_path
 from keepless.http.visitors import Visitors
+from keepless.ids import Id, trusted
 
-__all__ = ["ROUTES", "Entrance", "routes"]
+__all__ = ["ROUTES", "Entrance", "Federation", "federation_of", "routes"]
 
 _FORM_BYTES: Final = 16 * 1024
 _FIELDS: Final = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Federation:
+    """A provider, where it sends people back to, and what its groups grant: group, role, organization."""
+
+    provider: Provider
+    callback: str
+    grants: Sequence[tuple[str, Role, Id | None]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +57,7 @@ class Entrance:
     sessions: Sessions
     people: People
     visitors: Visitors
+    federation: Federation | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +84,9 @@ class _Knock:
 Handler = Callable[[Entrance, _Knock], Response]
 
 
-def sign_in_page(_: Entrance, knock: _Knock) -> Response:
+def sign_in_page(entrance: Entrance, knock: _Knock) -> Response:
     """The form; who is signed in goes on."""
-    return _go(knock.next) if knock.present is not None else _form(knock)
+    return _go(knock.next) if knock.present is not None else _form(entrance, knock)
 
 
 def sign_in(entrance: Entrance, knock: _Knock) -> Response:
@@ -83,7 +98,7 @@ def sign_in(entrance: Entrance, knock: _Knock) -> Response:
             knock.typed("email"), knock.typed("password"), instead_of=knock.secret
         )
     except Problem as problem:
-        return _form(knock, problem)
+        return _form(entrance, knock, problem)
     return _in(entrance, opened, knock.next)
 
 
@@ -126,11 +141,11 @@ def accept_invite(entrance: Entrance, knock: _Knock) -> Response:
     return _in(entrance, opened, "/")
 
 
-def again_page(_: Entrance, knock: _Knock) -> Response:
+def again_page(entrance: Entrance, knock: _Knock) -> Response:
     """Prove again who you are."""
     if knock.present is None:
         return _to_sign_in(knock)
-    return _again(knock)
+    return _again(entrance, knock)
 
 
 def again(entrance: Entrance, knock: _Knock) -> Response:
@@ -144,7 +159,7 @@ def again(entrance: Entrance, knock: _Knock) -> Response:
             knock.present.session, knock.typed("password"), knock.present.secret
         )
     except Problem as problem:
-        return _again(knock, problem)
+        return _again(entrance, knock, problem)
     return _in(entrance, opened, knock.next)
 
 
@@ -164,6 +179,62 @@ def sign_out_everywhere(entrance: Entrance, knock: _Knock) -> Response:
     return _out(entrance)
 
 
+def to_provider(entrance: Entrance, knock: _Knock) -> Response:
+    """Go to the provider."""
+    return _to_provider(entrance, knock, None)
+
+
+def to_provider_again(entrance: Entrance, knock: _Knock) -> Response:
+    """Go to the provider to prove again who you are."""
+    return _to_sign_in(knock) if knock.present is None else _to_provider(entrance, knock, knock.present)
+
+
+def from_provider(entrance: Entrance, knock: _Knock) -> Response:
+    """Back from the provider: a state of this browser, unused; a good token; a group that grants a role."""
+    federation, query = _federation(entrance), knock.request.query_params
+    sign_in, name = entrance.sessions.sign_in, _cookie(entrance)
+    browser = knock.request.cookies.get(name, "")[:80]
+    try:
+        entrance.visitors.count(knock.request)
+        visit = sign_in.back(query.get("state", "")[:80], browser)
+        again = visit.member_id is not None
+        try:
+            claims = federation.provider.claims(query.get("code", ""), browser, federation.callback, again=again)
+        except ProviderError:
+            raise sign_in.refused(None, Method.OIDC) from None
+        grants = [(role, own) for group, role, own in federation.grants if group in claims.groups]
+        opened = entrance.people.by_provider(grants, claims.vouched, instead_of=knock.secret, again=visit.member_id)
+    except Problem as problem:
+        return _form(entrance, knock, problem)
+    answer = _in(entrance, opened, visit.path)
+    entrance.sessions.set_cookie(answer, name, "", 0)
+    return answer
+
+
+def _to_provider(entrance: Entrance, knock: _Knock, present: SignedIn | None) -> Response:
+    federation = _federation(entrance)
+    entrance.visitors.count(knock.request)
+    who = None if present is None else present.session.person.id
+    state, browser = entrance.sessions.sign_in.set_out(knock.next, who)
+    try:
+        where = federation.provider.start(state, browser, federation.callback, again=who is not None)
+    except ProviderError:
+        raise Problem(502, Code.UPSTREAM_UNREACHABLE, "The provider cannot be asked at the moment.") from None
+    answer = _go(where)
+    entrance.sessions.set_cookie(answer, _cookie(entrance), browser, 600)
+    return answer
+
+
+def _federation(entrance: Entrance) -> Federation:
+    if entrance.federation is None:
+        raise Problem(404, Code.UNKNOWN_URL, "This deployment has no provider to sign in with.")
+    return entrance.federation
+
+
+def _cookie(entrance: Entrance) -> str:
+    return "__Host-keepless-oidc" if entrance.sessions.secure else "keepless-oidc"
+
+
 ROUTES: Final[tuple[tuple[str, str, Handler], ...]] = (
     ("GET", "/sign-in", sign_in_page),
     ("POST", "/sign-in", sign_in),
@@ -173,9 +244,27 @@ ROUTES: Final[tuple[tuple[str, str, Handler], ...]] = (
     ("POST", "/sign-in/invite", accept_invite),
     ("GET", "/sign-in/again", again_page),
     ("POST", "/sign-in/again", again),
+    ("GET", "/sign-in/oidc", to_provider),
+    ("GET", "/sign-in/oidc/again", to_provider_again),
+    ("GET", "/sign-in/oidc/callback", from_provider),
     ("POST", "/sign-out", sign_out),
     ("POST", "/sign-out/everywhere", sign_out_everywhere),
 )
+
+
+def federation_of(config: OidcConfig | None, environ: Mapping[str, str]) -> Federation | None:
+    """What the operator configured. Raises `ConfigError` when the secret is not there."""
+    if config is None:
+        return None
+    secret = environ.get(config.client_secret_env)
+    if not secret:
+        raise ConfigError("oidc.client_secret_env names a variable that is not set")
+    grants = [
+        (one.group, Role(one.role), None if one.organization is None else trusted(one.organization))
+        for one in config.groups
+    ]
+    callback = config.base_url + "/sign-in/oidc/callback"
+    return Federation(provider=Provider(config, secret), callback=callback, grants=grants)
 
 
 def routes(entrance: Entrance) -> list[BaseRoute]:
@@ -235,8 +324,8 @@ async def _body(request: Request) -> bytes | None:
 # --- answers ---------------------------------------------------------------------------------------------------------
 
 
-def _form(knock: _Knock, problem: Problem | None = None) -> Response:
-    values = {"problem": problem, "next": knock.next, "provider": None}
+def _form(entrance: Entrance, knock: _Knock, problem: Problem | None = None) -> Response:
+    values = {"problem": problem, "next": knock.next, "provider": _button(entrance)}
     return _with_headers(render.page("sign_in.html", values, 200 if problem is None else problem.status), problem)
 
 
@@ -246,17 +335,21 @@ def _token_page(template: str, knock: _Knock, problem: Problem | None = None) ->
     return _with_headers(render.page(template, values, 200 if problem is None else problem.status), problem)
 
 
-def _again(knock: _Knock, problem: Problem | None = None) -> Response:
+def _again(entrance: Entrance, knock: _Knock, problem: Problem | None = None) -> Response:
     present = knock.present
     values = {
         "problem": problem,
         "next": knock.next,
-        "provider": None,
+        "provider": _button(entrance),
         "csrf": "" if present is None else present.csrf,
         "email": "" if present is None else present.session.person.email,
         "has_password": present is not None and present.session.person.password is not None,
     }
     return _with_headers(render.page("again.html", values, 200 if problem is None else problem.status), problem)
+
+
+def _button(entrance: Entrance) -> str | None:
+    return None if entrance.federation is None else entrance.federation.provider.name
 
 
 def _with_headers(answer: Response, problem: Problem | None) -> Response:

@@ -4,7 +4,7 @@ Holds: `People`. Leaves out: adding and removing members (access), sessions and 
 protocol (http.oidc). No role that is given here reaches beyond the organization of whoever gives it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -17,6 +17,7 @@ from keepless.accounts.keys import hash_password
 from keepless.accounts.people_tables import Method, ProjectRole
 from keepless.accounts.principal import AdminPrincipal
 from keepless.accounts.roles import ROLES, Permission, Role
+from keepless.accounts.sessions import Person
 from keepless.accounts.store import projects_of
 from keepless.accounts.tables import member
 from keepless.errors import Code, ErrorType, Problem
@@ -25,7 +26,7 @@ from keepless.governance.sign_in import Opened, SignIn, check_password
 from keepless.ids import Id, Prefix, mint
 from keepless.receipts.statement import Entry, EntryKind, Fact, FactValue
 
-__all__ = ["MOST_INVITES", "CreatedInvite", "People", "already_a_member", "keep_an_owner"]
+__all__ = ["MOST_INVITES", "CreatedInvite", "People", "Vouched", "already_a_member", "keep_an_owner"]
 
 MOST_INVITES: Final = 1_000  # of one organization at a time
 
@@ -36,6 +37,15 @@ class CreatedInvite:
 
     record: InviteRecord
     secret: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Vouched:
+    """What a provider says of a person. `subject`: who it is there; `email` only when the provider has verified it."""
+
+    subject: bytes = field(repr=False)
+    email: str | None
+    name: str | None
 
 
 class People:
@@ -167,6 +177,68 @@ class People:
             if who is None:
                 raise _invite_refused()
             return self._sign_in.opened(tx, who, Method.INVITE, now_ms, instead_of=instead_of, before=entries)
+
+    # --- members that a provider brings ------------------------------------------------------------------------------
+
+    def by_provider(
+        self,
+        grants: Sequence[tuple[Role, Id | None]],
+        vouched: Vouched,
+        *,
+        instead_of: str | None = None,
+        again: Id | None = None,
+    ) -> Opened:
+        """Sign in whom a provider vouches for, as the first of what their groups grant; None: the only organization.
+
+        Who is not here yet becomes a member; a role that the groups changed is changed. Raises `Problem` 401: no
+        grant, no verified address, or (`again`) somebody else.
+        """
+        now_ms = self._office.clock.now_ms()
+        with self._office.db.write() as tx:
+            known = [one.id for one in directory.organizations(tx)]
+            only = known[0] if len(known) == 1 else None
+            possible = ((role, named or only) for role, named in grants)
+            role, own = next(((role, own) for role, own in possible if own in known), (Role.READER, None))
+            if own is not None:
+                own_organization(tx, own)
+                who, entries = _brought(tx, own, role, vouched, now_ms)
+                if who is not None and again in (None, who.id):
+                    return self._sign_in.opened(tx, who, Method.OIDC, now_ms, instead_of=instead_of, before=entries)
+        raise self._sign_in.refused(None, Method.OIDC)
+
+
+def _brought(
+    tx: Connection, organization_id: Id, role: Role, vouched: Vouched, now_ms: int
+) -> tuple[Person | None, list[Entry]]:
+    """The member of a subject: as known, found by the verified address, or new."""
+    found = next(iter(sessions.people_with(tx, subject=vouched.subject)), None)
+    if found is None and vouched.email is not None:
+        same = [one for one in sessions.people_with(tx, email=vouched.email) if one.organization_id == organization_id]
+        found = next((one for one in same if one.subject is None), None)
+        if same and found is None:
+            return None, []  # the address is another subject's
+    if found is not None and found.organization_id != organization_id:
+        return None, []
+    if found is None and vouched.email is None:
+        return None, []
+    member_id = mint(Prefix.MEMBER) if found is None else found.id
+    facts: dict[Fact, FactValue] = {Fact.ACTOR: member_id, Fact.MEMBER_ID: member_id, Fact.ROLE: role}
+    if found is None:
+        directory.add_member(
+            tx,
+            member_id,
+            organization_id=organization_id,
+            email=vouched.email or "",
+            role=role,
+            password=None,
+            now_ms=now_ms,
+            name=vouched.name,
+            subject=vouched.subject,
+        )
+        return sessions.person(tx, member_id), [Entry(EntryKind.MEMBER_ADDED, now_ms, organization_id, facts=facts)]
+    tx.execute(member.update().where(member.c.id == member_id).values(role=role, subject=vouched.subject))
+    changed = [] if found.role is role else [Entry(EntryKind.MEMBER_CHANGED, now_ms, organization_id, facts=facts)]
+    return sessions.person(tx, member_id), changed
 
 
 def keep_an_owner(tx: Connection, organization_id: Id) -> None:

@@ -16,11 +16,11 @@ from typing import Final
 from sqlalchemy.engine import Connection
 
 from keepless.accounts import sessions
-from keepless.accounts.keys import digest_of, hash_password, password_matches
+from keepless.accounts.keys import digest_of, hash_password, mint_secret, password_matches
 from keepless.accounts.people_tables import Method
 from keepless.accounts.principal import AdminPrincipal
 from keepless.accounts.roles import ROLES, Permission, Role
-from keepless.accounts.sessions import Person, Session
+from keepless.accounts.sessions import Person, Session, Visit
 from keepless.accounts.tables import member
 from keepless.clock import Clock
 from keepless.db import Database
@@ -138,6 +138,22 @@ class SignIn:
         with self._db.write() as tx:
             self._log.append(tx, [_refusal(now_ms, who, method)])
         return _refused()
+
+    def set_out(self, path: str, member_id: Id | None = None) -> tuple[str, str]:
+        """Remember who goes to a provider; the state for its address and the secret for the browser's cookie."""
+        state, browser, now_ms = mint_secret(), mint_secret(), self._clock.now_ms()
+        with self._db.write() as tx:
+            sessions.forget_ended(tx, now_ms)
+            sessions.set_out(tx, state, browser, member_id=member_id, path=path, now_ms=now_ms)
+        return state, browser
+
+    def back(self, state: str, browser: str) -> Visit:
+        """Who is back from the provider, once. Raises `Problem` 401 for another browser or a used state."""
+        with self._db.write() as tx:
+            found = sessions.use_visit(tx, state, browser, self._clock.now_ms())
+        if found is None:
+            raise _refused()
+        return found
 
     # --- signing out -------------------------------------------------------------------------------------------------
 

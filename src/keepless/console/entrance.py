@@ -192,8 +192,8 @@ def to_provider_again(entrance: Entrance, knock: _Knock) -> Response:
 def from_provider(entrance: Entrance, knock: _Knock) -> Response:
     """Back from the provider: a state of this browser, unused; a good token; a group that grants a role."""
     federation, query = _federation(entrance), knock.request.query_params
-    sign_in, name = entrance.sessions.sign_in, _cookie(entrance)
-    browser = knock.request.cookies.get(name, "")[:80]
+    sign_in = entrance.sessions.sign_in
+    browser = knock.request.cookies.get(_cookie(entrance), "")[:80]
     try:
         entrance.visitors.count(knock.request)
         visit = sign_in.back(query.get("state", "")[:80], browser)
@@ -206,9 +206,7 @@ def from_provider(entrance: Entrance, knock: _Knock) -> Response:
         opened = entrance.people.by_provider(grants, claims.vouched, instead_of=knock.secret, again=visit.member_id)
     except Problem as problem:
         return _form(entrance, knock, problem)
-    answer = _in(entrance, opened, visit.path)
-    entrance.sessions.set_cookie(answer, name, "", 0)
-    return answer
+    return _in(entrance, opened, visit.path)  # the cookie of the way is worth nothing any more, and ends by itself
 
 
 def _to_provider(entrance: Entrance, knock: _Knock, present: SignedIn | None) -> Response:

@@ -15,6 +15,12 @@ from tests.support.sinks import Recorder
 ECHO = "tests.support.echo_process"
 
 
+class EchoProcess(ActivatedProcess):
+    """Finds the tests' own engine; the engines of Keepless see only what is installed."""
+
+    folders = (*ActivatedProcess.folders, Path(__file__).parents[2])
+
+
 def model(**changes) -> ModelConfig:
     known = {"engine": Engine.FLITE, "retention": UpstreamRetention.ZERO, "parallel": 2, "queue": 2}
     return ModelConfig(id="echo", **{**known, **changes})
@@ -23,7 +29,7 @@ def model(**changes) -> ModelConfig:
 @contextmanager
 def echo(directory: Path, **changes) -> Iterator[ActivatedProcess]:
     """A supervisor whose engine has not started."""
-    process = ActivatedProcess(model(**changes), directory / "run", module=ECHO, content_limit=1_000_000)
+    process = EchoProcess(model(**changes), directory / "run", module=ECHO, content_limit=1_000_000)
     process.start()
     try:
         yield process

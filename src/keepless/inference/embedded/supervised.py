@@ -54,6 +54,7 @@ class Supervised:
     """
 
     module = ""  # of the child, run as a program
+    folders: Sequence[Path] = (Path(keepless.__file__).parent.parent,)  # beside the installation's, where it is found
 
     def __init__(self, model: ModelConfig, directory: Path, *, key: str | None = None, name: str = "engine") -> None:
         self.model: Final = model
@@ -161,7 +162,7 @@ class Supervised:
             with theirs, self._lock:
                 if self._stopping.is_set():
                     return code
-                self._pid = _spawn(self.module, theirs.fileno(), passed, self.model.threads)
+                self._pid = _spawn(self.module, theirs.fileno(), passed, self.model.threads, self.folders)
             try:
                 self._hello(ours)
                 # Until the child has ended, without reaping it: its id stays its own for `stop`.
@@ -187,13 +188,12 @@ class Supervised:
             emit(Event.ENGINE_STARTED, pid=self._pid, restarts=self.restarts)
 
 
-def _spawn(module: str, control: int, passed: Sequence[int], threads: int) -> int:
+def _spawn(module: str, control: int, passed: Sequence[int], threads: int, folders: Sequence[Path]) -> int:
     """Start the child with nothing of ours but its sockets: no descriptor, no variable, nothing to write to."""
-    source = str(Path(keepless.__file__).parent.parent)
     return os.posix_spawn(
         sys.executable,
-        [sys.executable, "-B", "-m", module],
-        {**_ENVIRONMENT, "PYTHONPATH": source, "OPENBLAS_NUM_THREADS": str(threads)},
+        [sys.executable, "-B", "-P", "-m", module],  # -P: nothing is imported from where the server happens to run
+        {**_ENVIRONMENT, "PYTHONPATH": os.pathsep.join(map(str, folders)), "OPENBLAS_NUM_THREADS": str(threads)},
         file_actions=[
             (os.POSIX_SPAWN_DUP2, control, 0),
             (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from keepless.batches.tables import batch_journal
 from keepless.batches.values import BatchState
 from keepless.ids import Id
 from keepless.jobs.tables import job_worker
@@ -83,10 +84,18 @@ def test_killed_at_any_time_every_line_is_delivered_once_and_hardly_any_paid_twi
         path.unlink()
     with floor.worker():
         floor.ended(batch_id)
-        floor.until(lambda: floor.kept(DataClass.BATCH_WORK) == 0)
+        floor.until(lambda: named(floor) == 0)
+    # A journal whose maker died before it could name it is destroyed an hour later.
+    assert floor.kept(DataClass.BATCH_WORK) <= kills
     assert floor.see(batch_id).state is BatchState.COMPLETED
     floor.assert_each_once(batch_id, number)
     assert number <= asked(upstream) <= number + kills * 2 * AT_ONCE
+
+
+def named(floor: Floor) -> int:
+    """Journals that are work of a batch."""
+    with floor.deployment.db.read() as tx:
+        return int(tx.scalar(sa.select(sa.func.count()).select_from(batch_journal)) or 0)
 
 
 def until_it_runs(floor: Floor, upstream: MockUpstream, batch_id: Id) -> None:
@@ -106,7 +115,8 @@ def test_killed_while_it_begins_or_ends_it_goes_on(shared: Floor) -> None:
     with shared.worker():
         assert shared.ended(batch_id).state is BatchState.COMPLETED
         shared.assert_each_once(batch_id, 40)
-        shared.until(lambda: shared.kept(DataClass.BATCH_WORK) == 0)
+        shared.until(lambda: named(shared) == 0)
+    assert shared.kept(DataClass.BATCH_WORK) <= 3
     assert shared.kept(DataClass.BATCH_OUTPUT) == 1
 
 

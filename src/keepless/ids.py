@@ -43,6 +43,7 @@ class Prefix(StrEnum):
     RECEIPT = "rcpt_"
     REQUEST = "req_"
     PURGE = "purge_"
+    OPENING = "open_"  # a request to see the content of what is kept
     KEK = "kek_"
     PROCESS = "proc_"
     BLOB = "blob_"

@@ -120,6 +120,7 @@ def pages_of(found: Platform) -> Console:
         people=People(found.deployment.office, SignIn(db, clock, found.rig.log)),
         holds=found.services.holds,
         cases=found.services.cases,
+        openings=found.services.openings,
         location=found.services.location,
         files=files,
         batches=Book(db, clock, vault, lambda *_: None),

@@ -23,6 +23,7 @@ from keepless.governance.cases import CaseDecisions
 from keepless.governance.change import Office
 from keepless.governance.controls import DataControls
 from keepless.governance.holds import Holds
+from keepless.governance.openings import Openings
 from keepless.governance.organizations import Organizations
 from keepless.governance.people import People
 from keepless.governance.sign_in import SignIn
@@ -124,6 +125,7 @@ def platform(database: Database, folder: Path, settings: Settings | None = None)
         sweeper=sweeper,
         holds=Holds(database, rig.clock, rig.log, sweeper),
         cases=CaseDecisions(database, rig.clock, rig.log),
+        openings=Openings(database, rig.clock, rig.log, rig.vault),
         webhooks=Endpoints(database, rig.clock, rig.log, Secrets(lambda: bytes(32)), Sender()),
         location=rig.guard,
         checks=lambda: checks,

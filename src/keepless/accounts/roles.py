@@ -38,6 +38,9 @@ class Permission(StrEnum):
     MEMBERS_MANAGE = "accounts:members:manage"
     HOLDS_READ = "policy:holds:read"
     HOLDS_PLACE = "policy:holds:place"
+    CAPTURES_READ = "incident:captures:read"
+    OPENINGS_READ = "incident:openings:read"
+    OPENINGS_DECIDE = "incident:openings:decide"  # ask for one, decide another's, see what was approved
     CASES_READ = "incident:cases:read"
     CASES_DECIDE = "incident:cases:decide"
     WEBHOOKS_READ = "webhooks:endpoints:read"
@@ -57,6 +60,8 @@ _READ: Final = frozenset(
         Permission.KEYS_READ,
         Permission.HOLDS_READ,
         Permission.CASES_READ,
+        Permission.CAPTURES_READ,
+        Permission.OPENINGS_READ,
         Permission.WEBHOOKS_READ,
     }
 )
@@ -73,6 +78,8 @@ ROLES: Final = {
             Permission.PROJECTS_READ,
             Permission.HOLDS_READ,
             Permission.CASES_READ,
+            Permission.CAPTURES_READ,
+            Permission.OPENINGS_READ,
         }
     ),
     Role.OWNER: _READ
@@ -80,6 +87,7 @@ ROLES: Final = {
         Permission.CONTROLS_CHANGE,
         Permission.OBJECTS_DELETE,
         Permission.FILES_MANAGE,
+        Permission.OPENINGS_DECIDE,
         Permission.PROJECTS_MANAGE,
         Permission.KEYS_MANAGE,
         Permission.ADMIN_KEYS_MANAGE,
@@ -94,6 +102,9 @@ ROLES: Final = {
             Permission.HOLDS_PLACE,
             Permission.CASES_READ,
             Permission.CASES_DECIDE,
+            Permission.CAPTURES_READ,
+            Permission.OPENINGS_READ,
+            Permission.OPENINGS_DECIDE,
             Permission.METRICS_READ,
         }
     ),

@@ -17,6 +17,7 @@ from keepless.policy.hold import HoldAuthority, HoldReason
 
 __all__ = [
     "AdminKeyCreate",
+    "CapturesQuery",
     "CaseClosing",
     "CaseDecision",
     "CaseExtension",
@@ -107,6 +108,12 @@ class ObjectsQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     project_id: AnId | None = None
     request_id: AnId | None = None
     held: bool | None = None
+
+
+class CapturesQuery(ObjectsQuery, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Captured requests, oldest first, narrowed; whose (operators)."""
+
+    organization_id: AnId | None = None
 
 
 class ReceiptQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

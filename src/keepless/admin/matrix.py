@@ -7,7 +7,7 @@ what, and a test walks over their whole product. A route that is not in this tab
 from typing import Final
 
 from keepless.accounts.roles import Permission
-from keepless.admin import accounts, cases, controls, holds, objects, people, receipts, usage, webhooks
+from keepless.admin import accounts, cases, controls, holds, objects, openings, people, receipts, usage, webhooks
 from keepless.admin.endpoint import Endpoint, Scope
 
 __all__ = ["ENDPOINTS"]
@@ -24,6 +24,8 @@ _OBJECTS: Final = "/organization/retained_objects"
 _HOLDS: Final = "/organization/legal_holds"
 _HOOKS: Final = "/webhook_endpoints"
 _CASES: Final = "/organization/abuse_cases"
+_CAPTURES: Final = "/organization/captures"
+_OPENINGS: Final = "/organization/open_requests"
 _ALL: Final = Scope.PLATFORM
 _NAMED: Final = Scope.NAMED
 
@@ -43,7 +45,6 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     E("GET", _OBJECTS, P.OBJECTS_LIST, objects.list_objects),
     E("GET", _OBJECTS + "/{id}", P.OBJECTS_LIST, objects.one_object),
     E("DELETE", _OBJECTS + "/{id}", P.OBJECTS_DELETE, objects.delete_object),
-    E("GET", "/organization/captures", P.OBJECTS_LIST, objects.captures),
     E("GET", "/organization/purges/{id}", P.CONTROLS_READ, objects.show_purge),
     E("GET", "/organization/receipts", P.RECEIPTS_READ, receipts.list_receipts),
     E("GET", "/organization/receipts/{id}", P.RECEIPTS_READ, receipts.receipt_file),
@@ -58,6 +59,18 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     E("POST", _CASES + "/{id}/confirm", P.CASES_DECIDE, cases.confirm_case, _NAMED),
     E("POST", _CASES + "/{id}/extend", P.CASES_DECIDE, cases.extend_case, _NAMED),
     E("POST", _CASES + "/{id}/close", P.CASES_DECIDE, cases.close_case, _NAMED),
+    # captured requests, and who may see their content
+    E("GET", _CAPTURES, P.CAPTURES_READ, objects.captures, _NAMED),
+    E("GET", _CAPTURES + "/{id}", P.CAPTURES_READ, objects.one_capture, _NAMED),
+    E("DELETE", _CAPTURES + "/{id}", P.OBJECTS_DELETE, objects.delete_capture),
+    E("GET", _CAPTURES + "/{id}/open_requests", P.OPENINGS_READ, openings.open_requests_of_capture, _NAMED),
+    E("POST", _CAPTURES + "/{id}/open_requests", P.OPENINGS_DECIDE, openings.create_open_request, _NAMED),
+    E("GET", _CAPTURES + "/{id}/content", P.OPENINGS_DECIDE, openings.capture_content, _NAMED),
+    E("GET", _OPENINGS, P.OPENINGS_READ, openings.list_open_requests, _NAMED),
+    E("GET", _OPENINGS + "/{id}", P.OPENINGS_READ, openings.one_open_request, _NAMED),
+    E("POST", _OPENINGS + "/{id}/approve", P.OPENINGS_DECIDE, openings.approve_open_request, _NAMED),
+    E("POST", _OPENINGS + "/{id}/refuse", P.OPENINGS_DECIDE, openings.refuse_open_request, _NAMED),
+    E("POST", _OPENINGS + "/{id}/end", P.OPENINGS_DECIDE, openings.end_open_request, _NAMED),
     # usage
     E("GET", "/organization/usage/completions", P.USAGE_READ, usage.usage_completions),
     E("GET", "/organization/explain/{id}", P.USAGE_READ, usage.explain_request),

@@ -5,9 +5,9 @@ can show, and the order of a deletion (expiry.purge).
 """
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any
 
-from keepless.admin.asks import NoBody, NoQuery, ObjectsQuery
+from keepless.admin.asks import CapturesQuery, NoBody, NoQuery, ObjectsQuery, OrganizationQuery
 from keepless.admin.endpoint import Ask
 from keepless.admin.pages import page, seconds
 from keepless.admin.services import Services
@@ -16,11 +16,9 @@ from keepless.governance.change import not_found
 from keepless.governance.deletion import deleted
 from keepless.governance.retained import Narrowed, Retained, one_of, page_of
 from keepless.ids import Prefix
-from keepless.policy.data_class import DataClass
+from keepless.policy.data_class import CAPTURES, DataClass
 
-__all__ = ["captures", "delete_object", "list_objects", "one_object", "show_purge"]
-
-CAPTURE_CLASSES: Final = (DataClass.RELIABILITY_LOG, DataClass.ABUSE_LOG)
+__all__ = ["captures", "delete_capture", "delete_object", "list_objects", "one_capture", "one_object", "show_purge"]
 
 
 def list_objects(services: Services, ask: Ask[ObjectsQuery, NoBody]) -> Page[RetainedObject]:
@@ -28,9 +26,9 @@ def list_objects(services: Services, ask: Ask[ObjectsQuery, NoBody]) -> Page[Ret
     return _list(services, ask, ())
 
 
-def captures(services: Services, ask: Ask[ObjectsQuery, NoBody]) -> Page[RetainedObject]:
-    """The captured requests among them."""
-    return _list(services, ask, CAPTURE_CLASSES)
+def captures(services: Services, ask: Ask[CapturesQuery, NoBody]) -> Page[RetainedObject]:
+    """The captured requests among them: why and until when, never what was in them. An operator says whose."""
+    return _list(services, ask, CAPTURES)
 
 
 def one_object(services: Services, ask: Ask[NoQuery, NoBody]) -> RetainedObject:
@@ -38,7 +36,15 @@ def one_object(services: Services, ask: Ask[NoQuery, NoBody]) -> RetainedObject:
     return _shape(one_of(services.db, ask.organization_id, ask.id("id", Prefix.OBJECT)))
 
 
-def _list(services: Services, ask: Ask[ObjectsQuery, NoBody], classes: Sequence[DataClass]) -> Page[RetainedObject]:
+def one_capture(services: Services, ask: Ask[OrganizationQuery, NoBody]) -> RetainedObject:
+    """One captured request, without its content. Raises `Problem` 404."""
+    found = one_of(services.db, ask.organization_id, ask.id("id", Prefix.OBJECT))
+    if found.data_class not in CAPTURES:
+        raise not_found()
+    return _shape(found)
+
+
+def _list(services: Services, ask: Ask[Any, NoBody], classes: Sequence[DataClass]) -> Page[RetainedObject]:
     asked = ask.query
     narrowed = Narrowed(
         data_class=asked.data_class,
@@ -74,6 +80,15 @@ def delete_object(services: Services, ask: Ask[NoQuery, NoBody]) -> Deleted:
     done = services.sweeper.delete_object(ask.organization_id, object_id)
     deleted(done)
     return Deleted(id=object_id, object="organization.retained_object.deleted")
+
+
+def delete_capture(services: Services, ask: Ask[NoQuery, NoBody]) -> Deleted:
+    """Destroy one captured request now. Raises `Problem` 404, 423 (held) or 503 (the store has not acknowledged)."""
+    object_id = ask.id("id", Prefix.OBJECT)
+    if one_of(services.db, ask.organization_id, object_id).data_class not in CAPTURES:
+        raise not_found()
+    deleted(services.sweeper.delete_object(ask.organization_id, object_id))
+    return Deleted(id=object_id, object="organization.capture.deleted")
 
 
 def show_purge(services: Services, ask: Ask[NoQuery, NoBody]) -> Purge:

@@ -13,6 +13,7 @@ from keepless.governance.access import Access
 from keepless.governance.cases import CaseDecisions
 from keepless.governance.controls import DataControls
 from keepless.governance.holds import Holds
+from keepless.governance.openings import Openings
 from keepless.governance.organizations import Organizations
 from keepless.governance.people import People
 from keepless.governance.sign_in import SignIn
@@ -40,6 +41,7 @@ class Services:
     sweeper: Sweeper
     holds: Holds
     cases: CaseDecisions
+    openings: Openings
     webhooks: Endpoints
     location: LocationGuard
     checks: Callable[[], Sequence[Check]]

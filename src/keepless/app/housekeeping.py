@@ -23,6 +23,7 @@ from keepless.app.compose import Deployment
 from keepless.app.guard import TimeKeeper
 from keepless.clock import DAY_MS
 from keepless.governance.cases import CaseDecisions
+from keepless.governance.openings import Openings
 from keepless.incidents.reliability import forget_counts
 from keepless.log import Event
 from keepless.usage.totals import delete_before
@@ -54,6 +55,7 @@ class Housekeeping:
     def __init__(self, deployment: Deployment, *, sweeps: bool = True) -> None:
         self._deployment: Final = deployment
         self._cases: Final = CaseDecisions(deployment.db, deployment.clock, deployment.log)
+        self._openings: Final = Openings(deployment.db, deployment.clock, deployment.log, deployment.vault)
         self._time: Final = TimeKeeper(deployment.db, deployment.wall, lambda: not deployment.sweeper.paused)
         self._keep_time: Final = self._chore(self._time.keep, _KEEP_TIME_S, Event.CLOCK_FAILED, first=0.0)
         every = deployment.settings.sweep_seconds
@@ -62,6 +64,7 @@ class Housekeeping:
             self._keep_time,
             *((self._sweep,) if sweeps else ()),
             self._chore(self._cases.close_lapsed, every, Event.CASE_FAILED),
+            self._chore(self._openings.end_lapsed, every, Event.CASE_FAILED),
             self._chore(deployment.location.check, self._until_asked, Event.LOCATION_RED, first=_RETRY_S),
             self._chore(self._forget, _FORGET_S, Event.FORGET_FAILED, first=_FIRST_SWEEP_S),
         )

@@ -64,6 +64,7 @@ from keepless.governance.cases import CaseDecisions
 from keepless.governance.change import Office
 from keepless.governance.controls import DataControls
 from keepless.governance.holds import Holds
+from keepless.governance.openings import Openings
 from keepless.governance.organizations import Organizations
 from keepless.governance.people import People
 from keepless.governance.sign_in import SignIn
@@ -239,6 +240,7 @@ class _Worker:
             sweeper=deployment.sweeper,
             holds=Holds(db, clock, keeping, deployment.sweeper),
             cases=CaseDecisions(db, clock, keeping),
+            openings=Openings(db, clock, keeping, deployment.vault),
             webhooks=endpoints_of(deployment),
             location=deployment.location,
             checks=checks_of(deployment, ledger, router),
@@ -294,6 +296,7 @@ def _console(services: Services, deployment: Deployment, book: Book, entrance: E
         people=entrance.people,
         holds=services.holds,
         cases=services.cases,
+        openings=services.openings,
         location=services.location,
         files=deployment.files,
         batches=book,

@@ -17,6 +17,7 @@ from keepless import log
 from keepless.app.harden import leave_no_core
 from keepless.cli.accounts import keys, members, organizations, projects
 from keepless.cli.batches import batches
+from keepless.cli.captures import captures
 from keepless.cli.controls import controls
 from keepless.cli.deployment import init, serve, sweep, worker
 from keepless.cli.doctor import doctor
@@ -49,6 +50,7 @@ for command in (
     members,
     holds,
     cases,
+    captures,
     explain,
     receipts,
     verify,

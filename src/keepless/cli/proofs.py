@@ -165,4 +165,4 @@ def _instants(file: FileResult) -> tuple[str, str, str]:
 def explain(screen: Screen, client: Client, /, request_id: str) -> None:
     """Why a request was or was not kept: who decided, under which epoch, what triggered it, where it was routed."""
     answer = client.get(f"/organization/explain/{segment(request_id)}")
-    screen.fields(answer, "Request", answer)
+    screen.fields(answer, "Request", answer | {"created_at": when(answer["created_at"])})

@@ -17,6 +17,7 @@ from keepless.governance.access import Access
 from keepless.governance.cases import CaseDecisions
 from keepless.governance.controls import DataControls
 from keepless.governance.holds import Holds
+from keepless.governance.openings import Openings
 from keepless.governance.organizations import Organizations
 from keepless.governance.people import People
 from keepless.ids import Id
@@ -54,6 +55,7 @@ class Services:
     people: People
     holds: Holds
     cases: CaseDecisions
+    openings: Openings
     location: LocationGuard
     files: Files
     batches: Book

@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 
-__all__ = ["CaseState", "CloseReason", "Signal"]
+__all__ = ["CaseState", "CloseReason", "OpeningReason", "OpeningState", "Signal"]
 
 
 class CaseState(StrEnum):
@@ -28,3 +28,22 @@ class CloseReason(StrEnum):
     RESOLVED = "resolved"
     KEYS_REVOKED = "keys_revoked"
     LAPSED = "lapsed"  # its time was over
+
+
+class OpeningReason(StrEnum):
+    """Why somebody asks to see content (DECISIONS 11): a closed list."""
+
+    RELIABILITY = "reliability"  # an error cannot be understood without what was sent
+    ABUSE = "abuse"  # an abuse case is being decided
+    SECURITY = "security"  # an incident is being contained
+    LEGAL = "legal"  # a court or regulator asked for what a legal hold keeps
+    CUSTOMER_REQUEST = "customer_request"  # the customer asked for help with this very request
+
+
+class OpeningState(StrEnum):
+    """requested -> approved -> ended; requested -> refused | ended (nobody decided, or it was withdrawn)."""
+
+    REQUESTED = "requested"
+    APPROVED = "approved"
+    REFUSED = "refused"
+    ENDED = "ended"

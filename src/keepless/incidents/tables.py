@@ -5,11 +5,12 @@ No origin is stored here: addresses are personal data and stay in memory, hashed
 
 import sqlalchemy as sa
 
+from keepless.accounts.roles import Role
 from keepless.db import EnumText, Holds, IdText, Instant, table
-from keepless.incidents.states import CaseState, CloseReason, Signal
+from keepless.incidents.states import CaseState, CloseReason, OpeningReason, OpeningState, Signal
 from keepless.policy.decision import Reason
 
-__all__ = ["abuse_case", "abuse_case_key", "capture_count"]
+__all__ = ["abuse_case", "abuse_case_key", "capture_count", "opening"]
 
 capture_count = table(
     "capture_count",
@@ -49,5 +50,26 @@ abuse_case_key = table(
     "abuse_case_key",
     sa.Column("case_id", IdText, primary_key=True),
     sa.Column("key_id", IdText, primary_key=True, index=True),
+    holds=Holds.CATALOGUE,
+)
+
+opening = table(
+    "opening",
+    sa.Column("id", IdText, primary_key=True),
+    sa.Column("organization_id", IdText, nullable=False, index=True),
+    sa.Column("object_id", IdText, nullable=False, index=True),
+    sa.Column("state", EnumText(OpeningState), nullable=False, index=True),
+    sa.Column("reason", EnumText(OpeningReason), nullable=False),
+    sa.Column("reference", sa.String(80), nullable=False),  # typed by who asks, erasable (DECISIONS 11)
+    sa.Column("minutes", sa.Integer, nullable=False),  # from the approval on
+    sa.Column("requested_by", IdText, nullable=False),
+    sa.Column("requested_role", EnumText(Role), nullable=False),
+    sa.Column("requested_at", Instant, nullable=False),
+    sa.Column("decided_by", IdText),
+    sa.Column("decided_at", Instant),
+    sa.Column("ends_at", Instant, nullable=False),  # requested: nobody can approve any more; approved: nothing is shown
+    sa.Column("ended_by", IdText),  # null with state ended: its time was over
+    sa.Column("ended_at", Instant),
+    sa.Column("accesses", sa.BigInteger, nullable=False),
     holds=Holds.CATALOGUE,
 )

@@ -1,8 +1,9 @@
 """The classes of customer data and the features they belong to. Values only."""
 
 from enum import StrEnum
+from typing import Final
 
-__all__ = ["DataClass", "Feature"]
+__all__ = ["CAPTURES", "DataClass", "Feature"]
 
 
 class Feature(StrEnum):
@@ -26,3 +27,6 @@ class DataClass(StrEnum):
     FINE_TUNING_DATASET = "fine_tuning_dataset"
     FINE_TUNING_WORK = "fine_tuning_work"
     MODEL_WEIGHTS = "model_weights"
+
+
+CAPTURES: Final = (DataClass.RELIABILITY_LOG, DataClass.ABUSE_LOG)  # requests that were captured

@@ -83,6 +83,10 @@ class EntryKind(StrEnum):
     PURGE_REQUESTED = "purge_requested"
     PURGE_FINISHED = "purge_finished"
     CAPTURED = "captured"  # an object came to be kept
+    OPENING_REQUESTED = "opening_requested"  # somebody asked to see the content of an object
+    OPENING_APPROVED = "opening_approved"  # a second person allowed it, until an instant
+    OPENING_REFUSED = "opening_refused"
+    OPENING_ENDED = "opening_ended"  # its time was over, or somebody ended it
     OPENED = "opened"  # its content was shown under an approved request
     DELETED = "deleted"  # an object is destroyed: the statement of a receipt
     KEY_DESTROYED = "key_destroyed"  # a key-encryption key: every copy of what it wrapped is dead
@@ -129,7 +133,9 @@ class Fact(StrEnum):
     LOCATION = "location"
     MEMBER_ID = "member_id"
     METHOD = "method"  # how a person signed in
+    MINUTES = "minutes"
     OBJECTS = "objects"
+    OPENING_ID = "opening_id"
     PURGE_ID = "purge_id"
     REASON = "reason"
     REQUEST_ID = "request_id"

@@ -19,6 +19,26 @@ BODIES: Final = {
     },
 }
 
+LISTS: Final = (
+    "retained_objects",
+    "receipts",
+    "projects",
+    "admin_api_keys",
+    "users",
+    "invites",
+    "legal_holds",
+    "open_requests",
+)
+ASKED: Final = {"reason": "abuse", "reference": "ticket 12"}
+# What a POST sends, by the last part of its path.
+SENT: Final[dict[str, dict[str, str]]] = {
+    "test": {"event_type": "batch.completed"},
+    "data_retention": {"retention_type": "zero_data_retention"},
+    "open_requests": ASKED,
+    "{user_id}": {"role": "reader"},
+    **{last: {} for last in ("sign_in_link", "archive", "preview", "limits", "data_controls", "rotate_secret")},
+    **{last: {} for last in ("approve", "refuse", "end")},
+}
 HOOK: Final = {"name": "Mine", "url": "https://example.com/hook", "event_types": ["batch.completed"]}
 
 
@@ -36,6 +56,7 @@ def everything(here: Platform) -> dict[str, list[str]]:
         key="operator",
     )["id"]
     hook = here.json("POST", "/webhook_endpoints", HOOK)["id"]
+    opening = here.json("POST", f"/organization/captures/{object_id}/open_requests", ASKED)["id"]
     receipt = here.json("GET", "/organization/receipts")["data"][0]["id"]
     member = here.json("GET", "/organization/users")["data"][0]["id"]
     invite = here.json("POST", "/organization/invites", {"email": "i@example.com", "role": "reader"})["id"]
@@ -46,22 +67,13 @@ def everything(here: Platform) -> dict[str, list[str]]:
         "key_id": [api, admin],
         "user_id": [member],
         "invite_id": [invite],
-        "id": [object_id, gone, purge, hold, hook, receipt, mint(Prefix.REQUEST)],
+        "id": [object_id, gone, purge, hold, hook, receipt, mint(Prefix.REQUEST), opening],
     }
 
 
 def snapshot(here: Platform) -> dict[str, object]:
     """What its owner sees."""
-    paths = (
-        "data_controls",
-        "retained_objects",
-        "receipts",
-        "projects",
-        "admin_api_keys",
-        "users",
-        "invites",
-        "legal_holds",
-    )
+    paths = ("data_controls", *LISTS)
     seen = {path: here.json("GET", f"/organization/{path}") for path in paths}
     seen["webhooks"] = here.json("GET", "/webhook_endpoints")
     return seen | {"keys": here.json("GET", f"/organization/projects/{here.project_id}/api_keys")}
@@ -77,20 +89,14 @@ def test_foreign_ids_are_404_on_every_route_and_change_nothing(here: Platform) -
         names = re.findall(r"\{(\w+)\}", endpoint.path)
         if not names or endpoint.scope is Scope.PLATFORM:
             continue
-        body = {"name": "x"} if endpoint.method == "POST" else None
-        if endpoint.path.endswith("/test"):
-            body = {"event_type": "batch.completed"}
-        if endpoint.path.endswith("data_retention"):
-            body = {"retention_type": "zero_data_retention"}
-        if endpoint.path.endswith("{user_id}"):
-            body = {"role": "reader"}
-        if endpoint.path.endswith(("sign_in_link", "archive", "preview", "limits", "data_controls", "rotate_secret")):
-            body = {}
+        last = endpoint.path.rpartition("/")[2]
+        body = SENT.get(last, {"name": "x"})
+        query = f"?open_request={theirs['id'][-1]}" if last == "content" else ""
         for values in _combinations(names, theirs, own):
             path = re.sub(r"\{(\w+)\}", lambda found, v=values: v[found[1]], endpoint.path)
             answer = here.ask(
                 endpoint.method,
-                path,
+                path + query,
                 body if endpoint.method == "POST" else None,
                 key=stranger["admin_key"],
             )
@@ -116,16 +122,7 @@ def test_lists_of_a_stranger_are_empty_of_us(here: Platform) -> None:
     theirs = everything(here)
     stranger = here.other()
     ids = {value for values in theirs.values() for value in values}
-    for path in (
-        "retained_objects",
-        "captures",
-        "receipts",
-        "projects",
-        "admin_api_keys",
-        "users",
-        "invites",
-        "legal_holds",
-    ):
+    for path in (*LISTS, "captures"):
         seen = here.ask("GET", f"/organization/{path}", key=stranger["admin_key"])
         assert seen.status == 200
         assert not [value for value in ids if value.encode() in seen.body], path

@@ -74,5 +74,5 @@ def test_explain(served: Platform, terminal: Terminal) -> None:
     told = terminal.json("explain", request_id)
     assert (told["kept"], told["route"]) == (False, "embedded")
     code, out, _ = terminal.run("explain", request_id)
-    assert (code, "Nothing was kept" in out) == (0, True)
+    assert (code, "Nothing was kept" in out, " UTC" in out) == (0, True, True)
     assert terminal.json("explain", "req_unknown", code=1)["status"] == 404

@@ -28,6 +28,7 @@ NAVIGATION: Final = (
             ("Data Controls", "/controls", P.CONTROLS_READ),
             ("What is kept", "/kept", P.OBJECTS_LIST),
             ("Receipts", "/receipts", P.RECEIPTS_READ),
+            ("Captures", "/captures", P.CAPTURES_READ),
             ("Legal holds", "/holds", P.HOLDS_READ),
             ("Location", "/location", P.CONTROLS_READ),
         ),
@@ -66,7 +67,7 @@ def frame(visit: Visit) -> dict[str, Any]:
     return {"visit": visit, "nav": shown, "name": None, "posture": None, "said": visit.query.get("done", "")}
 
 
-_PLATFORM: Final = ("/holds",)  # what an operator, who belongs to no organization, has pages of
+_PLATFORM: Final = ("/captures", "/holds")  # what an operator, who belongs to no organization, has pages of
 
 
 def _within(path: str, entry: str) -> bool:

@@ -7,7 +7,20 @@ two. A page that is not in this table does not exist. What changes something is 
 from typing import Final
 
 from keepless.accounts.roles import Permission
-from keepless.console import accounts, audit, batches, controls, files, first, holds, kept, location, proofs, usage
+from keepless.console import (
+    accounts,
+    audit,
+    batches,
+    captures,
+    controls,
+    files,
+    first,
+    holds,
+    kept,
+    location,
+    proofs,
+    usage,
+)
 from keepless.console.visit import Row, Whose
 
 __all__ = ["ROWS"]
@@ -37,6 +50,13 @@ ROWS: Final[tuple[Row, ...]] = (
     Row("POST", "/holds/new", P.HOLDS_PLACE, holds.place, Whose.ANY),
     Row("GET", "/holds/{hold_id}", P.HOLDS_READ, holds.ask_release, Whose.ANY),
     Row("POST", "/holds/{hold_id}/release", P.HOLDS_PLACE, holds.release, Whose.ANY),
+    Row("GET", "/captures", P.CAPTURES_READ, captures.captures, Whose.ANY),
+    Row("GET", "/captures/{object_id}", P.CAPTURES_READ, captures.capture, Whose.ANY),
+    Row("POST", "/captures/{object_id}/openings", P.OPENINGS_DECIDE, captures.request, Whose.ANY),
+    Row("POST", "/openings/{opening_id}/approve", P.OPENINGS_DECIDE, captures.approve, Whose.ANY),
+    Row("POST", "/openings/{opening_id}/refuse", P.OPENINGS_DECIDE, captures.refuse, Whose.ANY),
+    Row("POST", "/openings/{opening_id}/end", P.OPENINGS_DECIDE, captures.end, Whose.ANY),
+    Row("POST", "/openings/{opening_id}/show", P.OPENINGS_DECIDE, captures.show, Whose.ANY),
     Row("GET", "/location", P.CONTROLS_READ, location.location),
     Row("GET", "/location/record", P.CONTROLS_READ, location.record),
     Row("GET", "/usage", P.USAGE_READ, usage.usage),

@@ -18,6 +18,7 @@ PREFIXES = {
     "receipt_id": Prefix.RECEIPT,
     "file_id": Prefix.FILE,
     "batch_id": Prefix.BATCH,
+    "opening_id": Prefix.OPENING,
     "invite_id": Prefix.INVITE,
     "member_id": Prefix.MEMBER,
 }

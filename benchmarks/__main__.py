@@ -6,13 +6,13 @@ import shutil
 
 from benchmarks import gateway
 from benchmarks.batches import batches, fairness
-from benchmarks.hearing import hearing
+from benchmarks.engines import chatting, embedding, hearing, speaking, starting
 from benchmarks.running import Machine
 from benchmarks.targets import OUT, TARGETS
 from benchmarks.uploads import upload
 from benchmarks.vault import sweep, toggle
 
-_WHAT = ("gateway", "sweep", "toggle", "hearing", "upload", "batches")
+_WHAT = ("gateway", "sweep", "toggle", "engines", "upload", "batches")
 _SLOW = {"litellm": 4.0}  # so slow that its cells need no more than this
 
 
@@ -25,8 +25,8 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--stored", type=int, default=1_000_000, help="sweep, toggle: objects in the vault")
     parser.add_argument("--due", type=int, default=100_000, help="sweep: of which are due")
-    parser.add_argument("--sentences", type=int, default=4, help="hearing: of about 7 s each")
-    parser.add_argument("--threads", type=int, default=1, help="hearing: of the engine and of the library")
+    parser.add_argument("--sentences", type=int, default=4, help="engines: of about 7 s each")
+    parser.add_argument("--threads", type=int, default=1, help="engines: of the engine and of the library")
     parser.add_argument("--size", type=int, default=200_000_000, help="upload: bytes")
     parser.add_argument("--lines", type=int, default=50_000, help="batches: of the batch")
     asked = parser.parse_args()
@@ -38,18 +38,28 @@ def main() -> None:
         measured = {"batches": batches(asked.lines), "fairness": fairness(organizations=10, each=10, lines=100)}
         print(json.dumps(measured, indent=1))
         _write("batches", measured)
-    elif asked.what in ("hearing", "upload"):
-        heard: dict[str, object] = (
-            hearing(asked.repeats, asked.sentences, asked.threads)
-            if asked.what == "hearing"
-            else upload(asked.size, asked.repeats)
-        )
-        print(json.dumps(heard, indent=1))
-        _write(asked.what, heard)
+    elif asked.what == "engines":
+        _engines(asked.repeats, asked.sentences, asked.threads)
+    elif asked.what == "upload":
+        uploaded = upload(asked.size, asked.repeats)
+        print(json.dumps(uploaded, indent=1))
+        _write("upload", uploaded)
     else:
         found = sweep(asked.stored, asked.due) if asked.what == "sweep" else toggle(asked.stored, asked.repeats)
         print(json.dumps(found, indent=1))
         _write(asked.what, found)
+
+
+def _engines(repeats: int, sentences: int, threads: int) -> None:
+    found = {
+        "starting": starting(repeats),
+        "chatting": chatting(repeats, threads),
+        "hearing": hearing(repeats, sentences, threads),
+        "speaking": speaking(repeats, 10 * sentences),
+        "embedding": embedding(repeats, texts=64),
+    }
+    print(json.dumps(found, indent=1))
+    _write("engines", found)
 
 
 def _gateway(peers: str, cells: list[str], repeats: int) -> None:

@@ -540,4 +540,4 @@ def test_a_batch_goes_forward_and_every_line_is_delivered_once(world: World) -> 
 
 @pytest.mark.long
 def test_a_batch_goes_forward_for_long(world: World) -> None:
-    live(world, examples=400, steps=40)
+    live(world, examples=60, steps=30)

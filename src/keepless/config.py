@@ -212,6 +212,26 @@ class OidcConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     name: str = "single sign-on"  # on the button
 
 
+class Mechanism(StrEnum):
+    """What makes a transfer of personal data to another country lawful (GDPR, chapter V)."""
+
+    NOT_NEEDED = "not_needed"  # it stays where the customer is
+    ADEQUACY = "adequacy"  # article 45
+    SCC = "scc"  # article 46(2)(c), standard contractual clauses
+    BCR = "bcr"  # article 47, binding corporate rules
+
+
+class TransferConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One `[[transfers]]` entry: who else may come to see customer data, where, and on which ground."""
+
+    recipient: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+    country: Annotated[str, msgspec.Meta(pattern=r"^[A-Z]{2}$")]  # ISO 3166-1 alpha-2
+    mechanism: Mechanism
+    scc_module: Annotated[int, msgspec.Meta(ge=1, le=4)] | None = None  # of Commission decision 2021/914
+    customers_in: list[Annotated[str, msgspec.Meta(pattern=r"^[A-Z]{2}$")]] = []  # countries; none: everywhere
+    hosts: list[Annotated[str, msgspec.Meta(min_length=1, max_length=253)]] = []  # of upstreams that are this recipient
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything an operator can set. Paths are absolute after `load`."""
 
@@ -235,6 +255,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     webhooks_allow_private: bool = False  # receivers on own premises; else public addresses only
     audio_urls: AudioUrls = AudioUrls()
     oidc: OidcConfig | None = None
+    transfers: list[TransferConfig] = []
     limits: Limits = Limits()
     models: list[ModelConfig] = []
 
@@ -292,7 +313,7 @@ def load(
             raise ConfigError("the configuration file cannot be read") from None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError):
             raise ConfigError("the configuration file is not TOML") from None
-    grouped = {"audio_urls", "limits", "models", "oidc", "trusted_proxies"}
+    grouped = {"audio_urls", "limits", "models", "oidc", "transfers", "trusted_proxies"}
     plain = {f.name for f in msgspec.structs.fields(Settings)} - grouped
     for name, text in (os.environ if environ is None else environ).items():
         if name.startswith("KEEPLESS_") and name[9:].lower() in plain:
@@ -312,6 +333,9 @@ def _checked(settings: Settings) -> Settings:
             raise ConfigError(f"models[{model.id}].endpoints: other, files and uploads are not endpoints of a model")
         if model.native_responses and model.engine is not Engine.OPENAI:
             raise ConfigError(f"models[{model.id}].native_responses is for engine openai only")
+    for transfer in settings.transfers:
+        if (transfer.mechanism is Mechanism.SCC) is (transfer.scc_module is None):
+            raise ConfigError("transfers: scc_module belongs to mechanism scc, and scc needs it")
     if len({model.id for model in settings.models}) != len(settings.models):
         raise ConfigError("two [[models]] have the same id")
     if settings.host not in _LOOPBACK and not (settings.behind_proxy or settings.tls_cert):

@@ -7,7 +7,19 @@ what, and a test walks over their whole product. A route that is not in this tab
 from typing import Final
 
 from keepless.accounts.roles import Permission
-from keepless.admin import accounts, cases, controls, holds, objects, openings, people, receipts, usage, webhooks
+from keepless.admin import (
+    accounts,
+    cases,
+    controls,
+    holds,
+    objects,
+    openings,
+    people,
+    receipts,
+    transfers,
+    usage,
+    webhooks,
+)
 from keepless.admin.endpoint import Endpoint, Scope
 
 __all__ = ["ENDPOINTS"]
@@ -48,6 +60,7 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     E("GET", "/organization/purges/{id}", P.CONTROLS_READ, objects.show_purge),
     E("GET", "/organization/receipts", P.RECEIPTS_READ, receipts.list_receipts),
     E("GET", "/organization/receipts/{id}", P.RECEIPTS_READ, receipts.receipt_file),
+    E("GET", "/organization/transfers", P.CONTROLS_READ, transfers.show_transfers),
     # legal holds
     E("GET", _HOLDS, P.HOLDS_READ, holds.list_holds, _NAMED),
     E("POST", _HOLDS, P.HOLDS_PLACE, holds.place_hold, _NAMED),

@@ -26,6 +26,7 @@ from keepless.cli.holds import cases, holds
 from keepless.cli.output import FINDING, OK, USAGE, FindingError
 from keepless.cli.proofs import explain, receipts, verify
 from keepless.cli.prove import prove
+from keepless.cli.transfers import transfers
 from keepless.errors import ConfigError, KeeplessError, Problem
 
 __all__ = ["cli", "main"]
@@ -51,6 +52,7 @@ for command in (
     holds,
     cases,
     captures,
+    transfers,
     explain,
     receipts,
     verify,

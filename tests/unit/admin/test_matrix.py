@@ -19,6 +19,7 @@ EXPECTED: Final[dict[str, set[Role]]] = {
     "POST /organization/data_controls": {OWN},
     "POST /organization/data_controls/preview": ANY_MEMBER,
     "GET /organization/data_retention": ANY_MEMBER,
+    "GET /organization/transfers": ANY_MEMBER,
     "POST /organization/data_retention": {OWN},
     "GET /organization/projects/{project_id}/data_controls": ANY_MEMBER,
     "POST /organization/projects/{project_id}/data_controls": {OWN},

@@ -93,9 +93,10 @@ def test_the_audit_log(here: Console) -> None:
 def test_location(shared: Console) -> None:
     here = shared
     here.sign_in(Role.OWNER)
-    assert "Storage" in here.page("/location")
+    page = here.page("/location")
+    assert "Storage" in page and "No transfer is declared." in page
     told = json.loads(here.get("/location/record").body)
-    assert set(told) == {"location", "models"}
+    assert set(told) == {"object", "location", "pinned_to", "models", "transfers", "undeclared"}
 
 
 def send(here: Console, body: bytes, name: str, **headers: str) -> Answer:

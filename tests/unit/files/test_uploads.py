@@ -195,3 +195,12 @@ def test_a_feature_that_is_turned_off_meanwhile_ends_it(
         assert refused(act).code == "feature_disabled_by_data_controls"
     assert DataClass.BATCH_INPUT not in classes(database)
     assert NAME.reveal(Purpose.PROVE) == b"whole.jsonl"
+
+
+def test_parts_belong_to_batch_whatever_the_upload_is_for(
+    shelf: Shelf, uploads: Uploads, owner: tuple[Id, Id], database: Database
+) -> None:
+    with database.write() as tx:
+        tx.execute(accounts.organization.update().values(batch_off=True, epoch=accounts.organization.c.epoch + 1))
+    assert refused(lambda: uploads.create(*owner, purpose=For.FINE_TUNE, size=1, name=NAME)).status == 403
+    assert shelf.keep(owner, purpose=For.FINE_TUNE).data_class is DataClass.FINE_TUNING_DATASET

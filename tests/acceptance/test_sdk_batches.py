@@ -1,9 +1,12 @@
 """Batches with both official SDKs against a running server: from the upload to the results, and every way out."""
 
 import asyncio
+import contextlib
 import json
+import sqlite3
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import groq
@@ -31,10 +34,14 @@ def receiver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Receiver]:
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory, upstream: MockUpstream, receiver: Receiver) -> Iterator[Served]:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("served")
+
+
+@pytest.fixture(scope="module")
+def served(folder: Path, upstream: MockUpstream, receiver: Receiver) -> Iterator[Served]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SSL_CERT_FILE", str(receiver.certificate))
-        folder = tmp_path_factory.mktemp("served")
         with serve(folder, upstream_models(upstream.base_url), settings={"webhooks_allow_private": True}) as server:
             yield server
 
@@ -98,6 +105,24 @@ def test_from_upload_to_results(client: openai.OpenAI) -> None:
         client.files.content(done.output_file_id)
     assert client.batches.retrieve(done.id).output_file_id == done.output_file_id
     assert done.id in [one.id for one in client.batches.list(limit=1)]
+
+
+def test_what_was_downloaded_to_its_last_byte_is_noted(client: openai.OpenAI, folder: Path) -> None:
+    """Only then nobody is told that it ends."""
+    done = run(client, "\n".join([line("good"), line("bad", Behaviour.ERROR_400.value)]))
+    client.files.content(done.error_file_id, extra_headers={"range": "bytes=0-3"})
+    client.files.content(done.output_file_id)
+    deadline = time.monotonic() + 90
+    while not downloaded(folder, done.output_file_id):  # noted after the last byte
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert not downloaded(folder, done.error_file_id)
+
+
+def downloaded(folder: Path, file_id: str) -> bool:
+    query = "SELECT downloaded_at IS NOT NULL FROM file WHERE id = ?"
+    with contextlib.closing(sqlite3.connect(folder / "data" / "keepless.sqlite")) as database:
+        return bool(database.execute(query, (file_id,)).fetchone()[0])
 
 
 def test_groqs_client_and_both_asynchronous_ones(served: Served) -> None:

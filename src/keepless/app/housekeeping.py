@@ -6,7 +6,8 @@ Holds: `Housekeeping`. Leaves out: what a sweep does (expiry; only one process a
 - every hour, sooner while it is red or unknown: the location is asked;
 - every `sweep_seconds`, and when a purge was asked for: a sweep, and the rows of files that it ended; as often, abuse
   cases whose time is over are closed;
-- at the beginning and every hour: what is only needed for a while is forgotten (processes that died, counts of
+- at the beginning and every hour: results that nobody has downloaded and that end in three days are announced;
+- as often: what is only needed for a while is forgotten (processes that died, counts of
   captures, usage rows older than `usage_days`).
 
 Several processes may do the same work at the same time: each act is a transaction that finds it undone or done.
@@ -21,6 +22,7 @@ from keepless import log
 from keepless.accounts.fence import forget_dead
 from keepless.app.compose import Deployment
 from keepless.app.guard import TimeKeeper
+from keepless.batches.expiring import Expiring
 from keepless.clock import DAY_MS
 from keepless.governance.cases import CaseDecisions
 from keepless.governance.openings import Openings
@@ -56,6 +58,7 @@ class Housekeeping:
         self._deployment: Final = deployment
         self._cases: Final = CaseDecisions(deployment.db, deployment.clock, deployment.log)
         self._openings: Final = Openings(deployment.db, deployment.clock, deployment.log, deployment.vault)
+        self._expiring: Final = Expiring(deployment.db, deployment.clock, deployment.vault)
         self._time: Final = TimeKeeper(deployment.db, deployment.wall, lambda: not deployment.sweeper.paused)
         self._keep_time: Final = self._chore(self._time.keep, _KEEP_TIME_S, Event.CLOCK_FAILED, first=0.0)
         every = deployment.settings.sweep_seconds
@@ -66,6 +69,7 @@ class Housekeeping:
             self._chore(self._cases.close_lapsed, every, Event.CASE_FAILED),
             self._chore(self._openings.end_lapsed, every, Event.CASE_FAILED),
             self._chore(deployment.location.check, self._until_asked, Event.LOCATION_RED, first=_RETRY_S),
+            self._chore(self._expiring.announce_due, _FORGET_S, Event.WEBHOOK_FAILED, first=_FIRST_SWEEP_S),
             self._chore(self._forget, _FORGET_S, Event.FORGET_FAILED, first=_FIRST_SWEEP_S),
         )
         self._stopping: Final = threading.Event()

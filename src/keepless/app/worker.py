@@ -42,6 +42,7 @@ from keepless.app.parent import die_with_parent
 from keepless.app.plan import Plan, decode
 from keepless.app.webhooks import endpoints_of
 from keepless.batches.book import Book
+from keepless.batches.expiring import Expiring
 from keepless.config import EMBEDDED, Settings
 from keepless.console.app import routes as console_routes
 from keepless.console.door import by_key, by_session, first_of
@@ -259,6 +260,7 @@ class _Worker:
                     clock=clock,
                     uploads=limits.uploads,
                     on_delete=partial(input_deleted, db, clock),
+                    on_downloaded=Expiring(db, clock, deployment.vault).downloaded,
                 ),
                 *upload_routes(deployment.uploads, lease=lease, ledger=ledger, clock=clock, at_a_time=limits.uploads),
                 *batch_routes(lease, book, ledger, clock, json_depth=limits.json_depth),

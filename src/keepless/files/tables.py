@@ -21,6 +21,8 @@ file = table(
     sa.Column("data_class", EnumText(DataClass), nullable=False),
     sa.Column("bytes", sa.BigInteger, nullable=False),  # plaintext
     sa.Column("created_at", Instant, nullable=False),
+    sa.Column("downloaded_at", Instant),  # of results: the first time that their last byte was handed out
+    sa.Column("warned_at", Instant),  # of results: when it was announced that they end, once
     sa.Index("file_by_project", "project_id", "created_at", "id"),
     holds=Holds.CATALOGUE,
 )

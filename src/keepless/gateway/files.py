@@ -56,9 +56,14 @@ def routes(
     clock: Clock,
     uploads: int,
     on_delete: Callable[[Id], None] = lambda _: None,
+    on_downloaded: Callable[[Id], None] = lambda _: None,
 ) -> Sequence[BaseRoute]:
-    """The routes, below both bases. `uploads`: how many are taken at a time; `on_delete` is told of a file's end."""
-    calls = FileCalls(files, uploads, on_delete)
+    """The routes, below both bases.
+
+    `uploads`: how many are taken at a time; `on_delete` is told of a file's end, `on_downloaded` that its last byte was
+    handed out.
+    """
+    calls = FileCalls(files, uploads, on_delete, on_downloaded)
     paths: dict[str, dict[str, Handler]] = {
         "/files": {"GET": calls.index, "POST": calls.create},
         "/files/{id}": {"GET": calls.one, "DELETE": calls.delete},
@@ -93,10 +98,13 @@ def file_json(it: Described) -> dict[str, Any]:
 class FileCalls:
     """What each call does."""
 
-    def __init__(self, files: Files, uploads: int, on_delete: Callable[[Id], None]) -> None:
+    def __init__(
+        self, files: Files, uploads: int, on_delete: Callable[[Id], None], on_downloaded: Callable[[Id], None]
+    ) -> None:
         self._files: Final = files
         self._places: Final = Places(uploads)
         self._on_delete: Final = on_delete
+        self._on_downloaded: Final = on_downloaded
 
     # --- upload ------------------------------------------------------------------------------------------------------
 
@@ -197,11 +205,14 @@ class FileCalls:
         if asked is not None:
             headers["content-range"] = f"bytes {start}-{stop - 1}/{reader.size}"
         return StreamingResponse(
-            _pieces(reader.stream(start, stop)),
+            _pieces(reader.stream(start, stop), self._downloaded(file_id) if stop == reader.size else None),
             status_code=200 if asked is None else 206,
             headers=headers,
             media_type="application/octet-stream",
         )
+
+    def _downloaded(self, file_id: Id) -> Callable[[], None]:
+        return lambda: self._on_downloaded(file_id)
 
     # --- delete ------------------------------------------------------------------------------------------------------
 
@@ -222,9 +233,11 @@ async def _abort(writer: FileWriter) -> None:
         await in_thread(writer.abort)
 
 
-async def _pieces(stream: Iterator[Content]) -> AsyncIterator[bytes]:
+async def _pieces(stream: Iterator[Content], after: Callable[[], None] | None) -> AsyncIterator[bytes]:
     while (piece := await in_thread(lambda: next(stream, None))) is not None:
         yield piece.reveal(Purpose.CUSTOMER)
+    if after is not None:  # the client took every piece
+        await in_thread(after)
 
 
 def _intended(form: FileForm, purpose: FilePurpose, call: Call) -> Intended:

@@ -157,7 +157,8 @@ class Endpoints:
             row = self._row(tx, organization_id, endpoint_id)
         secret = self._secrets.checked(endpoint_id, row.salt, row.hint)
         event_id, now_ms = mint(Prefix.EVENT), self._clock.now_ms()
-        body = payload(event_id, kind, mint(Prefix.BATCH), now_ms)
+        subject = Prefix.FILE if kind is EventType.FILE_EXPIRING else Prefix.BATCH
+        body = payload(event_id, kind, mint(subject), now_ms)
         if not self._testing.acquire(blocking=False):
             raise Problem(429, Code.RATE_LIMIT, "Other tests are running. Try again soon.", type=ErrorType.REQUESTS)
         try:

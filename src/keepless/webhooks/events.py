@@ -21,6 +21,7 @@ class EventType(StrEnum):
     BATCH_FAILED = "batch.failed"
     BATCH_EXPIRED = "batch.expired"
     BATCH_CANCELLED = "batch.cancelled"
+    FILE_EXPIRING = "file.expiring"  # an extension: results that nobody has downloaded end in three days
 
 
 _ALL: Final = tuple(EventType)

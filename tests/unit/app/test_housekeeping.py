@@ -16,10 +16,15 @@ from keepless.app.housekeeping import Housekeeping
 from keepless.app.initialise import initialise
 from keepless.clock import DAY_MS
 from keepless.config import load
+from keepless.content import Content
 from keepless.expiry.report import Report
+from keepless.files.service import Intended
+from keepless.files.tables import file
+from keepless.files.values import FilePurpose
 from keepless.ids import Prefix, mint
 from keepless.incidents.states import CaseState, CloseReason, Signal
 from keepless.incidents.tables import abuse_case, capture_count
+from keepless.policy.data_class import DataClass
 from keepless.policy.decision import Reason
 from keepless.usage.ledger import Ledger
 from keepless.usage.tables import usage
@@ -96,6 +101,18 @@ def test_what_is_needed_for_a_while_only_is_forgotten(deployment: Deployment, wo
     working.start()
     comes_true(lambda: one(deployment, sa.func.count(usage.c.id)) == 1)
     assert one(deployment, sa.func.count(capture_count.c.hour)) == 1
+
+
+def test_results_that_nobody_has_downloaded_are_announced(deployment: Deployment, working: Housekeeping) -> None:
+    with deployment.db.read() as tx:
+        found = tx.execute(sa.select(project)).one()
+    deployment.location.check()
+    with deployment.files.writing(found.organization_id, found.id) as writer:
+        writer.write(Content(b"{}\n"))
+        wanted = Intended(FilePurpose.BATCH_OUTPUT, DataClass.BATCH_OUTPUT, Content(b"name"), ends_after_s=3600)
+        made = writer.commit(wanted)[0]
+    working.start()
+    comes_true(lambda: one(deployment, file.c.warned_at, id=made.id) is not None)
 
 
 def test_a_process_that_died_is_forgotten(deployment: Deployment, working: Housekeeping) -> None:

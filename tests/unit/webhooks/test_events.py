@@ -28,9 +28,10 @@ def test_a_body_holds_ids_and_an_instant_and_is_always_the_same() -> None:
 
 def test_bits_keep_their_meaning() -> None:
     """They are stored: a type is only ever added at the end."""
-    assert [one.value for one in types_in(0b1111)] == [
+    assert [one.value for one in types_in(0b11111)] == [
         "batch.completed",
         "batch.failed",
         "batch.expired",
         "batch.cancelled",
+        "file.expiring",
     ]

@@ -11,7 +11,7 @@ import json
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -32,7 +32,7 @@ from keepless.accounts.roles import Role
 from keepless.accounts.store import policy_in_force
 from keepless.app import compose
 from keepless.app.batches import input_deleted
-from keepless.batches import shards, transitions
+from keepless.batches import transitions
 from keepless.batches.tables import batch as batch_table
 from keepless.batches.tables import batch_journal, batch_shard
 from keepless.batches.values import NEXT, TERMINAL, Batch, BatchEndpoint, BatchState, CancelReason
@@ -52,9 +52,10 @@ from keepless.jobs import recorder, validate
 from keepless.jobs.driver import Bounds, Driver
 from keepless.jobs.files import KeptFiles
 from keepless.jobs.gate import Gate
-from keepless.jobs.journal import write_together
+from keepless.jobs.journal import Outcome, ShardJournal, write_together
 from keepless.jobs.overseer import Overseer
 from keepless.jobs.port import Handlers, JobKind
+from keepless.jobs.results import Record
 from keepless.jobs.shard import Parts
 from keepless.jobs.validate import urls_of
 from keepless.log import redirect
@@ -219,6 +220,7 @@ class Worker:
     """One life of a worker process."""
 
     def __init__(self, world: World, jobs: FakeJobs) -> None:
+        self.world = world
         self.engine = FakeEngine()
         self.handlers: Handlers = {}
         db = world.db
@@ -245,7 +247,7 @@ class Worker:
                 loop=world.loop,
                 executor=world.executor,
                 gate=Gate(world.loop, {"ok": 1, "bad": 1}),
-                recorder=recorder.Recorder(world.loop, world.executor, write_together),
+                recorder=recorder.Recorder(world.loop, world.executor, self._write),
                 lease=cast("Lease", FakeLease(db)),
                 handlers={CHAT: self.engine},
                 urls=urls_of(CHAT),
@@ -255,6 +257,14 @@ class Worker:
         )
         self.driver.start()
         (self.overseer,) = ByHand.made
+
+    def _write(self, groups: Sequence[tuple[ShardJournal, Sequence[Record]]]) -> list[Outcome]:
+        """A death in a thread is the whole worker's: nothing waits for a group any more."""
+        try:
+            return write_together(groups)
+        except CrashError:
+            self.world.loop.call_soon_threadsafe(self.die)
+            raise
 
     def die(self) -> None:
         """Nothing of it goes on: as after SIGKILL, what it had in memory is gone."""
@@ -478,9 +488,6 @@ class Life(RuleBasedStateMachine):
                 del self.jobs.waiting[job_id]
         assert not self.active or all(self.world.floor.see(one).state in TERMINAL for one in self.seen)
         self.world.floor.deployment.sweeper.sweep_once(confirm=True)
-        with self.world.db.read() as tx:  # what a death left unnamed; the overseer waits for an hour before it says so
-            unnamed = shards.unowned_work(tx, 2 * self.world.clock.now_ms())
-        self.worker.driver.destroy_unowned(unnamed)
 
     def _delivered(self, batch_id: Id) -> None:
         batch, sent = self.world.floor.see(batch_id), self.sent[batch_id]

@@ -1,7 +1,7 @@
 """Shards of a batch and the journals of what is done of them. The caller's transactions.
 
 Holds: `ShardPlan`, `Shard`, `add_shards`, `shards_of`, `take`, `advance`, `finish`; `add_journal`, `journals_of`,
-`drop_journals`, `unowned_work`. Leaves out: running (jobs), the records (vault).
+`drop_journals`, `ended_with_work`. Leaves out: running (jobs), the records (vault).
 
 A shard is run by whoever took it last: `take` gives it a new attempt, and what an earlier attempt still writes is
 refused. Counts are set to what the journals hold, so that a shard run again counts nothing twice, and only upwards.
@@ -17,8 +17,6 @@ from sqlalchemy.engine import Connection, Row
 from keepless.batches.tables import batch, batch_journal, batch_shard
 from keepless.batches.values import BatchState
 from keepless.ids import Id
-from keepless.policy.data_class import DataClass
-from keepless.vault.tables import kept
 
 __all__ = [
     "Shard",
@@ -32,7 +30,6 @@ __all__ = [
     "journals_of",
     "shards_of",
     "take",
-    "unowned_work",
 ]
 
 
@@ -113,7 +110,10 @@ def finish(tx: Connection, shard: Shard) -> bool:
 
 
 def add_journal(tx: Connection, shard: Shard, object_id: Id) -> bool:
-    """Name a journal as the shard's. False: the shard is somebody else's or the batch has ended; shred the journal."""
+    """Name a journal as the shard's. False: the shard is somebody else's or the batch has ended.
+
+    In the transaction that keeps the journal: no work is kept that nobody can name.
+    """
     own = tx.execute(sa.select(batch_shard.c.number).where(*_own(shard)).with_for_update(read=True))
     if own.one_or_none() is None:
         return False
@@ -148,15 +148,6 @@ def ended_with_work(tx: Connection, limit: int = 100) -> list[Id]:
         .distinct()
     )
     return list(tx.execute(query.order_by(batch_journal.c.batch_id).limit(limit)).scalars())
-
-
-def unowned_work(tx: Connection, made_before_ms: int, limit: int = 100) -> list[Id]:
-    """Journals in the vault that no shard names: whoever made them died before it could say so."""
-    named = sa.select(batch_journal.c.object_id).where(batch_journal.c.object_id == kept.c.id).exists()
-    query = sa.select(kept.c.id).where(
-        kept.c.data_class == DataClass.BATCH_WORK, kept.c.created_at < made_before_ms, ~named
-    )
-    return list(tx.execute(query.limit(limit)).scalars())
 
 
 def _own(shard: Shard) -> tuple[sa.ColumnElement[bool], ...]:

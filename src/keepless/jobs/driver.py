@@ -26,8 +26,8 @@ from keepless.ids import Id
 from keepless.inference.router import Router
 from keepless.inference.target import eligible
 from keepless.jobs.files import ResultFiles
-from keepless.jobs.finish import Finisher
-from keepless.jobs.journal import Destroy, PolicyNow, ShardJournal
+from keepless.jobs.finish import Destroy, Finisher
+from keepless.jobs.journal import PolicyNow, ShardJournal
 from keepless.jobs.lines import split
 from keepless.jobs.overseer import Overseer
 from keepless.jobs.port import Handlers, JobKind, Jobs
@@ -90,7 +90,6 @@ class Driver:
         self._db: Final = db
         self._vault: Final = vault
         self._clock: Final = clock
-        self._destroy: Final = destroy
         self._files: Final = files
         self._policy_now: Final = policy_now
         self._router: Final = router
@@ -162,10 +161,6 @@ class Driver:
     def purge(self, batch_id: Id) -> None:
         """See `Running`."""
         self._finisher.purge(batch_id)
-
-    def destroy_unowned(self, object_ids: list[Id]) -> None:
-        """See `Running`."""
-        self._destroy(object_ids)
 
     # -- jobs --------------------------------------------------------------------------------------------------------
 
@@ -240,7 +235,6 @@ class Driver:
                 self._db,
                 self._vault,
                 self._clock,
-                destroy=self._destroy,
                 policy_now=self._policy_now,
                 batch=batch,
                 shard=shard,

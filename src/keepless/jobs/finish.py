@@ -11,7 +11,7 @@ begin again after a crash between any two steps:
 6. The work is purged, with receipts: the job has ended.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 import sqlalchemy as sa
@@ -25,7 +25,7 @@ from keepless.content import Content
 from keepless.db import Database
 from keepless.ids import Id, Prefix, mint
 from keepless.jobs.files import ResultFiles, ResultKind
-from keepless.jobs.journal import Destroy, PolicyNow
+from keepless.jobs.journal import PolicyNow
 from keepless.jobs.lines import read_line, split
 from keepless.jobs.result_shapes import usage_in
 from keepless.jobs.results import Undone, unanswered, unseal
@@ -37,11 +37,12 @@ from keepless.vault.reading import ObjectReader
 from keepless.vault.rows import Kept
 from keepless.vault.writer import ObjectWriter
 
-__all__ = ["Finisher", "Inputs"]
+__all__ = ["Destroy", "Finisher", "Inputs"]
 
 _PIECE: Final = 256 * 1024
 _TRIES: Final = 5
 
+Destroy = Callable[[Sequence[Id]], bool]  # with receipts, for the job has ended; False: ask again
 Inputs = Callable[[Batch], ObjectReader]
 
 

@@ -4,8 +4,8 @@ Holds: `ShardJournal`, `write_together`. Leaves out: groups and their timing (re
 blocks.
 
 Write groups, each of a shard of its own:
-1. each shard's journal is there: under a permit of now, and named as the shard's in a transaction that only the shard's
-   last attempt passes
+1. each shard's journal is there: under a permit of now, and named as the shard's in the very transaction that keeps
+   it, which only the shard's last attempt passes
 2. one transaction makes all groups durable, and sets each shard's counts to what is recorded. COMMIT POINT of the lines
 When the policy changed in between the group goes into a new journal under a new permit, or nowhere: the shard is lost.
 A line may stand in two groups (after a failure that did not say on which side of the commit it was); the first counts.
@@ -32,12 +32,16 @@ from keepless.policy.decision import Discard, Reason, Trigger
 from keepless.vault.door import Vault
 from keepless.vault.errors import NotKeptError, StaleEpochError
 from keepless.vault.journal import Journal, append_together
+from keepless.vault.rows import Kept
 
-__all__ = ["Destroy", "Outcome", "PolicyNow", "ShardJournal", "write_together"]
+__all__ = ["Outcome", "PolicyNow", "ShardJournal", "write_together"]
 
 PolicyNow = Callable[[Id, Id], PolicyInForce | None]
-Destroy = Callable[[Sequence[Id]], bool]  # with receipts, for the job has ended; False: ask again
 _TRIES: Final = 4
+
+
+class _NotOursError(KeeplessError):
+    """The shard is somebody else's, or its batch has ended: no journal of ours is kept."""
 
 
 class ShardJournal:
@@ -49,7 +53,6 @@ class ShardJournal:
         vault: Vault,
         clock: Clock,
         *,
-        destroy: Destroy,
         policy_now: PolicyNow,
         batch: Batch,
         shard: Shard,
@@ -57,7 +60,6 @@ class ShardJournal:
         self._db: Final = db
         self._vault: Final = vault
         self._clock: Final = clock
-        self._destroy: Final = destroy
         self._policy_now: Final = policy_now
         self._batch: Final = batch
         self._shard: Final = shard
@@ -132,13 +134,14 @@ class ShardJournal:
         )
         if isinstance(decision, Discard):
             return None
-        journal = self._vault.journal(decision)
-        with self._db.write() as tx:
-            named = shards.add_journal(tx, self._shard, journal.object_id)
-        if not named:
-            self._destroy([journal.object_id])
+        try:
+            return self._vault.journal(decision, within=self._name)
+        except _NotOursError:
             return None
-        return journal
+
+    def _name(self, tx: Connection, row: Kept) -> None:
+        if not shards.add_journal(tx, self._shard, row.id):
+            raise _NotOursError
 
     def _count(self, record: Record) -> None:
         if record.number not in self._seen:

@@ -32,7 +32,6 @@ _CARE_S: Final = 2.0  # beat, rescue the jobs of the dead, forget what ended
 _TIDY_S: Final = 60.0
 _WINDOW: Final = 3  # shards of a batch that are submitted at once
 _GRACE_MS: Final = 15_000  # after that a shard that still runs is not waited for
-_UNOWNED_MS: Final = 3_600_000
 _KEPT_MS: Final = 30 * 86_400_000  # rows of a batch, after its end
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 60.0
 
@@ -45,9 +44,6 @@ class Running(Protocol):
 
     def purge(self, batch_id: Id) -> None:
         """Destroy the work of a batch that has ended."""
-
-    def destroy_unowned(self, object_ids: list[Id]) -> None:
-        """Destroy work that no shard names."""
 
 
 @dataclass(slots=True)
@@ -207,10 +203,6 @@ class Overseer:
         with self._db.write() as tx:
             store.forget_repeats(tx, now)
             store.forget(tx, ended_before_ms=now - _KEPT_MS)
-        with self._db.read() as tx:
-            lost = shards.unowned_work(tx, now - _UNOWNED_MS)
-        if lost:
-            self._running.destroy_unowned(lost)
 
 
 def _number(job_id: str) -> int:

@@ -122,9 +122,12 @@ class Vault:
         """
         return ObjectWriter(self._keeping, organization_id)
 
-    def journal(self, permit: Retain) -> Journal:
-        """Open a journal, to which records are appended as they come (journal). Raises as `put`."""
-        return Journal(self._keeping, permit)
+    def journal(self, permit: Retain, *, within: Within = nothing_more) -> Journal:
+        """Open a journal, to which records are appended as they come (journal), and with it what `within` writes.
+
+        Raises as `put`; a `KeeplessError` of `within` leaves nothing.
+        """
+        return Journal(self._keeping, permit, within)
 
     # --- read --------------------------------------------------------------------------------------------------------
 

@@ -3,8 +3,8 @@
 Holds: `Journal`, the one writer of a journal, `append_together` and `records_of`. Leaves out: the bytes
 (journal_format).
 
-Open: as every other object: intent, KEK, the journal's first byte, row. From then on it is kept, expires and is purged
-like anything else.
+Open: as every other object: intent, KEK, the journal's first byte, row, and with the row what the caller keeps with it.
+From then on it is kept, expires and is purged like anything else.
 Append a group:
 1. the records are sealed, each on its own;
 2. the group is durable behind what the row says is there;
@@ -39,7 +39,7 @@ from keepless.vault.errors import (
     store_failures,
 )
 from keepless.vault.journal_format import BEGINNING, opened_records, seal_group
-from keepless.vault.keeping import Keeping, Sealed, demand
+from keepless.vault.keeping import Keeping, Sealed, Within, demand, nothing_more
 from keepless.vault.reading import Opened
 from keepless.vault.states import Step
 
@@ -61,7 +61,7 @@ def _nothing_more(tx: Connection, at: int) -> None:
 class Journal:
     """The one writer of one journal. One thread at a time; every method blocks."""
 
-    def __init__(self, keeping: Keeping, permit: Retain) -> None:
+    def __init__(self, keeping: Keeping, permit: Retain, within: Within = nothing_more) -> None:
         demand(permit, Retain)
         self._keeping: Final = keeping
         self._dek: Final = new_dek()
@@ -77,7 +77,7 @@ class Journal:
                 keeping.at(Step.BLOB)
                 size = len(BEGINNING)
                 label = seal_label(self._dek, facts, _length(size))
-                self.row = keeping.commit(Sealed(object_id, blob, self._dek, size, label), permit, kek)
+                self.row = keeping.commit(Sealed(object_id, blob, self._dek, size, label), permit, kek, within)
             except (KeeplessError, sa.exc.SQLAlchemyError):
                 keeping.abandon(blob)
                 raise

@@ -5,8 +5,6 @@ from keepless.batches.shards import Shard, ShardPlan
 from keepless.batches.values import CancelReason, Counts
 from keepless.db import Database
 from keepless.ids import Id, Prefix, mint
-from keepless.policy.data_class import DataClass
-from tests.support.rows import kept_rows
 from tests.unit.batches.test_store import NOW, made, new
 from tests.unit.batches.test_transitions import PLAN, at, started
 
@@ -87,20 +85,6 @@ def test_journals_are_listed_by_attempt_and_dropped(database: Database) -> None:
         assert shards.ended_with_work(tx) == []
         transitions.cancel_at_once(tx, [batch_id], NOW)
         assert shards.ended_with_work(tx) == [batch_id]
-
-
-def test_work_that_no_shard_names_is_found(database: Database) -> None:
-    batch_id = started(database)
-    what = new(database)
-    shard = taken(database, batch_id)
-    with database.write() as tx:
-        named, lost = kept_rows(
-            tx, 2, what.organization_id, what.project_id, data_class=DataClass.BATCH_WORK, created_at=NOW
-        )
-        kept_rows(tx, 1, what.organization_id, what.project_id, data_class=DataClass.BATCH_INPUT, created_at=NOW)
-        assert shards.add_journal(tx, shard, named)
-        assert shards.unowned_work(tx, NOW) == []
-        assert shards.unowned_work(tx, NOW + 1) == [lost]
 
 
 def test_a_batch_that_waits_has_no_shards(database: Database) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.engine import Connection
 
 from keepless.accounts import tables as accounts
 from keepless.clock import DAY_MS
@@ -19,6 +20,7 @@ from keepless.receipts.statement import EntryKind
 from keepless.vault.blobs import FileBlobs, MemoryBlobs
 from keepless.vault.errors import LocationRedError, NotKeptError, NotOpenedError, StaleEpochError, StoreFailedError
 from keepless.vault.journal import Journal
+from keepless.vault.rows import Kept
 from keepless.vault.states import Cause, Step
 from keepless.vault.tables import intent, kept, kept_total
 from tests.support.accounts import make_organization
@@ -86,6 +88,22 @@ def test_what_was_appended_is_read_in_order(rig: Rig, owner: tuple[Id, Id], tmp_
     with rig.database.read() as tx:
         (entry,) = rig.log.entries(tx)
     assert (entry.kind, entry.object_id) == (EntryKind.CAPTURED, journal.object_id)
+
+
+def test_what_is_kept_with_a_journal_is_there_with_it_or_neither_is(rig: Rig, owner: tuple[Id, Id]) -> None:
+    named: list[Id] = []
+    permit = rig.permit(*owner, DataClass.BATCH_WORK)
+    journal = rig.vault.journal(permit, within=lambda _, row: named.append(row.id))
+    assert named == [journal.object_id]
+
+    def refuse(tx: Connection, row: Kept) -> None:
+        assert tx.scalar(sa.select(kept.c.id).where(kept.c.id == row.id)) == row.id
+        raise NotKeptError("it may not be named")
+
+    with pytest.raises(NotKeptError):
+        rig.vault.journal(permit, within=refuse)
+    assert list(rig.store.listed(EVER)) == [journal.row.blob]
+    assert totals(rig) == (1, 1)
 
 
 def test_a_journal_goes_with_all_its_parts(rig: Rig, owner: tuple[Id, Id]) -> None:

@@ -239,6 +239,24 @@ def test_an_engine_that_is_killed_is_told_as_busy_and_the_next_request_answered(
     assert heard_wrong(SENTENCE, hear(client).text) <= MOSTLY
 
 
+def test_a_client_that_leaves_makes_room_for_who_waits(served: Served, clients: dict[str, Any]) -> None:
+    client, heard = clients["openai"], []
+    hear(client)
+    engines = _engines(served.process.pid)
+    leaving = hear(client, file=("zebra.wav", spoken(" ".join([SENTENCE] * 8))), stream=True)
+    request_id = leaving.response.headers["x-request-id"]
+    next(iter(leaving))
+    asking = threading.Thread(target=lambda: heard.append(hear(client).text))
+    asking.start()
+    comes_true(lambda: _in_flight(served) == 2)
+    leaving.close()
+    asking.join(110)
+    assert heard_wrong(SENTENCE, heard[0]) <= MOSTLY
+    comes_true(lambda: _explained(served, request_id).get("status") == 499)
+    assert _in_flight(served) == 0
+    assert _engines(served.process.pid) == engines  # who waited did not pay for who left
+
+
 def test_a_full_queue_is_told_as_busy(served: Served, clients: dict[str, Any]) -> None:
     client, told = clients["openai"], []
 

@@ -1,4 +1,4 @@
-"""GET, DELETE and cancel of a response: what may be asked about one afterwards. There is none: nothing was kept.
+"""What may be asked about a response afterwards (there is none: nothing was kept), and what is not served at all.
 
 Holds: `routes`. Leaves out: answering (responses). Not compiled: Starlette takes a compiled function for an
 application.
@@ -35,11 +35,23 @@ def routes(lease: Lease) -> Sequence[BaseRoute]:
             retry=False,
         )
 
+    async def not_compacted(request: Request) -> Response:
+        sent = request.headers.get("authorization")
+        authenticate(lease, None if sent is None else sent.encode("latin-1"))
+        raise Problem(
+            404,
+            Code.NOT_FOUND,
+            "This endpoint is not served here. Below /responses there is /responses/input_tokens; long conversations "
+            "are shortened by who sends them.",
+            retry=False,
+        )
+
     found: list[BaseRoute] = []
     for base in _BASES:
         one = f"{base}{PATH}/{{response_id}}"
         # The server answers its POST before the application is asked; any other method is told so.
         found.append(Route(f"{base}{PATH}{COUNT}", none_kept, methods=["POST"]))
+        found.append(Route(f"{base}{PATH}/compact", not_compacted, methods=["POST"]))
         found.append(Route(one, none_kept, methods=["GET", "DELETE"]))
         found.append(Route(f"{one}/input_items", none_kept, methods=["GET"]))
         found.append(Route(f"{one}/cancel", none_kept, methods=["POST"]))

@@ -10,21 +10,23 @@ are taken from the listening socket that the supervisor owns (descriptor 3): the
 seconds; whoever connects afterwards waits in the socket until the supervisor has started the next one.
 
 What is stuck ends the process: a request without progress for `first_byte_timeout` seconds, found by the loop; and the
-loop itself, when a library holds the interpreter's lock, by the kernel's alarm. A request whose client has left and
-that is alone here ends it too when it does not give up within a second. Nothing is logged, nothing is written.
+loop itself, when a library holds the interpreter's lock, by the kernel's alarm. Clients that leave while they wait lose
+their place at once; when the clients of all requests that are here have left, and none gives up within a second, that
+ends the process too. A client that does not read is waited for: when that is enough, the gateway says, and leaves.
+Nothing is logged, nothing is written.
 """
 
 import contextlib
 import ctypes
 import hmac
 import os
-import queue
 import resource
 import select
 import signal
 import socket
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Final, NoReturn, Protocol
 
@@ -64,9 +66,8 @@ class NotLoadedError(KeeplessError):
 class Channel:
     """The way of one answer back. After the client left every call raises `GoneError`."""
 
-    def __init__(self, connection: socket.socket, send_timeout_s: float) -> None:
+    def __init__(self, connection: socket.socket) -> None:
         self._connection: Final = connection
-        self._send_timeout_s: Final = send_timeout_s
         self._poll: Final = select.poll()
         self._poll.register(connection, select.POLLIN | select.POLLRDHUP)
         self._begun = False
@@ -108,7 +109,7 @@ class Channel:
             raise GoneError
         self.moved = None
         try:
-            self._connection.settimeout(self._send_timeout_s)
+            self._connection.settimeout(None)
             self._connection.sendall(data)
         except OSError:
             raise GoneError from None
@@ -205,8 +206,9 @@ class _Loop:
         self._listening.setblocking(False)
         self._stuck_s: Final = model.first_byte_timeout
         self._room: Final = model.parallel + model.queue
-        self._waiting: Final[queue.SimpleQueue[tuple[socket.socket, float]]] = queue.SimpleQueue()
+        self._waiting: Final[deque[tuple[socket.socket, float]]] = deque()
         self._lock: Final = threading.Lock()
+        self._came: Final = threading.Condition(self._lock)  # one more waits
         self._held = 0  # connections in work or waiting
         self._running: Final[set[Channel]] = set()
         self._leaving: list[tuple[socket.socket, float]] = []  # told that there is no room
@@ -232,6 +234,7 @@ class _Loop:
                 self._accept(now)
             self._leaving = [one for one in self._leaving if not _closed(one[0], now - one[1])]
             with self._lock:
+                self._let_go()
                 held, running = self._held, tuple(self._running)
             if held:
                 busy = now
@@ -240,25 +243,37 @@ class _Loop:
             if any(moved is not None and now - moved > self._stuck_s for moved in [one.moved for one in running]):
                 os._exit(_STUCK)
             left = {one: left.get(one, now) for one in running if one.gone}
-            if held == 1 and any(now - since > _GRACE_S for since in left.values()):
-                return
+            if left and len(left) == held and all(now - since > _GRACE_S for since in left.values()):
+                return  # what is worked on is for nobody, and nobody waits
 
     def _accept(self, now: float) -> None:
         with contextlib.suppress(OSError):
             connection, _ = self._listening.accept()
             with self._lock:
                 full = self._held >= self._room
-                self._held += not full
+                if not full:
+                    self._held += 1
+                    self._waiting.append((connection, now))
+                    self._came.notify()
             if not full:
-                self._waiting.put((connection, now))
-            elif say(connection, Mishap.BUSY):
+                return
+            if say(connection, Mishap.BUSY):
                 self._leaving.append((connection, now))
             else:
                 connection.close()
 
+    def _let_go(self) -> None:
+        """Those whose clients left while they waited."""
+        for one in [one for one in self._waiting if has_left(one[0], 0)]:
+            self._waiting.remove(one)
+            self._held -= 1
+            one[0].close()
+
     def _serve(self) -> None:
         while True:
-            connection, came = self._waiting.get()
+            with self._came:
+                self._came.wait_for(lambda: bool(self._waiting))
+                connection, came = self._waiting.popleft()
             try:
                 with connection:
                     self._answer(connection, came)
@@ -276,7 +291,7 @@ class _Loop:
             header, content = self._request(connection)
         except (OSError, FrameError, GoneError):
             return
-        channel = Channel(connection, self._settings.model.idle_timeout)
+        channel = Channel(connection)
         with self._lock:
             self._running.add(channel)
         try:

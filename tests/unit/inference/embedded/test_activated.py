@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import io
 import os
+import select
 import signal
 import socket
 import stat
@@ -18,7 +19,7 @@ from keepless import log
 from keepless.inference.backend import FailureKind
 from keepless.inference.embedded.activated import ActivatedProcess
 from keepless.inference.embedded.engine import Word
-from keepless.inference.embedded.frames import Kind, frame
+from keepless.inference.embedded.frames import Kind, frame, pack
 from keepless.inference.embedded.socket_backend import SocketBackend
 from tests.support.activated import asked, echo, model, told, way_to
 from tests.support.sinks import Recorder
@@ -207,6 +208,32 @@ def test_work_that_does_not_give_up_when_its_only_client_left_ends_with_the_proc
 
         run(main())
         assert process.restarts == 0
+
+
+def test_who_leaves_while_waiting_gives_the_place_to_another(tmp_path: Path) -> None:
+    """Seen while the work in front goes on. Connections are judged in order: with the third, the others were."""
+    with echo(tmp_path, parallel=1, queue=2) as process, contextlib.ExitStack() as open_to_the_end:
+
+        def comes(header: bytes, stack: contextlib.ExitStack) -> socket.socket:
+            sock = stack.enter_context(socket.socket(socket.AF_UNIX))
+            sock.settimeout(90)
+            sock.connect(str(process.socket))
+            sock.sendall(frame(Kind.KEY, process.key.encode()) + pack(header, b"x"))
+            return sock
+
+        working = comes(b"hold", open_to_the_end)
+        assert working.recv(1) == bytes([Kind.HEAD])
+        pid = process.pid
+        for attempt in range(3000):
+            with contextlib.ExitStack() as stack:
+                first, second, third = (comes(b"echo", stack) for _ in range(3))
+                ready = select.select([first, second, third], [], [], 90)[0]
+                if attempt and ready == [third]:  # turned away, and the two before it, whose places others left, not
+                    working.close()
+                    assert [first.recv(1), second.recv(1)] == [bytes([Kind.HEAD])] * 2
+                    assert process.pid == pid
+                    return
+        raise AssertionError("the places of those who left are not free")
 
 
 @pytest.mark.parametrize(

@@ -9,13 +9,17 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+import pytest
 from faster_whisper.feature_extractor import FeatureExtractor
 
 from keepless.config import Engine, ModelConfig
+from keepless.content import Content
+from keepless.inference.embedded.child import GoneError
 from keepless.inference.embedded.engine import ChildSettings
 from keepless.inference.embedded.frames import Frames, Kind, frame, pack
 from keepless.inference.embedded.hearing import Hearing
-from keepless.inference.embedded.whisper_process import BlockFeatures
+from keepless.inference.embedded.whisper_process import BlockFeatures, load
+from tests.support.channel import FakeChannel
 from tests.support.spoken import SENTENCE, heard_wrong, spoken
 
 MODEL = ModelConfig(id="whisper-base", engine=Engine.WHISPER, threads=1, parallel=1)
@@ -88,3 +92,38 @@ def test_it_writes_no_file_and_calls_nobody(tmp_path: Path) -> None:
     assert wrote == []
     assert [line for line in lines if "connect(" in line and "AF_INET" in line] == []
     assert SECRET not in trace.read_text()
+
+
+class LeavesAtTheFirstWords(FakeChannel):
+    def data(self, data: bytes) -> None:
+        super().data(data)
+        self._left = 0
+
+
+def test_a_client_that_leaves_stops_the_work_within_the_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The real model: of a recording of two windows one is encoded and decoded."""
+    work = load(ChildSettings(model=MODEL, key="the-key", content_limit=10_000_000))
+    steps: list[str] = []
+
+    def counted(name: str) -> None:
+        step = getattr(work._model, name)
+
+        def done(*args, **kwargs):
+            found = step(*args, **kwargs)
+            steps.append(name)
+            return found
+
+        monkeypatch.setattr(work._model, name, done)
+
+    counted("encode")
+    counted("generate_with_fallback")
+    header = msgspec.json.encode(Hearing(request_id="req_1", language="en", stream=True))
+    recording = Content(spoken(" ".join([SENTENCE] * 6)))
+    channel = LeavesAtTheFirstWords()
+    with pytest.raises(GoneError):
+        work(header, recording, channel)
+    assert steps == ["encode", "generate_with_fallback"]
+    assert len(channel.pieces) == 1
+    with pytest.raises(GoneError):  # on its way to the first window
+        work(header, recording, FakeChannel(2))
+    assert len(steps) == 2

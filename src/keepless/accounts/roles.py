@@ -27,6 +27,7 @@ class Permission(StrEnum):
     OBJECTS_LIST = "vault:objects:list"
     OBJECTS_DELETE = "vault:objects:delete"
     RECEIPTS_READ = "receipts:receipt:read"
+    AUDIT_READ = "receipts:audit_log:read"
     USAGE_READ = "usage:totals:read"
     FILES_READ = "files:file:list"  # names and batches
     FILES_MANAGE = "files:file:manage"  # content, upload, delete, cancel
@@ -54,6 +55,7 @@ _READ: Final = frozenset(
         Permission.CONTROLS_READ,
         Permission.OBJECTS_LIST,
         Permission.RECEIPTS_READ,
+        Permission.AUDIT_READ,
         Permission.USAGE_READ,
         Permission.FILES_READ,
         Permission.PROJECTS_READ,
@@ -75,6 +77,7 @@ ROLES: Final = {
             Permission.CONTROLS_READ,
             Permission.OBJECTS_LIST,
             Permission.RECEIPTS_READ,
+            Permission.AUDIT_READ,
             Permission.PROJECTS_READ,
             Permission.HOLDS_READ,
             Permission.CASES_READ,
@@ -98,6 +101,7 @@ ROLES: Final = {
     Role.OPERATOR: frozenset(
         {
             Permission.ORGANIZATIONS_MANAGE,
+            Permission.AUDIT_READ,
             Permission.HOLDS_READ,
             Permission.HOLDS_PLACE,
             Permission.CASES_READ,

@@ -9,6 +9,7 @@ from typing import Final
 from keepless.accounts.roles import Permission
 from keepless.admin import (
     accounts,
+    audit_logs,
     cases,
     controls,
     holds,
@@ -61,6 +62,8 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     E("GET", "/organization/receipts", P.RECEIPTS_READ, receipts.list_receipts),
     E("GET", "/organization/receipts/{id}", P.RECEIPTS_READ, receipts.receipt_file),
     E("GET", "/organization/transfers", P.CONTROLS_READ, transfers.show_transfers),
+    # who did what
+    E("GET", "/organization/audit_logs", P.AUDIT_READ, audit_logs.list_audit_logs, _NAMED),
     # legal holds
     E("GET", _HOLDS, P.HOLDS_READ, holds.list_holds, _NAMED),
     E("POST", _HOLDS, P.HOLDS_PLACE, holds.place_hold, _NAMED),

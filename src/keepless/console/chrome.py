@@ -47,7 +47,7 @@ NAVIGATION: Final = (
             ("Projects", "/projects", P.PROJECTS_READ),
             ("API keys", "/keys", P.KEYS_READ),
             ("Members", "/members", P.MEMBERS_MANAGE),
-            ("Audit log", "/audit", P.RECEIPTS_READ),
+            ("Audit log", "/audit", P.AUDIT_READ),
         ),
     ),
 )

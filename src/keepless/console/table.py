@@ -61,8 +61,8 @@ ROWS: Final[tuple[Row, ...]] = (
     Row("GET", "/location/record", P.CONTROLS_READ, location.record),
     Row("GET", "/usage", P.USAGE_READ, usage.usage),
     Row("GET", "/usage/table", P.USAGE_READ, usage.table),
-    Row("GET", "/audit", P.RECEIPTS_READ, audit.audit),
-    Row("GET", "/audit/export", P.RECEIPTS_READ, audit.export),
+    Row("GET", "/audit", P.AUDIT_READ, audit.audit),
+    Row("GET", "/audit/export", P.AUDIT_READ, audit.export),
     # files and batches
     Row("GET", "/files", P.FILES_READ, files.files),
     Row("GET", "/files/{file_id}/content", P.FILES_MANAGE, files.content),

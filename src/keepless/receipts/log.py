@@ -38,9 +38,12 @@ from keepless.receipts.checkpoint import (
 from keepless.receipts.statement import Entry, EntryKind, body_of, commitment, new_salt
 from keepless.receipts.tables import log_entry, log_head, log_node
 
-__all__ = ["Appended", "Log", "Logged"]
+__all__ = ["Appended", "Log", "Logged", "Sought"]
 
-_ENTRY_COLUMNS: Final = ("idx", "salt", "body", "kind", "organization_id", "object_id", "receipt_id", "at")
+_ENTRY_COLUMNS: Final = (
+    *("idx", "salt", "body", "kind", "organization_id", "object_id", "receipt_id", "at"),
+    *("project_id", "actor_id", "subject_id"),
+)
 _NODE_COLUMNS: Final = ("level", "idx", "hash")
 
 
@@ -64,6 +67,24 @@ class Logged:
     receipt_id: Id | None
     salt: bytes | None
     body: bytes | None
+    project_id: Id | None = None
+    actor_id: Id | None = None
+    subject_id: Id | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sought:
+    """What of an organization's entries is asked for; None does not narrow, nothing of a kind is no entry.
+
+    `subjects`: what an entry is about, or the object that it names. Instants in Unix ms, `to_ms` exclusive.
+    """
+
+    kinds: frozenset[EntryKind] | None = None
+    actors: frozenset[Id] | None = None
+    projects: frozenset[Id] | None = None
+    subjects: frozenset[Id] | None = None
+    from_ms: int | None = None
+    to_ms: int | None = None
 
 
 class Log:
@@ -94,7 +115,8 @@ class Log:
             salt, body, index = new_salt(), body_of(entry, receipt_id), frontier.size
             nodes += frontier.append(merkle.leaf_hash(commitment(salt, body)))
             ids = (_text(entry.organization_id), _text(entry.object_id), _text(receipt_id))
-            rows.append((index, salt, body, entry.kind.value, *ids, entry.at_ms))
+            found_by = (_text(entry.project_id), _text(entry.actor_id), _text(entry.subject_id))
+            rows.append((index, salt, body, entry.kind.value, *ids, entry.at_ms, *found_by))
             appended.append(Appended(index, receipt_id))
         insert_many(tx, log_entry, _ENTRY_COLUMNS, rows)
         insert_many(tx, log_node, _NODE_COLUMNS, nodes)
@@ -103,7 +125,8 @@ class Log:
 
     def erase(self, tx: Connection, indexes: Iterable[int]) -> None:
         """Erase the text and salt of entries; their leaves and every proof stay valid."""
-        tx.execute(log_entry.update().where(log_entry.c.idx.in_(list(indexes))).values(salt=None, body=None))
+        said = dict.fromkeys(("salt", "body", "project_id", "actor_id", "subject_id"))
+        tx.execute(log_entry.update().where(log_entry.c.idx.in_(list(indexes))).values(**said))
 
     def size(self, tx: Connection) -> int:
         """The number of entries."""
@@ -139,6 +162,27 @@ class Log:
         if before is not None:
             query = query.where(log_entry.c.idx < before)
         return [_logged(row) for row in tx.execute(query)]
+
+    def sought(
+        self,
+        tx: Connection,
+        organization_id: Id,
+        asked: Sought,
+        *,
+        below: int | None = None,
+        above: int | None = None,
+        limit: int = 100,
+    ) -> list[Logged]:
+        """Entries of an organization, newest first: the nearest `limit` below an index, or else above one."""
+        upwards = above is not None and below is None
+        column = log_entry.c
+        query = sa.select(log_entry).where(column.organization_id == organization_id, *_narrowing(asked))
+        if below is not None:
+            query = query.where(column.idx < below)
+        if above is not None:
+            query = query.where(column.idx > above)
+        rows = tx.execute(query.order_by(column.idx.asc() if upwards else column.idx.desc()).limit(limit)).all()
+        return [_logged(row) for row in (reversed(rows) if upwards else rows)]
 
     def checkpoint(self) -> str:
         """Sign the present head. Raises `LogForkError` when it does not continue the last signed head."""
@@ -181,6 +225,27 @@ class Log:
 
     def _root(self, tx: Connection, size: int) -> bytes:
         return merkle.root(size, _reader(tx))
+
+
+def _narrowing(asked: Sought) -> list[sa.ColumnElement[bool]]:
+    column = log_entry.c
+    found: list[sa.ColumnElement[bool]] = [
+        field.in_(sorted(values))
+        for field, values in (
+            (column.kind, asked.kinds),
+            (column.actor_id, asked.actors),
+            (column.project_id, asked.projects),
+        )
+        if values is not None
+    ]
+    if asked.subjects is not None:
+        subjects = sorted(asked.subjects)
+        found.append(sa.or_(column.subject_id.in_(subjects), column.object_id.in_(subjects)))
+    if asked.from_ms is not None:
+        found.append(column.at >= asked.from_ms)
+    if asked.to_ms is not None:
+        found.append(column.at < asked.to_ms)
+    return found
 
 
 def _text(value: Id | None) -> str | None:
@@ -227,4 +292,5 @@ def _one(tx: Connection, condition: sa.ColumnElement[bool]) -> Logged | None:
 def _logged(row: Any) -> Logged:
     salt = None if row.salt is None else bytes(row.salt)
     body = None if row.body is None else bytes(row.body)
-    return Logged(row.idx, row.kind, row.at, row.organization_id, row.object_id, row.receipt_id, salt, body)
+    whose = (row.organization_id, row.object_id, row.receipt_id)
+    return Logged(row.idx, row.kind, row.at, *whose, salt, body, row.project_id, row.actor_id, row.subject_id)

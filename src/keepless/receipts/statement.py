@@ -151,6 +151,16 @@ class Fact(StrEnum):
 
 
 FactValue = Id | StrEnum | int | bool | None
+# What an entry is about, the first of these that it names; a purge only when nothing nearer is named.
+_SUBJECTS: Final = (
+    Fact.HOLD_ID,
+    Fact.CASE_ID,
+    Fact.OPENING_ID,
+    Fact.KEY_ID,
+    Fact.MEMBER_ID,
+    Fact.INVITE_ID,
+    Fact.WEBHOOK_ID,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +178,20 @@ class Entry:
     def has_receipt(self) -> bool:
         """Whether an entry of this kind is what a receipt states."""
         return self.kind is EntryKind.DELETED
+
+    @property
+    def actor_id(self) -> Id | None:
+        """Who did it; None: the platform itself, or nobody who is known."""
+        actor = self.facts.get(Fact.ACTOR)
+        return actor if isinstance(actor, Id) else None
+
+    @property
+    def subject_id(self) -> Id | None:
+        """What it is about."""
+        named = next((found for fact in _SUBJECTS if isinstance(found := self.facts.get(fact), Id)), None)
+        purge = self.facts.get(Fact.PURGE_ID)
+        inner = named or self.object_id or (purge if isinstance(purge, Id) else None)
+        return inner or self.project_id or self.organization_id
 
 
 def canonical(value: object) -> bytes:

@@ -22,7 +22,12 @@ log_entry = table(
     sa.Column("object_id", IdText, index=True),
     sa.Column("receipt_id", IdText, unique=True),
     sa.Column("at", Instant, nullable=False),
+    # What the body says too, to be found by; erased with it.
+    sa.Column("project_id", IdText),
+    sa.Column("actor_id", IdText),
+    sa.Column("subject_id", IdText),
     sa.Index("log_entry_by_organization", "organization_id", "kind", "idx"),
+    sa.Index("log_entry_of_organization", "organization_id", "idx"),
     holds=Holds.TRANSPARENCY_LOG,
 )
 

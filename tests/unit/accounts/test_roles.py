@@ -10,6 +10,7 @@ MAY = {
     "vault:objects:list": "owner developer reader auditor",
     "vault:objects:delete": "owner",
     "receipts:receipt:read": "owner developer reader auditor",
+    "receipts:audit_log:read": "owner developer reader auditor operator",
     "files:file:list": "owner developer reader",
     "files:file:manage": "owner developer",
     "usage:totals:read": "owner developer reader",

@@ -99,7 +99,7 @@ def test_pages_lead_to_the_end_and_back(anywhere: Platform) -> None:
 
 
 def test_instants_bound_what_is_found(here: Platform) -> None:
-    here.rig.clock.ms += 100_000
+    here.rig.clock.advance_ms(100_000)
     here.json("POST", "/organization/projects", {"name": "Late"})
     at = here.rig.clock.now_ms() // 1000
     assert (

@@ -194,3 +194,15 @@ def test_users_and_invites(client: openai.OpenAI, served: Served) -> None:
     with pytest.raises(openai.BadRequestError):
         organization.users.update(owner.id, role="reader")
     assert "/sign-in/link?token=" in served.told["sign_in"]
+
+
+def test_the_audit_log(client: openai.OpenAI, served: Served) -> None:
+    organization = client.admin.organization
+    made = organization.projects.create(name="Second")
+    newest = next(iter(organization.audit_logs.list(limit=1)))
+    assert (newest.type, newest.project_created.id) == ("project.created", made.id)
+    kinds = {event.type for event in organization.audit_logs.list(limit=2)}  # the client turns the pages
+    assert {"organization.created", "project.created"} <= kinds
+    found = organization.audit_logs.list(event_types=["project.created"], resource_ids=[made.id])
+    assert [event.id for event in found] == [newest.id]
+    assert list(organization.audit_logs.list(effective_at={"gt": newest.effective_at})) == []

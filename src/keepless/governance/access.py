@@ -31,6 +31,7 @@ from keepless.governance.change import (
     own_organization,
     recent_sign_in_required,
 )
+from keepless.governance.people import keep_an_owner
 from keepless.ids import Id, Prefix, mint
 from keepless.receipts.statement import Entry, EntryKind, Fact, FactValue
 
@@ -226,7 +227,7 @@ class Access:
         return MemberRecord(created, email.lower(), role, now_ms)
 
     def remove_member(self, actor: AdminPrincipal, organization_id: Id, member_id: Id) -> None:
-        """Remove a member, address, name and sessions. Raises `Problem` 404."""
+        """Remove a member, address, name and sessions. Raises `Problem` 404, 400 (last owner)."""
         now_ms = self._office.clock.now_ms()
 
         def make(tx: Connection) -> None:
@@ -234,6 +235,8 @@ class Access:
             gone = next((one for one in directory.members(tx, organization_id) if one.id == member_id), None)
             if gone is None:
                 raise not_found()
+            if gone.role is Role.OWNER:
+                keep_an_owner(tx, organization_id)
             forget_invites_to(tx, organization_id, gone.email)
             tx.execute(member.delete().where(member.c.id == member_id))  # with sessions and links
             touch(tx)

@@ -21,6 +21,7 @@ BODIES: Final = {
 
 LISTS: Final = (
     "retained_objects",
+    "audit_logs",
     "receipts",
     "projects",
     "admin_api_keys",

@@ -27,6 +27,7 @@ def test_users_are_read_found_and_given_another_role(here: Platform) -> None:
 def test_the_last_owner_stays_one(here: Platform) -> None:
     owner = here.json("GET", "/organization/users")["data"][0]["id"]
     assert here.error("POST", f"/organization/users/{owner}", {"role": "reader"}) == (400, "invalid_value")
+    assert here.error("DELETE", f"/organization/users/{owner}") == (400, "invalid_value")
     user(here, "second@example.com", "owner")
     assert here.json("POST", f"/organization/users/{owner}", {"role": "reader"})["role"] == "reader"
 

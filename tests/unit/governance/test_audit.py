@@ -1,6 +1,6 @@
 """The public names of what the log records."""
 
-from typing import get_args, get_type_hints
+from typing import get_args
 
 from openai.types.admin.organization.audit_log_list_response import AuditLogListResponse
 
@@ -22,5 +22,5 @@ OURS = {
 def test_every_kind_has_one_name_and_it_is_openais_where_openai_has_one() -> None:
     assert set(TYPES) == set(EntryKind)
     assert len(set(TYPES.values())) == len(TYPES)
-    openai = set(get_args(get_type_hints(AuditLogListResponse)["type"]))
+    openai = set(get_args(AuditLogListResponse.model_fields["type"].annotation))
     assert set(TYPES.values()) - openai == OURS

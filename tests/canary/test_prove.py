@@ -32,7 +32,8 @@ def faults(report: Report) -> set[str]:
 
 @pytest.mark.timeout(900)  # some of its four hundred requests wait for time-outs
 def test_the_whole_thing_is_as_promised(tmp_path_factory: pytest.TempPathFactory) -> None:
-    report = prove(tmp_path_factory.mktemp("all"))  # a short name: the path of a socket has at most 107 bytes
+    folder = tmp_path_factory.mktemp("all")  # a short name: the path of a socket has at most 107 bytes
+    report = prove(folder)
     answer = report.answer()
     assert report.clean, (faults(report), answer["findings"], answer["wrong"], answer["controls"])
     assert {control.place for control in report.controls} == {
@@ -61,7 +62,7 @@ def test_the_whole_thing_is_as_promised(tmp_path_factory: pytest.TempPathFactory
     assert {setting for setting, _ in kept} == {"default"}
     assert len(kept) == 15 + 26 + 2 + 3  # chat, responses, speech, transcriptions and translations
     assert not any(marker.text in json.dumps(answer) for marker in report.markers.values())
-    assert list(tmp_path.iterdir()) == []
+    assert list(folder.iterdir()) == []
 
 
 def test_on_postgresql(tmp_path: Path, postgres: Cluster) -> None:

@@ -21,7 +21,7 @@ import pytest
 import sqlalchemy as sa
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 from sqlalchemy.engine import Connection
 
 from keepless.accounts import snapshot
@@ -274,7 +274,11 @@ class Worker:
 
 
 class Life(RuleBasedStateMachine):
-    """One organization's batches, and workers that come and go."""
+    """One organization's batches, and workers that come and go.
+
+    What is drawn never depends on what has happened: threads are at work, so the same acts do not always end alike. A
+    rule that has nothing to act on does nothing.
+    """
 
     world: ClassVar[World]
 
@@ -289,20 +293,21 @@ class Life(RuleBasedStateMachine):
 
     # -- customers and owners ----------------------------------------------------------------------------------------
 
-    @precondition(lambda self: self.on and len(self.seen) < 3)
     @rule(
         kinds=st.lists(st.sampled_from(["ok", "ok", "bad"]), min_size=1, max_size=5), wrong=st.sampled_from([0, 0, 1])
     )
     def create(self, kinds: list[str], wrong: int) -> None:
+        if not self.on or len(self.seen) == 3:
+            return
         made = [line(f"id-{at}", model) for at, model in enumerate(kinds)] + ["{"] * wrong
         batch_id = self.world.floor.batch("\n".join(made).encode(), window_ms=DAY_MS)
         self.sent[batch_id] = {f"id-{at}" for at in range(len(kinds))}
         self.seen[batch_id] = self.world.floor.see(batch_id)
 
-    @precondition(lambda self: self.active)
-    @rule(data=st.data(), what=st.sampled_from(["_cancel", "_expire", "_delete_input"]))
-    def outside(self, data: st.DataObject, what: str) -> None:
-        getattr(self, what)(data.draw(st.sampled_from(self.active)))
+    @rule(pick=st.integers(0, 11), what=st.sampled_from(["_cancel", "_expire", "_delete_input"]))
+    def outside(self, pick: int, what: str) -> None:
+        if self.active:
+            getattr(self, what)(self.active[pick % len(self.active)])
 
     def _cancel(self, batch_id: Id) -> None:
         with self.world.db.write() as tx:
@@ -320,10 +325,10 @@ class Life(RuleBasedStateMachine):
             world.floor.deployment.files.delete(file_id, world.floor.organization_id, world.floor.project_id)
             input_deleted(world.db, world.floor.deployment.clock, file_id)
 
-    @precondition(lambda self: self.on)
     @rule()
     def turn_off(self) -> None:
-        self._turn_off(Id(""))
+        if self.on:
+            self._turn_off(Id(""))
 
     def _turn_off(self, _: Id) -> None:
         self.on = False
@@ -332,53 +337,46 @@ class Life(RuleBasedStateMachine):
             self.world.floor.organization_id, Patch(zero_data_retention=True, purge=True), self.world.owner
         )
 
-    @precondition(lambda self: not self.on)
     @rule()
     def turn_on(self) -> None:
+        if self.on:
+            return
         self.world.controls.change(self.world.floor.organization_id, Patch(zero_data_retention=False), self.world.owner)
         self.on = True
 
     # -- workers -----------------------------------------------------------------------------------------------------
 
-    @precondition(lambda self: self.active)
     @rule(dies_after=st.integers(0, 8))
     def die_looking(self, dies_after: int) -> None:
-        self._mortal(dies_after, self._look)
+        if self.active:
+            self._mortal(dies_after, self._look)
 
     def _look(self) -> None:
         self.world.clock.ahead += ENDLESS
         self.worker.overseer.look()
 
-    @precondition(lambda self: self.active)
     @rule(jobs=st.integers(1, 4))
     def go_on(self, jobs: int) -> None:
         """Nothing is in the way."""
         for _ in range(jobs):
-            self._one(lambda waiting: waiting[0], None, None, None)
+            self._one(0, None, None, None)
 
-    @precondition(lambda self: self.active)
     @rule(
-        data=st.data(),
+        pick=st.integers(0, 11),
         dies_after=st.one_of(st.none(), st.integers(0, 12)),
         silent_after=st.one_of(st.none(), st.none(), st.integers(0, 3)),
         meanwhile=st.sampled_from([None, "_cancel", "_expire", "_delete_input", "_turn_off"]),
     )
-    def struggle(
-        self, data: st.DataObject, dies_after: int | None, silent_after: int | None, meanwhile: str | None
-    ) -> None:
-        self._one(lambda waiting: data.draw(st.sampled_from(waiting)), dies_after, silent_after, meanwhile)
+    def struggle(self, pick: int, dies_after: int | None, silent_after: int | None, meanwhile: str | None) -> None:
+        self._one(pick, dies_after, silent_after, meanwhile)
 
-    def _one(
-        self,
-        choose: Callable[[list[str]], str],
-        dies_after: int | None,
-        silent_after: int | None,
-        meanwhile: str | None,
-    ) -> None:
+    def _one(self, pick: int, dies_after: int | None, silent_after: int | None, meanwhile: str | None) -> None:
+        if not self.active:
+            return
         self._look()
         if not self.jobs.waiting:
             return
-        job_id = choose(sorted(self.jobs.waiting))
+        job_id = sorted(self.jobs.waiting)[pick % len(self.jobs.waiting)]
         kind, arguments = self.jobs.waiting[job_id]
         engine = self.worker.engine
         engine.answered, engine.silent_after, engine.on_silence = 0, silent_after, self.worker.die
@@ -542,9 +540,9 @@ def live(world: World, examples: int, steps: int) -> None:
 
 
 def test_a_batch_goes_forward_and_every_line_is_delivered_once(world: World) -> None:
-    live(world, examples=15, steps=12)
+    live(world, examples=20, steps=16)
 
 
 @pytest.mark.long
 def test_a_batch_goes_forward_for_long(world: World) -> None:
-    live(world, examples=60, steps=30)
+    live(world, examples=150, steps=40)

@@ -1,6 +1,6 @@
 """The models of the prover's own deployment: each behaves as its name says.
 
-Holds: `models_of` (inference), `batch_models`. Leaves out: how an upstream behaves (upstream), what is asked.
+Holds: `models_of` (inference), `batch_models`, `patience`. Leaves out: how an upstream behaves (upstream), what is asked.
 """
 
 from typing import Any, Final
@@ -12,12 +12,15 @@ from keepless.prover import spoken_cases as aloud
 from keepless.prover.feature_cases import model_of
 from keepless.prover.upstream import Temper
 
-__all__ = ["EMBEDDED", "batch_models", "models_of"]
+__all__ = ["EMBEDDED", "batch_models", "models_of", "patience"]
 
 EMBEDDED: Final = "embedded"
-_IMPATIENCE: Final = {"first_byte_timeout": 0.7, "idle_timeout": 0.7, "connect_timeout": 2.0}
 _PATIENCE: Final = {"first_byte_timeout": 60.0, "idle_timeout": 60.0, "connect_timeout": 5.0}
-_IMPATIENT: Final = (Temper.LATE, Temper.STUCK)
+# Only what never comes is not waited for: all else may be slow on a busy machine.
+_IMPATIENCE: Final[dict[Temper, dict[str, float]]] = {
+    Temper.LATE: {"first_byte_timeout": 0.7},
+    Temper.STUCK: {"idle_timeout": 0.7},
+}
 _HEARING: Final = ["audio.transcriptions", "audio.translations"]
 
 
@@ -25,8 +28,7 @@ def models_of(base_url: str, *, embedded: bool) -> list[dict[str, Any]]:
     """Models of inference, of an upstream that behaves as it is asked to, and the embedded engines."""
     shared = {"engine": "openai", "retention": "zero"}
     models: list[dict[str, Any]] = [
-        {"id": temper.value, "base_url": base_url, **shared, **(_IMPATIENCE if temper in _IMPATIENT else _PATIENCE)}
-        for temper in Temper
+        {"id": temper.value, "base_url": base_url, **shared, **patience(temper)} for temper in Temper
     ]
     models += [
         {**model, "id": response_cases.native(model["id"]), "upstream_model": model["id"], "native_responses": True}
@@ -47,6 +49,11 @@ def models_of(base_url: str, *, embedded: bool) -> list[dict[str, Any]]:
     return models
 
 
+def patience(temper: Temper) -> dict[str, float]:
+    """How long an upstream of that temper is waited for."""
+    return _PATIENCE | _IMPATIENCE.get(temper, {})
+
+
 def batch_models(base_url: str) -> list[dict[str, Any]]:
     """Models of batches ask an upstream of their own, so that markers in its answers are of batches."""
     return [
@@ -56,7 +63,7 @@ def batch_models(base_url: str) -> list[dict[str, Any]]:
             "retention": "zero",
             "base_url": base_url,
             "upstream_model": temper.value,
-            **(_IMPATIENCE if temper in _IMPATIENT else _PATIENCE),
+            **patience(temper),
         }
         for temper in Temper
     ]

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from keepless.prover.deployment import Deployment
 from keepless.prover.look import look
+from keepless.prover.models import patience
 from keepless.prover.search import Search
 from keepless.prover.upstream import FaultUpstream, Temper
 from keepless.prover.wire import ask
@@ -23,7 +24,6 @@ __all__ = ["Organization", "Server", "serve"]
 
 EMBEDDED: Final = "smollm2-135m-instruct"
 _SHORTEST: Final = 12  # letters: anything shorter stands somewhere by accident
-_IMPATIENT: Final = {"first_byte_timeout": 1.0, "idle_timeout": 1.0}
 
 
 @dataclass(frozen=True, repr=False)
@@ -122,7 +122,7 @@ def serve(
     since = time.time()
     with FaultUpstream() as upstream:
         failing: Mapping[str, Any] = {"engine": "openai", "base_url": upstream.base_url, "retention": "zero"}
-        own = [{"id": temper.value, **failing, **_IMPATIENT} for temper in Temper]
+        own = [{"id": temper.value, **failing, **patience(temper)} for temper in Temper]
         wanted = [{"id": EMBEDDED}] if models is None else models
         with Deployment(within, settings or {}, [*wanted, *own]) as deployment:
             deployment.start()

@@ -1,6 +1,6 @@
 """The models of the prover's own deployment: each behaves as its name says.
 
-Holds: `models_of` (inference), `batch_models`, `patience`. Leaves out: how an upstream behaves (upstream), the questions.
+Holds: `models_of` (inference), `batch_models`, `patience`. Leaves out: how an upstream behaves (upstream), questions.
 """
 
 from typing import Any, Final

@@ -47,10 +47,16 @@ class Expiring:
         self._vault: Final = vault
 
     def downloaded(self, file_id: Id) -> None:
-        """The last byte of a file was handed out; of anything but results nothing is noted."""
-        with self._db.write() as tx:
-            noted = file.update().where(file.c.id == file_id, file.c.downloaded_at.is_(None))
-            tx.execute(noted.where(file.c.data_class.in_(_RESULTS)).values(downloaded_at=self._clock.now_ms()))
+        """The last byte of a file was handed out; of anything but results nothing is noted.
+
+        A note that cannot be written does not spoil a download that is complete: at worst an event comes too much.
+        """
+        noted = file.update().where(file.c.id == file_id, file.c.downloaded_at.is_(None))
+        try:
+            with self._db.write() as tx:
+                tx.execute(noted.where(file.c.data_class.in_(_RESULTS)).values(downloaded_at=self._clock.now_ms()))
+        except sa.exc.SQLAlchemyError as error:
+            log.failure(log.Event.WEBHOOK_FAILED, error, file=file_id)
 
     def announce_due(self) -> int:
         """Announce what is due; of how many files."""

@@ -78,3 +78,13 @@ def test_what_was_downloaded_or_has_ended_is_not_announced(
     assert expiring.announce_due() == 0
     assert told(database) == []
     assert late.data_class is DataClass.BATCH_OUTPUT
+
+
+def test_a_note_that_cannot_be_written_spoils_no_download(
+    shelf: Shelf, owner: tuple[Id, Id], database: Database, capfd: pytest.CaptureFixture[str]
+) -> None:
+    taken = result(shelf, owner)
+    with database.write() as tx:
+        tx.execute(sa.text("ALTER TABLE file RENAME TO gone"))
+    Expiring(database, shelf.rig.clock, shelf.rig.vault).downloaded(taken.id)
+    assert taken.id in capfd.readouterr().err

@@ -1,5 +1,7 @@
 """Results that nobody has downloaded are announced three days before they end, once; nothing else is."""
 
+import io
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from keepless.db import Database
 from keepless.files.service import Intended
 from keepless.files.values import File, FilePurpose
 from keepless.ids import Id, Prefix, mint
+from keepless.log import redirect
 from keepless.policy.data_class import DataClass
 from keepless.webhooks.events import EventType, mask_of
 from keepless.webhooks.tables import webhook_delivery, webhook_endpoint
@@ -81,10 +84,15 @@ def test_what_was_downloaded_or_has_ended_is_not_announced(
 
 
 def test_a_note_that_cannot_be_written_spoils_no_download(
-    shelf: Shelf, owner: tuple[Id, Id], database: Database, capfd: pytest.CaptureFixture[str]
+    shelf: Shelf, owner: tuple[Id, Id], database: Database
 ) -> None:
     taken = result(shelf, owner)
     with database.write() as tx:
         tx.execute(sa.text("ALTER TABLE file RENAME TO gone"))
-    Expiring(database, shelf.rig.clock, shelf.rig.vault).downloaded(taken.id)
-    assert taken.id in capfd.readouterr().err
+    said = io.StringIO()
+    redirect(said)
+    try:
+        Expiring(database, shelf.rig.clock, shelf.rig.vault).downloaded(taken.id)
+    finally:
+        redirect(sys.stderr)
+    assert taken.id in said.getvalue()

@@ -344,7 +344,7 @@ class Connection(Wire):
         request_id = mint(Prefix.REQUEST)
         if serving.on_refused is not None:
             serving.on_refused(problem, request_id, received)
-        if reply is not None and reply.started:
+        if reply is not None and reply.sent:
             self.transport.abort()
             return
         self.phase = _LINGER

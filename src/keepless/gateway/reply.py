@@ -3,8 +3,8 @@
 Holds: `Reply` (callback style: no task, no await) and `FastHandler`, what the server hands a complete request to.
 Leaves out: the connection, which says when the other end is slow or gone, and who writes which header.
 
-Everything that a handler writes within one turn of the event loop leaves as one chunk in one write: relaying a burst
-of stream events costs one system call, not one each. The answer is committed by the first of `full` and
+Everything that a handler writes within one turn of the event loop leaves in one write, the head with the first piece:
+relaying a burst of stream events costs one system call, not one each. The answer is committed by the first of `full` and
 `stream_start`; after that only `data`, `finish` and `abort` mean something, and after the client left nothing does.
 """
 
@@ -18,6 +18,7 @@ from keepless.gateway.parser import Request
 __all__ = ["FastHandler", "Outlet", "Reply", "Wire", "status_line"]
 
 _LINES: Final = {status.value: b"HTTP/1.1 %d %b\r\n" % (status, status.phrase.encode()) for status in HTTPStatus}
+_LAST_CHUNK: Final = b"0\r\n\r\n"
 _SPLIT_BYTES: Final = 65536  # a larger body is not copied behind its head, a larger piece does not wait for more
 
 
@@ -84,7 +85,7 @@ class Reply(Outlet):
     """
 
     __slots__ = (
-        "_chunked", "_loop", "_pending", "_scheduled", "_waiting", "_wire", "bodiless", "http_minor", "started",
+        "_chunked", "_head", "_loop", "_pending", "_scheduled", "_waiting", "_wire", "bodiless", "http_minor", "started",
     )  # fmt: skip
 
     def __init__(self, wire: Wire, loop: asyncio.AbstractEventLoop, request: Request | None = None) -> None:
@@ -93,13 +94,19 @@ class Reply(Outlet):
         # No body follows: HEAD, 204, 304.
         self.bodiless = request is not None and request.method == b"HEAD"
         self._chunked = False
+        self._head = b""  # of an answer in pieces, until it is written
         self._pending: list[bytes] = []
         self._scheduled = False
         self._waiting = 0  # bytes pending
         self.http_minor = 1 if request is None else request.http_minor
-        self.started = False
+        self.started = False  # the handler has committed itself
         self.closed = False  # finished, aborted or the client left
         self.on_disconnect = self.on_pause = self.on_resume = None
+
+    @property
+    def sent(self) -> bool:
+        """Whether the client has been told anything."""
+        return self.started and not self._head
 
     @property
     def paused(self) -> bool:
@@ -141,7 +148,8 @@ class Reply(Outlet):
             self._chunked = not self.bodiless
             framing = b"transfer-encoding: chunked\r\n"
         close = b"" if wire.keep else b"connection: close\r\n"
-        wire.transport.write(b"".join((status_line(status), wire.date(), close, headers, framing, b"\r\n")))
+        self._head = b"".join((status_line(status), wire.date(), close, headers, framing, b"\r\n"))
+        self._soon()
 
     def data(self, data: bytes) -> None:
         """The next piece of the body. What arrives within one turn of the loop leaves together."""
@@ -151,18 +159,15 @@ class Reply(Outlet):
         self._waiting += len(data)
         if self._waiting > _SPLIT_BYTES:
             # A source that never gives way to the loop must come to the limit at which it is paused.
-            self._wire.transport.write(self._body())
+            self._wire.transport.write(self._written())
         elif not self._scheduled:
-            self._scheduled = True
-            self._loop.call_soon(self._flush)
+            self._soon()
 
     def finish(self) -> None:
         """The answer is complete."""
         if self.closed:
             return
-        last = self._body()
-        if self._chunked:
-            last += b"0\r\n\r\n"
+        last = self._written(_LAST_CHUNK if self._chunked else b"")
         if last:
             self._wire.transport.write(last)
         self.closed = True
@@ -174,6 +179,8 @@ class Reply(Outlet):
             return
         self.closed = True
         self._pending.clear()
+        if self._head:  # or it would look as if there had been no answer, and be asked again
+            self._wire.transport.write(self._head)
         self._wire.lost(reset=self.http_minor == 0)
 
     def gone(self) -> None:
@@ -185,19 +192,27 @@ class Reply(Outlet):
         if self.on_disconnect is not None:
             self.on_disconnect()
 
+    def _soon(self) -> None:
+        self._scheduled = True
+        self._loop.call_soon(self._flush)
+
     def _flush(self) -> None:
         self._scheduled = False
-        if not self.closed and self._pending:
-            self._wire.transport.write(self._body())
+        if not self.closed and (self._pending or self._head):
+            self._wire.transport.write(self._written())
 
-    def _body(self) -> bytes:
-        pending = self._pending
+    def _written(self, last: bytes = b"") -> bytes:
+        """All that waits, framed, and then `last`: copied once."""
+        head, pending, length = self._head, self._pending, self._waiting
+        self._head, self._waiting = b"", 0
         if not pending:
-            return b""
-        body = pending[0] if len(pending) == 1 else b"".join(pending)
+            return head + last
+        if self._chunked:
+            data = b"".join([head, b"%x\r\n" % length, *pending, b"\r\n", last])
+        else:
+            data = b"".join([head, *pending, last])
         pending.clear()
-        self._waiting = 0
-        return b"%x\r\n%b\r\n" % (len(body), body) if self._chunked else body
+        return data
 
 
 def status_line(status: int) -> bytes:

@@ -114,7 +114,14 @@ def _events(block: bytes) -> list[bytes]:
 
 def _last_events(block: bytes) -> list[bytes]:
     """The last few events of a block of whole events, without the work for all the others."""
-    normal = block.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if b"\r" in block else block
+    at = len(block)
+    for _ in range(_LAST + 1):  # one more: where the last event ends
+        at = block.rfind(b"\n\n", 0, at)
+        if at < 0:
+            at = 0
+            break
+    last = block[at:]
+    normal = last.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if b"\r" in last else last
     return [event for event in normal.rstrip(b"\n").rsplit(b"\n\n", _LAST)[-_LAST:] if event.strip()]
 
 

@@ -54,7 +54,7 @@ class Ledger:
     """Writes usage rows. `start` it once, `add` from any thread, `close` it to write all that waits."""
 
     def __init__(
-        self, db: Database, *, max_rows: int = 20_000, flush_seconds: float = 0.05, max_gaps: int = 10_000
+        self, db: Database, *, max_rows: int = 20_000, flush_seconds: float = 0.2, max_gaps: int = 10_000
     ) -> None:
         self._db: Final = db
         self._max_rows: Final = max_rows

@@ -262,7 +262,7 @@ def test_a_handler_that_fails_after_its_answer_does_not_answer_twice(lines: io.S
     assert "ValueError" in lines.getvalue()
 
 
-def test_a_handler_that_fails_within_a_stream_cuts_it(lines: io.StringIO) -> None:
+def test_a_handler_that_fails_before_its_head_has_left_answers_so(lines: io.StringIO) -> None:
     def fails(request: Request, reply: Reply) -> None:
         reply.stream_start(200, b"")
         raise ValueError
@@ -270,7 +270,20 @@ def test_a_handler_that_fails_within_a_stream_cuts_it(lines: io.StringIO) -> Non
     with running(Calls(fails)) as server, connect(server.port) as client:
         client.sendall(post())
         [answer] = answers(read_all(client))
-        assert (answer.body, answer.complete) == (b"", False)
+        assert (answer.status, answer.complete) == (500, True)
+    assert "ValueError" in lines.getvalue()
+
+
+def test_a_handler_that_fails_within_a_stream_cuts_it(lines: io.StringIO) -> None:
+    def fails(request: Request, reply: Reply) -> None:
+        reply.stream_start(200, b"")
+        reply.data(bytes(100_000))
+        raise ValueError
+
+    with running(Calls(fails)) as server, connect(server.port) as client:
+        client.sendall(post())
+        [answer] = answers(read_all(client))
+        assert (answer.status, answer.complete) == (200, False)
     assert "ValueError" in lines.getvalue()
 
 

@@ -103,8 +103,32 @@ def test_what_is_written_in_one_turn_leaves_as_one_chunk() -> None:
         reply.finish()
 
     wire = answered(script)
-    assert wire.writes[0].endswith(b"transfer-encoding: chunked\r\n\r\n")
-    assert wire.writes[1:] == [b"3\r\nabc\r\n", b"1\r\nd\r\n", b"1\r\ne\r\n0\r\n\r\n"]
+    assert wire.writes[0].endswith(b"transfer-encoding: chunked\r\n\r\n3\r\nabc\r\n")
+    assert wire.writes[1:] == [b"1\r\nd\r\n", b"1\r\ne\r\n0\r\n\r\n"]
+
+
+def test_a_head_does_not_wait_for_a_piece() -> None:
+    async def script(reply: Reply) -> None:
+        reply.stream_start(200, b"")
+        assert not reply.sent
+        await asyncio.sleep(0)
+        assert reply.sent
+        reply.data(b"a")
+
+    [head, piece] = answered(script).writes
+    assert head.endswith(b"transfer-encoding: chunked\r\n\r\n")
+    assert piece == b"1\r\na\r\n"
+
+
+def test_an_answer_that_is_cut_has_begun() -> None:
+    def script(reply: Reply) -> None:
+        reply.stream_start(200, b"")
+        reply.data(b"never")
+        reply.abort()
+
+    wire = answered(script)
+    assert [write[-4:] for write in wire.writes] == [b"\r\n\r\n"]
+    assert wire.cut == 1
 
 
 def test_much_in_one_turn_does_not_wait_for_its_end() -> None:
@@ -128,7 +152,8 @@ def test_an_empty_stream_is_complete() -> None:
         reply.stream_start(200, b"")
         reply.finish()
 
-    assert answered(script).writes[-1] == b"0\r\n\r\n"
+    [write] = answered(script).writes
+    assert write.endswith(b"\r\n\r\n0\r\n\r\n")
 
 
 def test_a_stream_of_known_length_is_not_chunked() -> None:
@@ -193,7 +218,7 @@ def test_a_client_that_left_is_told_once() -> None:
 
     wire = answered(script)
     assert told == [1]
-    assert (len(wire.writes), wire.ended) == (1, 0)
+    assert (len(wire.writes), wire.ended) == (0, 0)
 
 
 def test_after_the_answer_a_client_may_leave_unnoticed() -> None:

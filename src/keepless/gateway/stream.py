@@ -114,8 +114,9 @@ def _events(block: bytes) -> list[bytes]:
 
 def _last_events(block: bytes) -> list[bytes]:
     """The last few events of a block of whole events, without the work for all the others."""
+    block = block.rstrip(b"\n")
     at = len(block)
-    for _ in range(_LAST + 1):  # one more: where the last event ends
+    for _ in range(_LAST):
         at = block.rfind(b"\n\n", 0, at)
         if at < 0:
             at = 0

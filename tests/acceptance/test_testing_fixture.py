@@ -10,8 +10,6 @@ from keepless.testing import Organization, Server, Temper, keepless_server, serv
 
 __all__ = ["keepless_server"]
 
-pytestmark = pytest.mark.xdist_group("testing_fixture")
-
 
 def ask(organization: Organization, model: str, text: str, **more: object) -> object:
     client = openai.OpenAI(**organization.client, max_retries=0)

@@ -4,8 +4,8 @@ Holds: `Reply` (callback style: no task, no await) and `FastHandler`, what the s
 Leaves out: the connection, which says when the other end is slow or gone, and who writes which header.
 
 Everything that a handler writes within one turn of the event loop leaves in one write, the head with the first piece:
-relaying a burst of stream events costs one system call, not one each. The answer is committed by the first of `full` and
-`stream_start`; after that only `data`, `finish` and `abort` mean something, and after the client left nothing does.
+relaying a burst of stream events costs one system call, not one each. The answer is committed by the first of `full`
+and `stream_start`; after that only `data`, `finish` and `abort` mean something, and after the client left nothing does.
 """
 
 import asyncio
@@ -85,7 +85,8 @@ class Reply(Outlet):
     """
 
     __slots__ = (
-        "_chunked", "_head", "_loop", "_pending", "_scheduled", "_waiting", "_wire", "bodiless", "http_minor", "started",
+        "_chunked", "_head", "_loop", "_pending", "_scheduled", "_waiting", "_wire", "bodiless", "http_minor",
+        "started",
     )  # fmt: skip
 
     def __init__(self, wire: Wire, loop: asyncio.AbstractEventLoop, request: Request | None = None) -> None:

@@ -19,6 +19,7 @@ __all__ = [
     "AudioUrls",
     "Endpoint",
     "Engine",
+    "FineTuning",
     "Limits",
     "ModelConfig",
     "OidcConfig",
@@ -46,6 +47,7 @@ class Endpoint(StrEnum):
     FILES = "files"
     BATCHES = "batches"
     UPLOADS = "uploads"
+    FINE_TUNINGS = "fine_tunings"
     OTHER = "other"
 
 
@@ -192,6 +194,20 @@ class AudioUrls(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     seconds: Seconds = 30.0  # for one file, from the look-up of its host to its last byte
 
 
+class FineTuning(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[fine_tuning]`: what a training may be at most, and what the process that trains may take of its machine."""
+
+    least_examples: Positive = 10  # as OpenAI has it
+    examples: Positive = 50_000
+    bytes: Positive = 64 * 1024 * 1024  # of a training or validation file
+    example_bytes: Positive = 1024 * 1024
+    adapter_bytes: Positive = 512 * 1024 * 1024  # of a file to be imported
+    context: Positive = 1024  # tokens of an example that are learned from at most; what is longer is cut
+    checkpoint_seconds: Annotated[float, msgspec.Meta(ge=0)] = 60.0  # about so much is lost when a machine fails
+    threads: Positive = 2
+    memory_mb: Positive = 8192
+
+
 class OidcGroup(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One `[[oidc.groups]]` entry: who is in this group of the provider is a member here, with this role."""
 
@@ -254,6 +270,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     policy_url: str | None = None
     webhooks_allow_private: bool = False  # receivers on own premises; else public addresses only
     audio_urls: AudioUrls = AudioUrls()
+    fine_tuning: FineTuning = FineTuning()
     oidc: OidcConfig | None = None
     transfers: list[TransferConfig] = []
     limits: Limits = Limits()
@@ -296,7 +313,9 @@ DEFAULT_MODELS: Final = (
         id="all-minilm-l6-v2", engine=Engine.MINILM, retention=UpstreamRetention.ZERO, context_window=MINILM_TOKENS
     ),
 )
-_NOT_A_MODELS: Final = frozenset({Endpoint.OTHER, Endpoint.FILES, Endpoint.UPLOADS, Endpoint.BATCHES})
+_NOT_A_MODELS: Final = frozenset(
+    {Endpoint.OTHER, Endpoint.FILES, Endpoint.UPLOADS, Endpoint.BATCHES, Endpoint.FINE_TUNINGS}
+)
 _LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
 Source = Literal["keepless.toml", "environment", "command line"]
 
@@ -313,7 +332,7 @@ def load(
             raise ConfigError("the configuration file cannot be read") from None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError):
             raise ConfigError("the configuration file is not TOML") from None
-    grouped = {"audio_urls", "limits", "models", "oidc", "transfers", "trusted_proxies"}
+    grouped = {"audio_urls", "fine_tuning", "limits", "models", "oidc", "transfers", "trusted_proxies"}
     plain = {f.name for f in msgspec.structs.fields(Settings)} - grouped
     for name, text in (os.environ if environ is None else environ).items():
         if name.startswith("KEEPLESS_") and name[9:].lower() in plain:

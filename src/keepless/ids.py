@@ -19,7 +19,7 @@ __all__ = ["ID_LENGTH", "Id", "Prefix", "mint", "parse", "trusted"]
 ID_LENGTH: Final = 40  # the longest id fits; database columns use it
 _AT_ONCE: Final = 256  # random halves of request ids made with one call of the system
 _IN_ORDER: Final = bytes.maketrans(b"0123456789abcdef", b"234567abcdefghij")  # sorts as the hexadecimal digits do
-_SHAPE: Final = re.compile(r"([a-z]{2,6}[_-])([a-z2-7]{24})\Z")
+_SHAPE: Final = re.compile(r"([a-z]{2,7}[_-])([a-z2-7]{24})\Z")
 
 
 class Prefix(StrEnum):
@@ -36,7 +36,10 @@ class Prefix(StrEnum):
     UPLOAD = "upload_"
     UPLOAD_PART = "part_"
     BATCH = "batch_"
-    TUNED_MODEL = "ft_"
+    TUNED_MODEL = "ft_"  # Groq's name of a fine-tuning: the letters are those of its job
+    TUNING_JOB = "ftjob-"
+    TUNING_EVENT = "ftevent-"
+    CHECKPOINT = "ftckpt_"
     OBJECT = "obj_"
     HOLD = "hold_"
     CASE = "case_"

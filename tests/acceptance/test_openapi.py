@@ -38,7 +38,7 @@ def served(tmp_path: Path) -> Iterator[Served]:
         ("operator_key", "^/v1/organizations|^/v1/organization/(legal_holds|abuse_cases)"),
         (
             "api_key",
-            "^/v1/chat|^/v1/models|^/v1/responses|^/v1/files|^/v1/uploads|^/v1/batches|^/v1/embeddings|^/v1/audio",
+            "^/v1/(chat|models|responses|files|uploads|batches|embeddings|audio|fine_tun)",
         ),
     ],
 )

@@ -18,6 +18,7 @@ from keepless.admin.endpoint import Endpoint
 from keepless.admin.matrix import ENDPOINTS
 from keepless.admin.openapi_batches import BATCH_PATHS, BATCH_SCHEMAS
 from keepless.admin.openapi_inference import INFERENCE_PATHS, INFERENCE_SCHEMAS
+from keepless.admin.openapi_tunings import MODEL_DELETION, TUNING_PATHS, TUNING_SCHEMAS
 from keepless.admin.shapes import Error
 
 __all__ = ["document"]
@@ -37,7 +38,9 @@ _ID: Final = {"type": "string", "minLength": 1, "pattern": "^[A-Za-z0-9_-]+$"}
 def document() -> bytes:
     """The document as JSON."""
     schemas = _Schemas()
-    paths: dict[str, dict[str, Any]] = {path: dict(item) for path, item in {**INFERENCE_PATHS, **BATCH_PATHS}.items()}
+    by_hand = {**INFERENCE_PATHS, **BATCH_PATHS, **TUNING_PATHS}
+    paths: dict[str, dict[str, Any]] = {path: dict(item) for path, item in by_hand.items()}
+    paths["/v1/models/{model}"]["delete"] = MODEL_DELETION
     for endpoint in ENDPOINTS:
         paths.setdefault(f"/v1{endpoint.path}", {})[endpoint.method.lower()] = _operation(endpoint, schemas)
     paths.update(_plain_paths())
@@ -53,7 +56,7 @@ def document() -> bytes:
             "servers": [{"url": "/"}],
             "paths": paths,
             "components": {
-                "schemas": {**schemas.components, **INFERENCE_SCHEMAS, **BATCH_SCHEMAS},
+                "schemas": {**schemas.components, **INFERENCE_SCHEMAS, **BATCH_SCHEMAS, **TUNING_SCHEMAS},
                 "securitySchemes": {
                     "admin": {"type": "http", "scheme": "bearer", "description": "An admin or operator key."},
                     "api": {"type": "http", "scheme": "bearer", "description": "An API key."},

@@ -18,7 +18,6 @@ import ssl
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -33,13 +32,15 @@ from keepless.accounts.store import policy_in_force
 from keepless.admin.app import routes as admin_routes
 from keepless.admin.services import Services
 from keepless.app.audio_urls import fetcher_of
-from keepless.app.batches import book_of, input_deleted
+from keepless.app.batches import book_of
 from keepless.app.compose import Deployment, open_deployment
 from keepless.app.harden import harden, raise_file_limit, silence, silence_loop
 from keepless.app.health import checks_of, metrics_of
 from keepless.app.housekeeping import Housekeeping
 from keepless.app.parent import die_with_parent
 from keepless.app.plan import Plan, decode
+from keepless.app.tunings import book_of as tunings_of
+from keepless.app.tunings import ending_of, file_deleted
 from keepless.app.webhooks import endpoints_of
 from keepless.batches.book import Book
 from keepless.batches.expiring import Expiring
@@ -58,6 +59,7 @@ from keepless.gateway.models import routes as model_routes
 from keepless.gateway.refused import on_refused
 from keepless.gateway.response_routes import routes as response_routes
 from keepless.gateway.server import Server
+from keepless.gateway.tunings import routes as tuning_routes
 from keepless.gateway.uploads import routes as upload_routes
 from keepless.gateway.watch import Watch
 from keepless.governance.access import Access
@@ -247,7 +249,8 @@ class _Worker:
             checks=checks_of(deployment, ledger, router),
             metrics=lambda: metrics_of(servers[0], way, ledger, lease, router),
         )
-        book = book_of(deployment)
+        book, tunings = book_of(deployment), tunings_of(deployment)
+        deleted = file_deleted(deployment, tunings)
         application = Starlette(
             routes=[
                 *other_methods(),
@@ -259,14 +262,22 @@ class _Worker:
                     ledger=ledger,
                     clock=clock,
                     uploads=limits.uploads,
-                    on_delete=partial(input_deleted, db, clock),
+                    on_delete=deleted,
                     on_downloaded=Expiring(db, clock, deployment.vault).downloaded,
                 ),
                 *upload_routes(deployment.uploads, lease=lease, ledger=ledger, clock=clock, at_a_time=limits.uploads),
                 *batch_routes(lease, book, ledger, clock, json_depth=limits.json_depth),
+                *tuning_routes(
+                    lease,
+                    tunings,
+                    ending_of(deployment, office.fence),
+                    ledger,
+                    clock,
+                    json_depth=limits.json_depth,
+                ),
                 *admin_routes(services),
                 *entrance_routes(entrance),
-                *console_routes(_console(services, deployment, book, entrance)),
+                *console_routes(_console(services, deployment, book, deleted, entrance)),
             ],
             exception_handlers=dict(problems.handlers()),
         )
@@ -283,7 +294,9 @@ class _Worker:
         return server
 
 
-def _console(services: Services, deployment: Deployment, book: Book, entrance: Entrance) -> ConsoleServices:
+def _console(
+    services: Services, deployment: Deployment, book: Book, deleted: Callable[[Id], object], entrance: Entrance
+) -> ConsoleServices:
     """The console stands on what the admin API stands on, and on what customers' files and batches are."""
     return ConsoleServices(
         settings=services.settings,
@@ -302,7 +315,7 @@ def _console(services: Services, deployment: Deployment, book: Book, entrance: E
         location=services.location,
         files=deployment.files,
         batches=book,
-        file_deleted=partial(input_deleted, services.db, services.clock),
+        file_deleted=deleted,
         doorkeeper=first_of(by_key(services.lease), by_session(entrance.sessions)),
     )
 

@@ -1,31 +1,25 @@
 """`keepless batches`: begin a batch, look at it, watch it come to its end. With an API key, as developers have them.
 
-A watched batch that did not complete is a finding (exit code 1). A server that is away for a minute, because it is
-started again, does not end the watching.
+A watched batch that did not complete is a finding (exit code 1).
 """
 
-import contextlib
-import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
 from keepless.batches.values import BatchEndpoint
-from keepless.cli.client import Client, Json, UnreachableError, segment
+from keepless.cli.client import Client, segment
 from keepless.cli.options import api_command
 from keepless.cli.output import FindingError, Screen, when
+from keepless.cli.watching import watched
 
 __all__ = ["batches"]
 
 _BATCHES: Final = "/batches"
 _ENDED: Final = ("completed", "failed", "expired", "cancelled")
-_AWAY_S: Final = 60.0
 
 
 @click.group()
@@ -113,79 +107,10 @@ def cancel(screen: Screen, client: Client, /, batch_id: str) -> None:
 def watch(screen: Screen, client: Client, /, batch_id: str, every: float) -> None:
     """Watch a batch until it has ended."""
     path = f"{_BATCHES}/{segment(batch_id)}"
-    with _watcher(screen) as told:
-        answer = _look(client, path)
-        told(answer)
-        while answer["status"] not in _ENDED:
-            time.sleep(every)
-            answer = _look(client, path)
-            told(answer)
+    answer = watched(screen, client, path, ended=_ENDED, every=every, done="done", says=_says)
     if answer["status"] != "completed":
         raise FindingError(f"the batch is {answer['status']}", answer)
     screen.fields(answer, "Completed", _fields(answer))
-
-
-def _look(client: Client, path: str) -> Json:
-    until = time.monotonic() + _AWAY_S
-    while True:
-        try:
-            return client.get(path)
-        except UnreachableError:
-            if time.monotonic() > until:
-                raise
-            time.sleep(1.0)
-
-
-Told = Callable[[Mapping[str, Any]], None]
-
-
-@contextlib.contextmanager
-def _watcher(screen: Screen) -> Iterator[Told]:
-    """A bar for a person's terminal, a line a change for a pipe, nothing for a script."""
-    if screen.json:
-        yield lambda _: None
-    elif sys.stderr.isatty():
-        with _bar() as told:
-            yield told
-    else:
-        yield _lines()
-
-
-@contextlib.contextmanager
-def _bar() -> Iterator[Told]:
-    columns = (
-        TextColumn("{task.fields[status]}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TextColumn("{task.fields[says]}"),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("", total=None, status="", says="")
-
-        def told(batch: Mapping[str, Any]) -> None:
-            progress = batch["progress"]
-            bar.update(
-                task,
-                completed=progress["done"],
-                total=progress["total"] or None,
-                status=batch["status"],
-                says=_says(batch),
-            )
-
-        yield told
-
-
-def _lines() -> Told:
-    last = ""
-
-    def told(batch: Mapping[str, Any]) -> None:
-        nonlocal last
-        line = f"{batch['status']} {batch['progress']['percent']} % {_says(batch)}"
-        if line != last:
-            click.echo(line, err=True)
-        last = line
-
-    return told
 
 
 def _says(batch: Mapping[str, Any]) -> str:

@@ -22,6 +22,7 @@ from keepless.cli.controls import controls
 from keepless.cli.deployment import init, serve, sweep, worker
 from keepless.cli.doctor import doctor
 from keepless.cli.files import files
+from keepless.cli.fine_tunings import fine_tunings
 from keepless.cli.holds import cases, holds
 from keepless.cli.output import FINDING, OK, USAGE, FindingError
 from keepless.cli.proofs import explain, receipts, verify
@@ -58,6 +59,7 @@ for command in (
     verify,
     prove,
     batches,
+    fine_tunings,
     files,
 ):
     cli.add_command(command)

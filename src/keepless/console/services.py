@@ -59,5 +59,5 @@ class Services:
     location: LocationGuard
     files: Files
     batches: Book
-    file_deleted: Callable[[Id], None]  # what else ends with a file
+    file_deleted: Callable[[Id], object]  # what else ends with a file
     doorkeeper: Doorkeeper

@@ -9,7 +9,7 @@ is off has left (DECISIONS 6); an API key sees the files of its own project, and
 """
 
 import re
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Any, Final
 from urllib.parse import quote
@@ -48,6 +48,13 @@ _LISTED: Final = {
 }
 
 
+OnDelete = Callable[[Id], Mapping[str, Any]]  # members of the answer
+
+
+def _nothing_more(_: Id) -> Mapping[str, Any]:
+    return {}
+
+
 def routes(
     files: Files,
     *,
@@ -55,13 +62,13 @@ def routes(
     ledger: Ledger,
     clock: Clock,
     uploads: int,
-    on_delete: Callable[[Id], None] = lambda _: None,
+    on_delete: OnDelete = _nothing_more,
     on_downloaded: Callable[[Id], None] = lambda _: None,
 ) -> Sequence[BaseRoute]:
     """The routes, below both bases.
 
-    `uploads`: how many are taken at a time; `on_delete` is told of a file's end, `on_downloaded` that its last byte was
-    handed out.
+    `uploads`: how many are taken at a time; `on_delete` is told of a file's end, and says what of it stays elsewhere;
+    `on_downloaded` that its last byte was handed out.
     """
     calls = FileCalls(files, uploads, on_delete, on_downloaded)
     paths: dict[str, dict[str, Handler]] = {
@@ -98,9 +105,7 @@ def file_json(it: Described) -> dict[str, Any]:
 class FileCalls:
     """What each call does."""
 
-    def __init__(
-        self, files: Files, uploads: int, on_delete: Callable[[Id], None], on_downloaded: Callable[[Id], None]
-    ) -> None:
+    def __init__(self, files: Files, uploads: int, on_delete: OnDelete, on_downloaded: Callable[[Id], None]) -> None:
         self._files: Final = files
         self._places: Final = Places(uploads)
         self._on_delete: Final = on_delete
@@ -220,12 +225,12 @@ class FileCalls:
         """DELETE /files/{id}."""
         file_id, caller = _id(call.request), call.caller
 
-        def act() -> None:
+        def act() -> Mapping[str, Any]:
             self._files.delete(file_id, caller.organization_id, caller.project_id)
-            self._on_delete(file_id)
+            return self._on_delete(file_id)
 
-        await in_thread(act)
-        return JSONResponse({"id": str(file_id), "object": "file", "deleted": True})
+        more = await in_thread(act)
+        return JSONResponse({"id": str(file_id), "object": "file", "deleted": True, **more})
 
 
 async def _abort(writer: FileWriter) -> None:

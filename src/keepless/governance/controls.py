@@ -6,7 +6,7 @@ purge itself (expiry), HTTP.
 The order of a change:
 1. refusals that need no database: impossible periods
 2. one transaction: the organization's row locked; compare-and-set on the epoch; looser than above (project); loosening
-   without the right; purge choice missing; then the purge row, running batches that may not go on cancelled, the
+   without the right; purge choice missing; then the purge row, running jobs that may not go on cancelled, the
    generation, controls, periods, ratchets and the epoch, and last the log entries. COMMIT POINT: from here on no write
    decided before can be committed
 3. the fence: no process acts on anything older; only then is the new state answered
@@ -30,8 +30,6 @@ from keepless.accounts.store import (
     update_organization,
     update_project,
 )
-from keepless.batches.store import active_of
-from keepless.batches.transitions import cancel_at_once
 from keepless.errors import Code, Problem
 from keepless.expiry.progress import request
 from keepless.governance.change import (
@@ -43,6 +41,7 @@ from keepless.governance.change import (
     recent_sign_in_required,
 )
 from keepless.governance.patch import Patch, applied, check, loosens
+from keepless.governance.running import not_allowed
 from keepless.governance.standing import (
     KeptCount,
     Standing,
@@ -119,7 +118,7 @@ class DataControls:
                 "bytes": sum(count.bytes for count in counts),
                 "oldest": None if oldest is None else oldest // 1000,
                 "held": held_of(tx, after, counts),
-                "running_jobs": len(_stopped(tx, after)),
+                "running_jobs": len(not_allowed(tx, after)),
                 "classes": sorted({count.data_class.value for count in counts}),
                 "loosens": loosens(before.own, after.own),
             }
@@ -178,7 +177,7 @@ class DataControls:
                 epoch=after.epoch,
                 now_ms=now_ms,
             )
-        cancel_at_once(tx, _stopped(tx, after), now_ms)
+        not_allowed(tx, after).cancel(tx, now_ms)
         generation = touch(tx)
         if project_id is None:
             update_organization(tx, own_id, generation, epoch=after.epoch, **control_values(after.own))
@@ -267,12 +266,6 @@ def _doomed(counts: list[KeptCount], before: Standing, after: Standing, patch: P
         )
         raise Problem(400, Code.PURGE_CHOICE_REQUIRED, message, param="purge", extra=extra)
     return logs + (states if patch.purge else [])
-
-
-def _stopped(tx: Connection, after: Standing) -> list[Id]:
-    """The batches that have not ended and may not go on after a change."""
-    running = active_of(tx, after.organization_id, after.project_id)
-    return [one.id for one in running if not after.for_project(one.project_id).allows(DataClass.BATCH_WORK)]
 
 
 def _object(name: str, project_id: Id | None) -> str:

@@ -22,13 +22,12 @@ from keepless.accounts.principal import AdminPrincipal, Limits
 from keepless.accounts.roles import Role
 from keepless.accounts.store import prepare, projects_of, touch, update_organization, update_project
 from keepless.accounts.tables import admin_key, api_key, member, organization, project
-from keepless.batches.store import active_of
-from keepless.batches.transitions import cancel_at_once
 from keepless.clock import Clock
 from keepless.db import Database
 from keepless.errors import ConfigError
 from keepless.expiry.progress import request
 from keepless.governance.change import Office, as_many_as_may_be, not_found, own_organization
+from keepless.governance.running import everything
 from keepless.ids import Id, Prefix, mint
 from keepless.policy.data_class import DataClass
 from keepless.receipts.log import Log
@@ -174,7 +173,7 @@ class Organizations:
                 tx.execute(rows.values(**gone, **{ended: first}))
             tx.execute(member.delete().where(member.c.organization_id == organization_id))  # with sessions and links
             forget_invites(tx, organization_id)
-            cancel_at_once(tx, [one.id for one in active_of(tx, organization_id)], now_ms)
+            everything(tx, organization_id).cancel(tx, now_ms)
             webhooks.forget(tx, organization_id)
             facts: dict[Fact, FactValue] = {Fact.ACTOR: actor.id, Fact.EPOCH: epoch, Fact.PURGE_ID: purge_id}
             self._office.log.append(tx, [Entry(EntryKind.ORGANIZATION_DELETED, now_ms, organization_id, facts=facts)])
@@ -254,7 +253,7 @@ class Organizations:
         return self.project(organization_id, project_id)
 
     def archive_project(self, actor: AdminPrincipal, organization_id: Id, project_id: Id) -> ProjectRecord:
-        """End a project: its keys are revoked, its batches cancelled; what it keeps stays until its end.
+        """End a project: its keys are revoked, its jobs cancelled; what it keeps stays until its end.
 
         Raises `Problem` 404. Archiving an archived project changes nothing.
         """
@@ -264,7 +263,7 @@ class Organizations:
             row = own_organization(tx, organization_id)
             if project_id not in projects_of(tx, organization_id):
                 return
-            cancel_at_once(tx, [one.id for one in active_of(tx, organization_id, project_id)], now_ms)
+            everything(tx, organization_id, project_id).cancel(tx, now_ms)
             generation = touch(tx)
             # A write decided for the project before must not be committed after: that is what the epoch is for.
             update_organization(tx, organization_id, generation, epoch=row.epoch + 1)

@@ -33,6 +33,12 @@ __all__ = ["MOST_ENDPOINTS", "EndpointRecord", "Endpoints", "Wanted", "forget"]
 
 MOST_ENDPOINTS: Final = 20  # of one organization
 _OLD_SECRET_MS: Final = DAY_MS
+_SUBJECT: Final = {
+    EventType.FILE_EXPIRING: Prefix.FILE,
+    EventType.TUNING_SUCCEEDED: Prefix.TUNING_JOB,
+    EventType.TUNING_FAILED: Prefix.TUNING_JOB,
+    EventType.TUNING_CANCELLED: Prefix.TUNING_JOB,
+}  # of the others: a batch
 column: Final = webhook_endpoint.c
 
 
@@ -157,8 +163,7 @@ class Endpoints:
             row = self._row(tx, organization_id, endpoint_id)
         secret = self._secrets.checked(endpoint_id, row.salt, row.hint)
         event_id, now_ms = mint(Prefix.EVENT), self._clock.now_ms()
-        subject = Prefix.FILE if kind is EventType.FILE_EXPIRING else Prefix.BATCH
-        body = payload(event_id, kind, mint(subject), now_ms)
+        body = payload(event_id, kind, mint(_SUBJECT.get(kind, Prefix.BATCH)), now_ms)
         if not self._testing.acquire(blocking=False):
             raise Problem(429, Code.RATE_LIMIT, "Other tests are running. Try again soon.", type=ErrorType.REQUESTS)
         try:

@@ -22,6 +22,9 @@ class EventType(StrEnum):
     BATCH_EXPIRED = "batch.expired"
     BATCH_CANCELLED = "batch.cancelled"
     FILE_EXPIRING = "file.expiring"  # an extension: results that nobody has downloaded end in three days
+    TUNING_SUCCEEDED = "fine_tuning.job.succeeded"
+    TUNING_FAILED = "fine_tuning.job.failed"
+    TUNING_CANCELLED = "fine_tuning.job.cancelled"
 
 
 _ALL: Final = tuple(EventType)

@@ -51,7 +51,9 @@ def test_what_is_not_allowed_is_named_and_not_echoed(here: Platform) -> None:
 
 def test_the_event_types_that_are_sent(here: Platform) -> None:
     found = here.json("GET", "/webhook_event_types")
-    assert found["data"] == ["batch.completed", "batch.failed", "batch.expired", "batch.cancelled", "file.expiring"]
+    batches = ["batch.completed", "batch.failed", "batch.expired", "batch.cancelled"]
+    tunings = ["fine_tuning.job.succeeded", "fine_tuning.job.failed", "fine_tuning.job.cancelled"]
+    assert found["data"] == [*batches, "file.expiring", *tunings]
 
 
 def test_with_the_organization_go_its_endpoints(here: Platform) -> None:

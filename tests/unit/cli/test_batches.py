@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from keepless.batches.values import Batch, BatchState, Counts, LineCode, LineError
-from keepless.cli import batches as module
+from keepless.cli import watching as module
 from keepless.cli.output import FINDING, USAGE
 from keepless.gateway.batch_shape import listing_of, shape_of
 from keepless.ids import Prefix, mint

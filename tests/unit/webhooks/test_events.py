@@ -28,10 +28,13 @@ def test_a_body_holds_ids_and_an_instant_and_is_always_the_same() -> None:
 
 def test_bits_keep_their_meaning() -> None:
     """They are stored: a type is only ever added at the end."""
-    assert [one.value for one in types_in(0b11111)] == [
+    assert [one.value for one in types_in(0b11111111)] == [
         "batch.completed",
         "batch.failed",
         "batch.expired",
         "batch.cancelled",
         "file.expiring",
+        "fine_tuning.job.succeeded",
+        "fine_tuning.job.failed",
+        "fine_tuning.job.cancelled",
     ]

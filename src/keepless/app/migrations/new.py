@@ -25,6 +25,7 @@ from keepless.files import tables as files
 from keepless.incidents import tables as incidents
 from keepless.jobs import tables as jobs
 from keepless.receipts import tables as receipts
+from keepless.tuning import tables as tuning
 from keepless.usage import tables as usage
 from keepless.vault import tables as vault
 from keepless.webhooks import tables as webhooks
@@ -40,6 +41,7 @@ _ROOMS: Final = (
     jobs,
     people,
     receipts,
+    tuning,
     usage,
     vault,
     webhooks,

@@ -90,10 +90,14 @@ class Ledger:
     def flush(self) -> bool:
         """Write all that waits now. False when the database cannot be written (nothing is lost by that)."""
         with self._writing:
-            while self._waiting or self._gaps:
-                batch = [self._waiting.popleft() for _ in range(min(_BATCH, len(self._waiting)))]
+            # What comes meanwhile waits for the next time: under load there would be no end, and a transaction for
+            # every few rows.
+            left = len(self._waiting)
+            while left or self._gaps:
+                batch = [self._waiting.popleft() for _ in range(min(_BATCH, left))]
                 if not self._write(batch):
                     return False
+                left -= len(batch)
             return True
 
     def close(self, *, seconds: float = 10.0) -> bool:
@@ -102,7 +106,7 @@ class Ledger:
         if self._runner.is_alive():
             self._runner.join()
         pause, waited = threading.Event(), 0.0
-        while not self.flush():
+        while not self.flush() or self._waiting:
             if waited >= seconds:
                 emit(Event.LEDGER_FAILED, rows=len(self._waiting))
                 return False

@@ -116,6 +116,25 @@ def test_the_writer_writes_by_itself(database: Database) -> None:
     assert ledger.close()
 
 
+def test_what_comes_while_it_writes_waits_for_the_next_time(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = Ledger(database)
+    write = ledger._write
+
+    def busy(batch: list[Record]) -> bool:
+        ledger.add(record())
+        return write(batch)
+
+    monkeypatch.setattr(ledger, "_write", busy)
+    ledger.add(record())
+    assert ledger.flush()
+    assert (count(database), ledger.waiting) == (1, 1)
+    monkeypatch.undo()
+    assert ledger.close()
+    assert count(database) == 2
+
+
 def test_nothing_is_lost_on_close_whatever_the_threads(database: Database) -> None:
     ledger = Ledger(database, flush_seconds=0.005)
     ledger.start()

@@ -150,6 +150,11 @@ class Lane:
         self._answered.popleft()  # groups are written in order, more or less
         self._pump()
 
+    @property
+    def full(self) -> bool:
+        """Whether no line may begin until some of the answers are durable."""
+        return self.unrecorded >= _MOST_LATE * self.most
+
     def _cut(self, retry_after_s: float) -> None:
         now = self._loop.time()
         if now - self._cut_at >= _CUT_S:
@@ -188,7 +193,7 @@ class Lane:
             return False
         if self.unrecorded < self.most:
             return True
-        return self.unrecorded < _MOST_LATE * self.most and self._loop.time() - self._answered[0] < _LATE_S
+        return not self.full and self._loop.time() - self._answered[0] < _LATE_S
 
 
 class Gate:

@@ -192,7 +192,7 @@ class ShardRun:
         self._under_way.discard(line)
         self._unrecorded[record.number] = line.lane
         line.lane.leave(busy=False, answered=True)
-        self._recording.add(record, awaited=line.lane.unrecorded >= line.lane.most)
+        self._recording.add(record, awaited=line.lane.full)
         self._look()
 
     def _durable(self, group: list[Record]) -> None:

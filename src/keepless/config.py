@@ -32,6 +32,7 @@ __all__ = [
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Seconds = Annotated[float, msgspec.Meta(gt=0)]
+Price = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
 
 
 class Endpoint(StrEnum):
@@ -135,9 +136,11 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     idle_stop: Seconds = 600.0  # the engine ends after as long without a request, and starts with the next (not llama)
     audio_seconds: Positive = 7200  # whisper: the longest audio it takes
     preload: bool = False  # start the engine at once, not with the first request (llama always is)
-    # prices, USD a million tokens; unset = 0
-    input_price: float = 0.0
-    output_price: float = 0.0
+    # prices in US dollars; unset = 0
+    input_price: Price = 0.0  # a million tokens
+    output_price: Price = 0.0  # a million tokens
+    character_price: Price = 0.0  # a million characters spoken
+    audio_hour_price: Price = 0.0  # an hour of sound transcribed or translated
 
     def all_upstreams(self) -> list[UpstreamConfig]:
         """Every upstream, with nothing left unset that the model says; none for an embedded engine."""

@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from keepless.admin.matrix import ENDPOINTS
+from keepless.admin.unserved import UNSERVED
 from keepless.policy.schedule import SCHEDULE
 from tests.support.golden import ROOT, assert_golden
+from tests.support.openai_admin import plain, surface
 
 PROMISES = """# Promises
 
@@ -81,6 +84,44 @@ def test_promises_are_the_schedule() -> None:
     )
     claims = table(("claim", "level", "evidence"), *CLAIMS)
     assert_golden("docs/promises.md", PROMISES.format(schedule=schedule, claims=claims))
+
+
+MARK = "<!-- From here on written from the routes by `make docs`. -->"
+SURFACE = """{before}{mark}
+
+## The admin part of OpenAI's client, method by method
+
+`client.admin.organization` of openai 3.54 has {all} methods. {served} of them are served, unchanged; each other one
+answers 404 `unknown_url` with the reason below. `tests/unit/admin/test_openai_surface.py` calls every one of them.
+
+### Served
+
+{works}
+
+### Not served
+
+{refused}
+"""
+
+
+def test_divergences_name_every_method_of_openais_admin_client() -> None:
+    served = {(endpoint.method, plain(endpoint.path)): endpoint.path for endpoint in ENDPOINTS}
+    words = {(method, plain(path)): why for (method, path), why in UNSERVED.items()}
+    works = [(f"`{name}`", f"`{route[0]} {served[route]}`") for name, route in surface().items() if route in served]
+    why = {
+        text: [name for name, route in surface().items() if words.get(route) == text]
+        for text in dict.fromkeys(UNSERVED.values())
+    }
+    before, _, _ = (ROOT / "docs/divergences.md").read_text().partition(MARK)
+    text = SURFACE.format(
+        before=before,
+        mark=MARK,
+        all=len(surface()),
+        served=len(works),
+        works=table(("method", "route below `/v1`"), *works),
+        refused=table(("methods", "why"), *((quoted(names), text) for text, names in why.items())),
+    )
+    assert_golden("docs/divergences.md", text)
 
 
 def documents() -> list[Path]:

@@ -21,7 +21,9 @@ __all__ = [
     "Organization",
     "OrganizationCreated",
     "OrganizationDeleted",
+    "OwnAccount",
     "Project",
+    "ServiceAccount",
     "ServiceAccountCreated",
     "ServiceAccountKey",
 ]
@@ -47,9 +49,19 @@ class Project(msgspec.Struct, kw_only=True):
     object: Literal["organization.project"] = "organization.project"
 
 
-class ApiKeyOwner(msgspec.Struct, kw_only=True):
-    """Keys here belong to their project; OpenAI's SDK wants an owner."""
+class OwnAccount(msgspec.Struct, kw_only=True):
+    """The service account that a key is."""
 
+    id: str
+    name: str
+    created_at: int
+    role: Literal["member"] = "member"
+
+
+class ApiKeyOwner(msgspec.Struct, kw_only=True):
+    """Keys here belong to their project; OpenAI's SDK wants an owner, which is the key itself."""
+
+    service_account: OwnAccount
     type: Literal["service_account"] = "service_account"
     user: None = None
 
@@ -61,8 +73,8 @@ class ApiKey(msgspec.Struct, kw_only=True):
     name: str
     redacted_value: str
     created_at: int
+    owner: ApiKeyOwner
     owner_project_access: Literal["active", "inactive"] = "active"
-    owner: ApiKeyOwner = msgspec.field(default_factory=ApiKeyOwner)
     last_used_at: None = None
     expires_at: None = None
     object: Literal["organization.project.api_key"] = "organization.project.api_key"
@@ -91,6 +103,16 @@ class ServiceAccountCreated(msgspec.Struct, kw_only=True):
     name: str
     created_at: int
     api_key: ServiceAccountKey
+    role: Literal["member"] = "member"
+    object: Literal["organization.project.service_account"] = "organization.project.service_account"
+
+
+class ServiceAccount(msgspec.Struct, kw_only=True):
+    """OpenAI's service account: here it is its key, and has its id and name."""
+
+    id: str
+    name: str
+    created_at: int
     role: Literal["member"] = "member"
     object: Literal["organization.project.service_account"] = "organization.project.service_account"
 

@@ -1,7 +1,6 @@
 """Projects, keys, members and organizations over HTTP, in OpenAI's shapes where it has the route.
 
-A secret is in the answer that created it and in no other. OpenAI's service accounts are served as what they are here:
-an API key of a project.
+A secret is in the answer that created it and in no other. Service accounts are `keepless.admin.service_accounts`.
 """
 
 from keepless.accounts.directory import AdminKeyRecord, ApiKeyRecord, MemberRecord, OrganizationRecord, ProjectRecord
@@ -13,14 +12,14 @@ from keepless.admin.account_shapes import (
     AdminKeyOwner,
     ApiKey,
     ApiKeyCreated,
+    ApiKeyOwner,
     Limits,
     Member,
     Organization,
     OrganizationCreated,
     OrganizationDeleted,
+    OwnAccount,
     Project,
-    ServiceAccountCreated,
-    ServiceAccountKey,
 )
 from keepless.admin.asks import (
     AdminKeyCreate,
@@ -36,7 +35,6 @@ from keepless.admin.asks import (
     ProjectCreate,
     ProjectsQuery,
     ProjectUpdate,
-    ServiceAccountCreate,
 )
 from keepless.admin.endpoint import Ask
 from keepless.admin.pages import cut, seconds
@@ -130,6 +128,7 @@ def create_api_key(services: Services, ask: Ask[NoQuery, KeyCreate]) -> ApiKeyCr
         name=plain.name,
         redacted_value=plain.redacted_value,
         created_at=plain.created_at,
+        owner=plain.owner,
         value=made.secret,
     )
 
@@ -148,15 +147,6 @@ def delete_api_key(services: Services, ask: Ask[NoQuery, NoBody]) -> Deleted:
     key_id = ask.id("key_id", Prefix.API_KEY)
     services.access.revoke_api_key(ask.caller, ask.organization_id, key_id, ask.id("project_id", Prefix.PROJECT))
     return Deleted(id=key_id, object="organization.project.api_key.deleted")
-
-
-def create_service_account(services: Services, ask: Ask[NoQuery, ServiceAccountCreate]) -> ServiceAccountCreated:
-    """OpenAI's way to a key of a project; both have one id here. Raises `Problem` 404."""
-    project_id = ask.id("project_id", Prefix.PROJECT)
-    made = services.access.create_api_key(ask.caller, ask.organization_id, project_id, name=ask.body.name)
-    born = made.record.created_at_ms // 1000
-    key = ServiceAccountKey(id=made.record.id, name=made.record.name, created_at=born, value=made.secret)
-    return ServiceAccountCreated(id=made.record.id, name=made.record.name, created_at=born, api_key=key)
 
 
 # --- admin keys ------------------------------------------------------------------------------------------------------
@@ -296,7 +286,14 @@ def _limits(kind: str, limits: LimitValues) -> Limits:
 
 
 def _api_key(record: ApiKeyRecord) -> ApiKey:
-    return ApiKey(id=record.id, name=record.name, redacted_value=record.hint, created_at=record.created_at_ms // 1000)
+    born = record.created_at_ms // 1000
+    return ApiKey(
+        id=record.id,
+        name=record.name,
+        redacted_value=record.hint,
+        created_at=born,
+        owner=ApiKeyOwner(service_account=OwnAccount(id=record.id, name=record.name, created_at=born)),
+    )
 
 
 def _admin_key(record: AdminKeyRecord) -> AdminKey:

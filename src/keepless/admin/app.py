@@ -8,6 +8,7 @@ Order matters: a caller without the permission learns nothing about bodies or id
 none of them runs on the event loop's thread.
 """
 
+import re
 from typing import Any, Final
 
 import msgspec
@@ -22,6 +23,7 @@ from keepless.admin import parse, public
 from keepless.admin.endpoint import Ask, Endpoint, Scope
 from keepless.admin.matrix import ENDPOINTS
 from keepless.admin.services import Services
+from keepless.admin.unserved import UNSERVED
 from keepless.errors import Code, Problem
 from keepless.governance.change import not_found
 from keepless.http.admin_auth import authenticate, authorise
@@ -32,6 +34,7 @@ from keepless.ids import parse as parse_id
 __all__ = ["PREFIXES", "routes"]
 
 PREFIXES: Final = ("/v1", "/openai/v1")
+_ID: Final = re.compile(r"\{\w+\}")
 _METHODS: Final = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 
 
@@ -47,9 +50,12 @@ _encode: Final = msgspec.json.Encoder(enc_hook=_text).encode
 
 def routes(services: Services) -> list[BaseRoute]:
     """Every route of the admin API, the log's public face, health, metrics and `/openapi.json`."""
-    paths: dict[str, dict[str, Endpoint]] = {}
+    paths: dict[str, dict[str, Endpoint | str]] = {}
     for endpoint in ENDPOINTS:
         paths.setdefault(endpoint.path, {})[endpoint.method] = endpoint
+    named = {_ID.sub("{}", path): path for path in paths}  # two tables may name the ids of one path differently
+    for (method, path), why in UNSERVED.items():
+        paths.setdefault(named.get(_ID.sub("{}", path), path), {})[method] = why
     made: list[BaseRoute] = []
     for prefix in PREFIXES:
         made += [
@@ -65,15 +71,18 @@ def routes(services: Services) -> list[BaseRoute]:
 class _Dispatch:
     """The methods of one path. An ASGI application, so that it is given every method and can name those it has."""
 
-    def __init__(self, services: Services, rows: dict[str, Endpoint]) -> None:
+    def __init__(self, services: Services, rows: dict[str, Endpoint | str]) -> None:
         self._services = services
         self._rows = rows
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         request = Request(scope, receive)
         endpoint = self._rows.get("GET" if request.method == "HEAD" else request.method)
+        if isinstance(endpoint, str):  # OpenAI has it, and we say why it is not here
+            raise Problem(404, Code.UNKNOWN_URL, f"This deployment does not serve this route. {endpoint}")
         if endpoint is None:
-            allowed = [*self._rows, *(["HEAD"] if "GET" in self._rows else [])]
+            served = [method for method, row in self._rows.items() if isinstance(row, Endpoint)]
+            allowed = [*served, *(["HEAD"] if "GET" in served else [])]
             raise HTTPException(405, headers={"allow": ", ".join(sorted(allowed))})
         raw = await _body(request)
         answer = await run_in_threadpool(_answer, self._services, endpoint, request, raw)

@@ -42,7 +42,8 @@ __all__ = [
     "ReceiptQuery",
     "RetentionUpdate",
     "ServiceAccountCreate",
-    "UsageQuery",
+    "ServiceAccountUpdate",
+    "ServiceAccountsQuery",
 ]
 
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*(?!\n)$")]
@@ -182,6 +183,20 @@ class ServiceAccountCreate(msgspec.Struct, frozen=True, kw_only=True, forbid_unk
     name: Name
 
 
+class ServiceAccountUpdate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """OpenAI's `service_accounts.update`; no account is an owner of a project here."""
+
+    name: Name | None = None
+    role: Literal["member"] | None = None
+
+
+class ServiceAccountsQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """OpenAI's `service_accounts.list`."""
+
+    after: AnId | None = None
+    limit: PageSize = 20
+
+
 class AdminKeyCreate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """OpenAI's `admin_api_keys.create`; `role` and `can_loosen_until` are ours (OpenAI's are owners)."""
 
@@ -263,18 +278,3 @@ class CaseExtension(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     organization_id: AnId
     hours: Annotated[int, msgspec.Meta(ge=1, le=72)]
     reference: Reference
-
-
-class UsageQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """OpenAI's `usage.completions`."""
-
-    start_time: Instant
-    end_time: Instant | None = None
-    bucket_width: Literal["1m", "1h", "1d"] = "1d"
-    group_by: list[Literal["project_id", "api_key_id", "model", "batch"]] = []
-    project_ids: list[AnId] = []
-    api_key_ids: list[AnId] = []
-    models: list[Annotated[str, msgspec.Meta(max_length=96)]] = []
-    batch: bool | None = None
-    limit: Annotated[int, msgspec.Meta(ge=1, le=1440)] | None = None
-    page: Annotated[str, msgspec.Meta(pattern=r"^page_[0-9]{1,12}(?!\n)$")] | None = None

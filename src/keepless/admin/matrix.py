@@ -17,6 +17,7 @@ from keepless.admin import (
     openings,
     people,
     receipts,
+    service_accounts,
     transfers,
     usage,
     webhooks,
@@ -29,6 +30,7 @@ P: Final = Permission
 E: Final = Endpoint
 _PROJECT: Final = "/organization/projects/{project_id}"
 _KEYS: Final = _PROJECT + "/api_keys"
+_ACCOUNTS: Final = _PROJECT + "/service_accounts"
 _USERS: Final = "/organization/users"
 _INVITES: Final = "/organization/invites"
 _ADMIN_KEYS: Final = "/organization/admin_api_keys"
@@ -39,6 +41,7 @@ _HOOKS: Final = "/webhook_endpoints"
 _CASES: Final = "/organization/abuse_cases"
 _CAPTURES: Final = "/organization/captures"
 _OPENINGS: Final = "/organization/open_requests"
+_USAGE: Final = "/organization/usage"
 _ALL: Final = Scope.PLATFORM
 _NAMED: Final = Scope.NAMED
 
@@ -88,7 +91,18 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     E("POST", _OPENINGS + "/{id}/refuse", P.OPENINGS_DECIDE, openings.refuse_open_request, _NAMED),
     E("POST", _OPENINGS + "/{id}/end", P.OPENINGS_DECIDE, openings.end_open_request, _NAMED),
     # usage
-    E("GET", "/organization/usage/completions", P.USAGE_READ, usage.usage_completions),
+    E("GET", _USAGE + "/completions", P.USAGE_READ, usage.usage_completions),
+    E("GET", _USAGE + "/embeddings", P.USAGE_READ, usage.usage_embeddings),
+    E("GET", _USAGE + "/audio_speeches", P.USAGE_READ, usage.usage_audio_speeches),
+    E("GET", _USAGE + "/audio_transcriptions", P.USAGE_READ, usage.usage_audio_transcriptions),
+    E("GET", _USAGE + "/images", P.USAGE_READ, usage.usage_images),
+    E("GET", _USAGE + "/moderations", P.USAGE_READ, usage.usage_moderations),
+    E("GET", _USAGE + "/vector_stores", P.USAGE_READ, usage.usage_vector_stores),
+    E("GET", _USAGE + "/code_interpreter_sessions", P.USAGE_READ, usage.usage_code_interpreter_sessions),
+    E("GET", _USAGE + "/file_search_calls", P.USAGE_READ, usage.usage_file_search_calls),
+    E("GET", _USAGE + "/web_search_calls", P.USAGE_READ, usage.usage_web_search_calls),
+    E("GET", _USAGE + "/decisions", P.USAGE_READ, usage.usage_decisions),
+    E("GET", "/organization/costs", P.USAGE_READ, usage.usage_costs),
     E("GET", "/organization/explain/{id}", P.USAGE_READ, usage.explain_request),
     # accounts
     E("GET", "/organization/limits", P.PROJECTS_READ, accounts.show_limits),
@@ -104,7 +118,11 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     E("POST", _KEYS, P.KEYS_MANAGE, accounts.create_api_key),
     E("GET", _KEYS + "/{key_id}", P.KEYS_READ, accounts.retrieve_api_key),
     E("DELETE", _KEYS + "/{key_id}", P.KEYS_MANAGE, accounts.delete_api_key),
-    E("POST", _PROJECT + "/service_accounts", P.KEYS_MANAGE, accounts.create_service_account),
+    E("GET", _ACCOUNTS, P.KEYS_READ, service_accounts.list_service_accounts),
+    E("POST", _ACCOUNTS, P.KEYS_MANAGE, service_accounts.create_service_account),
+    E("GET", _ACCOUNTS + "/{key_id}", P.KEYS_READ, service_accounts.retrieve_service_account),
+    E("POST", _ACCOUNTS + "/{key_id}", P.KEYS_MANAGE, service_accounts.update_service_account),
+    E("DELETE", _ACCOUNTS + "/{key_id}", P.KEYS_MANAGE, service_accounts.delete_service_account),
     E("GET", _ADMIN_KEYS, P.ADMIN_KEYS_MANAGE, accounts.list_admin_keys),
     E("POST", _ADMIN_KEYS, P.ADMIN_KEYS_MANAGE, accounts.create_admin_key),
     E("GET", _ADMIN_KEYS + "/{key_id}", P.ADMIN_KEYS_MANAGE, accounts.retrieve_admin_key),

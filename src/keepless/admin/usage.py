@@ -1,38 +1,133 @@
-"""Usage over HTTP: sums in OpenAI's shape, and one request explained. Numbers, enums and ids only (PRODUCT 1)."""
+"""Usage and costs over HTTP, in OpenAI's shapes, and one request explained. Numbers, enums and ids only (PRODUCT 1).
 
-from keepless.admin.asks import NoBody, NoQuery, UsageQuery
+What OpenAI counts and nothing here serves (images, moderations, tools' calls) answers its buckets, all empty: that is
+what was used (ADR 0022).
+"""
+
+from keepless.admin.asks import NoBody, NoQuery
 from keepless.admin.endpoint import Ask
 from keepless.admin.services import Services
 from keepless.admin.shapes import Explanation, Sketch
+from keepless.admin.usage_asks import (
+    CallsQuery,
+    CompletionsQuery,
+    CostsQuery,
+    ImagesQuery,
+    SearchesQuery,
+    StorageQuery,
+    UsageQuery,
+    UsageSpan,
+)
 from keepless.governance.change import not_found
 from keepless.governance.explained import explained
 from keepless.ids import Prefix
-from keepless.usage import totals
-from keepless.usage.totals import Group, UsagePage, UsageQuestion, Width
+from keepless.usage import costs, results
+from keepless.usage.results import Completions, Embeddings, Nothing, Speeches, Transcriptions, UsagePage
+from keepless.usage.sums import Group, UsageQuestion, Width
 
-__all__ = ["explain_request", "usage_completions"]
+__all__ = [
+    "explain_request",
+    "usage_audio_speeches",
+    "usage_audio_transcriptions",
+    "usage_code_interpreter_sessions",
+    "usage_completions",
+    "usage_costs",
+    "usage_decisions",
+    "usage_embeddings",
+    "usage_file_search_calls",
+    "usage_images",
+    "usage_moderations",
+    "usage_vector_stores",
+    "usage_web_search_calls",
+]
 
 
-def usage_completions(services: Services, ask: Ask[UsageQuery, NoBody]) -> UsagePage:
+def usage_completions(services: Services, ask: Ask[CompletionsQuery, NoBody]) -> UsagePage[Completions]:
     """Tokens and requests of chat completions and responses, in buckets of time."""
+    return results.completions(services.db, _question(services, ask))
+
+
+def usage_embeddings(services: Services, ask: Ask[UsageQuery, NoBody]) -> UsagePage[Embeddings]:
+    """Tokens and requests of embeddings, in buckets of time."""
+    return results.embeddings(services.db, _question(services, ask))
+
+
+def usage_audio_speeches(services: Services, ask: Ask[UsageQuery, NoBody]) -> UsagePage[Speeches]:
+    """Characters that were spoken, in buckets of time."""
+    return results.speeches(services.db, _question(services, ask))
+
+
+def usage_audio_transcriptions(services: Services, ask: Ask[UsageQuery, NoBody]) -> UsagePage[Transcriptions]:
+    """Seconds of sound that were transcribed or translated, in buckets of time."""
+    return results.transcriptions(services.db, _question(services, ask))
+
+
+def usage_images(services: Services, ask: Ask[ImagesQuery, NoBody]) -> UsagePage[Nothing]:
+    """Images: none are made here, so every bucket is empty."""
+    return results.nothing(services.db, _question(services, ask))
+
+
+def usage_moderations(services: Services, ask: Ask[UsageQuery, NoBody]) -> UsagePage[Nothing]:
+    """Moderations: none are served here, so every bucket is empty."""
+    return results.nothing(services.db, _question(services, ask))
+
+
+def usage_vector_stores(services: Services, ask: Ask[StorageQuery, NoBody]) -> UsagePage[Nothing]:
+    """Vector stores: there are none here, so every bucket is empty."""
+    return results.nothing(services.db, _question(services, ask))
+
+
+def usage_code_interpreter_sessions(services: Services, ask: Ask[StorageQuery, NoBody]) -> UsagePage[Nothing]:
+    """Code interpreter sessions: there are none here, so every bucket is empty."""
+    return results.nothing(services.db, _question(services, ask))
+
+
+def usage_file_search_calls(services: Services, ask: Ask[CallsQuery, NoBody]) -> UsagePage[Nothing]:
+    """File searches: none are served here, so every bucket is empty."""
+    return results.nothing(services.db, _question(services, ask))
+
+
+def usage_web_search_calls(services: Services, ask: Ask[SearchesQuery, NoBody]) -> UsagePage[Nothing]:
+    """Web searches: none are served here, so every bucket is empty."""
+    return results.nothing(services.db, _question(services, ask))
+
+
+def usage_decisions(services: Services, ask: Ask[CompletionsQuery, NoBody]) -> UsagePage[Nothing]:
+    """Decisions: none are served here, so every bucket is empty."""
+    return results.nothing(services.db, _question(services, ask))
+
+
+def usage_costs(services: Services, ask: Ask[CostsQuery, NoBody]) -> UsagePage[costs.Costs]:
+    """What was used at the prices of today, by day. A model without a price costs nothing."""
+    asked = ask.query
+    return costs.costs(
+        services.db,
+        _question(services, ask),
+        costs.Prices(services.settings.models),
+        by_line="line_item" in asked.group_by,
+        lines=asked.line_items,
+    )
+
+
+def _question(services: Services, ask: Ask[UsageSpan, NoBody] | Ask[CostsQuery, NoBody]) -> UsageQuestion:
+    """What any of the queries asks; a filter that only some of them have is found by its name."""
     asked = ask.query
     # An end is exclusive; what was recorded in this very millisecond counts.
     end_ms = services.clock.now_ms() + 1 if asked.end_time is None else asked.end_time * 1000
-    return totals.completions(
-        services.db,
-        UsageQuestion(
-            organization_id=ask.organization_id,
-            start_ms=asked.start_time * 1000,
-            end_ms=end_ms,
-            width=Width(asked.bucket_width),
-            group_by=frozenset(Group(name) for name in asked.group_by),
-            project_ids=tuple(asked.project_ids),
-            key_ids=tuple(asked.api_key_ids),
-            models=tuple(asked.models),
-            batch=asked.batch,
-            limit=asked.limit,
-            page=asked.page,
-        ),
+    groups = {group.value for group in Group} - {Group.ENDPOINT.value}
+    return UsageQuestion(
+        organization_id=ask.organization_id,
+        start_ms=asked.start_time * 1000,
+        end_ms=end_ms,
+        width=Width(asked.bucket_width),
+        group_by=frozenset(Group(name) for name in getattr(asked, "group_by", ()) if name in groups),
+        project_ids=tuple(asked.project_ids),
+        key_ids=tuple(getattr(asked, "api_key_ids", ())),
+        models=tuple(getattr(asked, "models", ())),
+        batch=getattr(asked, "batch", None),
+        limit=asked.limit,
+        page=asked.page,
+        nobodys=bool(getattr(asked, "user_ids", ())),  # a key belongs to a project here, and to no user
     )
 
 

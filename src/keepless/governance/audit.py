@@ -41,6 +41,7 @@ TYPES: Final[Mapping[EntryKind, str]] = {
     EntryKind.SIGN_IN_REFUSED: "login.failed",
     EntryKind.SIGNED_OUT: "logout.succeeded",
     EntryKind.KEY_CREATED: "api_key.created",
+    EntryKind.KEY_CHANGED: "api_key.updated",
     EntryKind.KEY_REVOKED: "api_key.deleted",
     EntryKind.LIMITS_CHANGED: "rate_limit.updated",
     EntryKind.CONTROLS_CHANGED: "data_retention.updated",

@@ -75,6 +75,7 @@ class EntryKind(StrEnum):
     SIGN_IN_REFUSED = "sign_in_refused"
     SIGNED_OUT = "signed_out"
     KEY_CREATED = "key_created"  # an API key, admin key or operator key
+    KEY_CHANGED = "key_changed"
     KEY_REVOKED = "key_revoked"
     LIMITS_CHANGED = "limits_changed"
     CONTROLS_CHANGED = "controls_changed"  # data controls of an organization or a project

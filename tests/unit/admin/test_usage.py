@@ -55,7 +55,40 @@ def test_bad_questions(here: Platform) -> None:
     for query in ("limit=0", "bucket_width=1y", "group_by=MARKER", "page=MARKER", "start_time=x", "limit=9999"):
         joined = query if query.startswith("start") else f"start_time=1&{query}"
         assert here.error("GET", f"{COMPLETIONS}?{joined}") == (400, "invalid_value")
-    assert here.error("GET", f"{COMPLETIONS}?start_time=1&user_ids=u") == (400, "unknown_parameter")
+    assert here.error("GET", f"{COMPLETIONS}?start_time=1&sizes=256x256") == (400, "unknown_parameter")
+    assert here.error("GET", "/organization/costs?start_time=1&bucket_width=1h") == (400, "invalid_value")
+
+
+def test_filters_of_what_is_not_told_apart_fit_nothing(here: Platform) -> None:
+    record(here)
+    start = here.rig.clock.now_ms() // 1000 - 3600
+    grouped = here.json("GET", f"{COMPLETIONS}?start_time={start}&group_by[]=user_id&group_by[]=service_tier")
+    (only,) = [result for bucket in grouped["data"] for result in bucket["results"]]
+    assert (only["user_id"], only["service_tier"], only["num_model_requests"]) == (None, None, 1)
+    narrowed = here.json("GET", f"{COMPLETIONS}?start_time={start}&user_ids[]=user-1")
+    assert [bucket["results"] for bucket in narrowed["data"]] == [[]] * len(narrowed["data"])
+
+
+def test_what_is_not_served_was_not_used(here: Platform) -> None:
+    record(here)
+    start = here.rig.clock.now_ms() // 1000 - 3600
+    for name in ("images", "moderations", "vector_stores", "code_interpreter_sessions", "decisions"):
+        page = here.json("GET", f"/organization/usage/{name}?start_time={start}&bucket_width=1h")
+        assert page["object"] == "page"
+        assert page["data"], name
+        assert not [result for bucket in page["data"] for result in bucket["results"]]
+
+
+def test_costs_without_a_price_are_zero(here: Platform) -> None:
+    record(here)
+    start = here.rig.clock.now_ms() // 1000 - 3600
+    page = here.json("GET", f"/organization/costs?start_time={start}&group_by[]=line_item&group_by[]=project_id")
+    found = [(r["line_item"], r["amount"], r["project_id"]) for bucket in page["data"] for r in bucket["results"]]
+    nothing = {"value": 0.0, "currency": "usd"}
+    assert found == [
+        ("smollm2, input", nothing, here.project_id),
+        ("smollm2, output", nothing, here.project_id),
+    ]
 
 
 def test_a_captured_request_is_explained(anywhere: Platform) -> None:

@@ -15,7 +15,7 @@ from keepless.accounts.lease import Lease
 from keepless.admin.app import routes
 from keepless.admin.health import Check, Metric
 from keepless.admin.services import Services
-from keepless.config import Settings
+from keepless.config import ModelConfig, Settings
 from keepless.db import Database
 from keepless.expiry.sweep import Sweeper
 from keepless.governance.access import Access
@@ -112,7 +112,8 @@ def platform(database: Database, folder: Path, settings: Settings | None = None)
     checks: list[Check] = []
     metrics: list[Metric] = []
     services = Services(
-        settings=settings or Settings(data_dir=str(folder)),
+        settings=settings
+        or Settings(data_dir=str(folder), models=[ModelConfig(id="smollm2"), ModelConfig(id="lab/large:8b")]),
         db=database,
         clock=rig.clock,
         lease=lease,

@@ -71,6 +71,7 @@ class ApiKeyRecord:
     name: str
     hint: str
     created_at_ms: int
+    expires_at_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +85,7 @@ class AdminKeyRecord:
     hint: str
     created_at_ms: int
     loosen_until_ms: int | None
+    expires_at_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,11 +116,19 @@ def add_project(
 
 
 def add_api_key(
-    tx: Connection, generation: int, key: MintedKey, *, organization_id: Id, project_id: Id, name: str, now_ms: int
+    tx: Connection,
+    generation: int,
+    key: MintedKey,
+    *,
+    organization_id: Id,
+    project_id: Id,
+    name: str,
+    now_ms: int,
+    expires_at_ms: int | None = None,
 ) -> None:
-    """A new API key of a project."""
-    owner = {"organization_id": organization_id, "project_id": project_id}
-    tx.execute(api_key.insert().values(**_key(generation, key, name, now_ms), **owner))
+    """A new API key of a project; without `expires_at_ms` it ends when somebody deletes it."""
+    own = {"organization_id": organization_id, "project_id": project_id, "expires_at": expires_at_ms}
+    tx.execute(api_key.insert().values(**_key(generation, key, name, now_ms), **own))
 
 
 def add_admin_key(
@@ -131,9 +141,11 @@ def add_admin_key(
     name: str,
     now_ms: int,
     loosen_until_ms: int | None = None,
+    expires_at_ms: int | None = None,
 ) -> None:
     """A new admin key; `organization_id` None: the operator's."""
     rights = {"organization_id": organization_id, "role": role, "loosen_until": loosen_until_ms}
+    rights["expires_at"] = expires_at_ms
     tx.execute(admin_key.insert().values(**_key(generation, key, name, now_ms), **rights))
 
 
@@ -185,7 +197,7 @@ def api_keys(tx: Connection, organization_id: Id, project_id: Id | None = None) 
     if project_id is not None:
         query = query.where(api_key.c.project_id == project_id)
     rows = tx.execute(query.order_by(api_key.c.created_at, api_key.c.id))
-    return [ApiKeyRecord(row.id, row.project_id, row.name, row.hint, row.created_at) for row in rows]
+    return [ApiKeyRecord(row.id, row.project_id, row.name, row.hint, row.created_at, row.expires_at) for row in rows]
 
 
 def admin_keys(tx: Connection, organization_id: Id | None) -> list[AdminKeyRecord]:
@@ -195,7 +207,16 @@ def admin_keys(tx: Connection, organization_id: Id | None) -> list[AdminKeyRecor
     )
     rows = tx.execute(query.order_by(admin_key.c.created_at, admin_key.c.id))
     return [
-        AdminKeyRecord(row.id, row.organization_id, row.role, row.name, row.hint, row.created_at, row.loosen_until)
+        AdminKeyRecord(
+            row.id,
+            row.organization_id,
+            row.role,
+            row.name,
+            row.hint,
+            row.created_at,
+            row.loosen_until,
+            row.expires_at,
+        )
         for row in rows
     ]
 

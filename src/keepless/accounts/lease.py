@@ -206,6 +206,7 @@ class Lease:
             if not self._registered(tx):
                 return False
             found = snapshots.read(tx, self._snapshot)
+        found = snapshots.without_ended(found, self._clock.now_ms())
         if found is not self._snapshot:
             self._put_in_place(found)
         if not self._stopping.is_set():

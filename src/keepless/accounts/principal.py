@@ -5,6 +5,7 @@ by the lease (from the database) and replaced as a whole when something changes;
 consistent policy.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from keepless.accounts.roles import Role
@@ -47,6 +48,7 @@ class ProjectState:
     controls: Controls
     effective: Effective
     limits: Limits
+    model_limits: Mapping[str, Limits] | None = None  # of single models; None = of none
 
 
 @dataclass(frozen=True, slots=True)

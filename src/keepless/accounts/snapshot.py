@@ -5,8 +5,8 @@ Leaves out: when it is read and how long it may be acted on (lease).
 
 One read is one transaction with one consistent view (PostgreSQL: REPEATABLE READ; SQLite's reads are). Because
 `touch` holds the lock on the `change` row until its commit, who reads generation g sees every row stamped up to g. An
-organization of which anything that makes policy has changed is read whole, with its projects and periods; keys are
-read one by one.
+organization of which anything that makes policy has changed is read whole, with its projects, periods and limits; keys
+are read one by one. A key whose own end has come leaves the snapshot without a change in the database.
 """
 
 from collections.abc import Mapping
@@ -17,12 +17,19 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from keepless.accounts.principal import AdminPrincipal, OrganizationState, PolicyInForce, Principal, ProjectState
-from keepless.accounts.store import WHOLE_ORGANIZATION, controls_of, generation_of, limits_of, periods_of
-from keepless.accounts.tables import admin_key, api_key, organization, period, project
+from keepless.accounts.store import (
+    WHOLE_ORGANIZATION,
+    controls_of,
+    generation_of,
+    limits_of,
+    model_limits_of,
+    periods_of,
+)
+from keepless.accounts.tables import admin_key, api_key, model_limit, organization, period, project
 from keepless.ids import Id
 from keepless.policy.controls import effective
 
-__all__ = ["EMPTY", "KeyPlace", "Snapshot", "read"]
+__all__ = ["EMPTY", "KeyPlace", "Snapshot", "read", "without_ended"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +53,7 @@ class Snapshot:
     projects: Mapping[Id, tuple[Id, ProjectState]]  # with the organization it belongs to
     keys: Mapping[bytes, KeyPlace]
     admins: Mapping[bytes, AdminPrincipal]
+    ends: Mapping[bytes, int] = field(default_factory=dict)  # of the keys that end by themselves; Unix ms
     principals: dict[bytes, Principal] = field(default_factory=dict, compare=False)
     policies: dict[Id, PolicyInForce] = field(default_factory=dict, compare=False)  # of projects
 
@@ -86,18 +94,42 @@ def read(tx: Connection, present: Snapshot) -> Snapshot:
         present = EMPTY  # the database was restored from an older copy: nothing known may be trusted
     seen = present.generation
     organizations, projects = _policies(tx, seen, present)
-    keys, admins = dict(present.keys), dict(present.admins)
+    keys, admins, ends = dict(present.keys), dict(present.admins), dict(present.ends)
     for row in tx.execute(sa.select(api_key).where(api_key.c.generation > seen)):
+        digest = bytes(row.digest)
+        _note_end(ends, digest, row)
         if row.revoked_at is None:
-            keys[bytes(row.digest)] = KeyPlace(row.id, row.organization_id, row.project_id)
+            keys[digest] = KeyPlace(row.id, row.organization_id, row.project_id)
         else:
-            keys.pop(bytes(row.digest), None)
+            keys.pop(digest, None)
     for row in tx.execute(sa.select(admin_key).where(admin_key.c.generation > seen)):
+        digest = bytes(row.digest)
+        _note_end(ends, digest, row)
         if row.revoked_at is None:
-            admins[bytes(row.digest)] = AdminPrincipal(row.id, row.organization_id, row.role, row.loosen_until)
+            admins[digest] = AdminPrincipal(row.id, row.organization_id, row.role, row.loosen_until)
         else:
-            admins.pop(bytes(row.digest), None)
-    return Snapshot(generation, organizations, projects, keys, admins)
+            admins.pop(digest, None)
+    return Snapshot(generation, organizations, projects, keys, admins, ends)
+
+
+def without_ended(present: Snapshot, now_ms: int) -> Snapshot:
+    """The snapshot without the keys whose time is over; the same object when there is none."""
+    over = [digest for digest, end_ms in present.ends.items() if end_ms <= now_ms]
+    if not over:
+        return present
+    keys, admins, ends = dict(present.keys), dict(present.admins), dict(present.ends)
+    for digest in over:
+        keys.pop(digest, None)
+        admins.pop(digest, None)
+        del ends[digest]
+    return Snapshot(present.generation, present.organizations, present.projects, keys, admins, ends)
+
+
+def _note_end(ends: dict[bytes, int], digest: bytes, row: Any) -> None:
+    if row.revoked_at is None and row.expires_at is not None:
+        ends[digest] = row.expires_at
+    else:
+        ends.pop(digest, None)
 
 
 def _policies(
@@ -110,6 +142,7 @@ def _policies(
     ).scalar_subquery()
     organizations, projects = dict(present.organizations), dict(present.projects)
     days = periods_of(tx, period.c.organization_id.in_(changed))
+    of_models = model_limits_of(tx, model_limit.c.organization_id.in_(changed))
     rows: dict[Id, Any] = {}
     for row in tx.execute(sa.select(organization).where(organization.c.id.in_(changed))):
         rows[row.id] = row
@@ -125,5 +158,6 @@ def _policies(
         else:
             controls = controls_of(row, days.get((owner.id, row.id), {}))
             folded = effective(owner.controls, controls)
-            projects[row.id] = (owner.id, ProjectState(row.id, controls, folded, limits_of(row)))
+            state = ProjectState(row.id, controls, folded, limits_of(row), of_models.get(row.id))
+            projects[row.id] = (owner.id, state)
     return organizations, projects

@@ -19,7 +19,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
 from keepless.accounts.principal import Limits, PolicyInForce
-from keepless.accounts.tables import change, organization, period, project, ratchet
+from keepless.accounts.tables import change, model_limit, organization, period, project, ratchet
 from keepless.errors import ConfigError
 from keepless.ids import Id
 from keepless.policy.controls import Controls, effective
@@ -35,11 +35,13 @@ __all__ = [
     "in_force",
     "limits_of",
     "lock_organization",
+    "model_limits_of",
     "periods_of",
     "policy_in_force",
     "prepare",
     "projects_of",
     "ratchets_of",
+    "replace_model_limits",
     "replace_periods",
     "replace_ratchets",
     "touch",
@@ -130,6 +132,30 @@ def control_values(controls: Controls) -> dict[str, bool]:
 def limits_of(row: Row[Any]) -> Limits:
     """The rate limits in a row of `organization` or `project`."""
     return Limits(row.requests_per_minute, row.requests_per_day, row.tokens_per_minute)
+
+
+def model_limits_of(tx: Connection, condition: sa.sql.ColumnElement[bool]) -> dict[Id, dict[str, Limits]]:
+    """The limits of single models that were set, as project -> model -> limits."""
+    found: dict[Id, dict[str, Limits]] = defaultdict(dict)
+    for row in tx.execute(sa.select(model_limit).where(condition)):
+        found[row.project_id][row.model] = limits_of(row)
+    return found
+
+
+def replace_model_limits(tx: Connection, organization_id: Id, project_id: Id, model: str, limits: Limits) -> None:
+    """Set exactly these limits for one model of a project."""
+    where = (model_limit.c.project_id == project_id, model_limit.c.model == model)
+    tx.execute(model_limit.delete().where(*where))
+    if not limits.none_set:
+        own = {"organization_id": organization_id, "project_id": project_id, "model": model}
+        tx.execute(
+            model_limit.insert().values(
+                **own,
+                requests_per_minute=limits.requests_per_minute,
+                requests_per_day=limits.requests_per_day,
+                tokens_per_minute=limits.tokens_per_minute,
+            )
+        )
 
 
 def replace_periods(tx: Connection, organization_id: Id, project_id: Id, days: Days) -> None:

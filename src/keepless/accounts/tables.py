@@ -15,7 +15,18 @@ from keepless.accounts.roles import Role
 from keepless.db import EnumText, Holds, IdText, Instant, table
 from keepless.policy.data_class import DataClass
 
-__all__ = ["admin_key", "api_key", "change", "member", "organization", "period", "process", "project", "ratchet"]
+__all__ = [
+    "admin_key",
+    "api_key",
+    "change",
+    "member",
+    "model_limit",
+    "organization",
+    "period",
+    "process",
+    "project",
+    "ratchet",
+]
 
 
 def _controls() -> list[sa.Column[object]]:
@@ -63,6 +74,15 @@ project = table(
     holds=Holds.ACCOUNT_DATA,
 )
 
+model_limit = table(  # read with its project, whose generation is that of its limits too
+    "model_limit",
+    sa.Column("project_id", IdText, sa.ForeignKey("project.id"), primary_key=True),
+    sa.Column("model", sa.String(96), primary_key=True),  # an id of the operator's catalogue
+    sa.Column("organization_id", IdText, sa.ForeignKey("organization.id"), nullable=False, index=True),
+    *_limits(),
+    holds=Holds.ACCOUNT_DATA,
+)
+
 api_key = table(
     "api_key",
     sa.Column("id", IdText, primary_key=True),
@@ -74,6 +94,7 @@ api_key = table(
     sa.Column("created_at", Instant, nullable=False),
     sa.Column("revoked_at", Instant),
     sa.Column("generation", sa.BigInteger, nullable=False, index=True),
+    sa.Column("expires_at", Instant),  # null: when somebody deletes it
     holds=Holds.ACCOUNT_DATA,
 )
 
@@ -89,6 +110,7 @@ admin_key = table(
     sa.Column("revoked_at", Instant),
     sa.Column("loosen_until", Instant),  # scope controls:loosen ends then; null = has no such scope
     sa.Column("generation", sa.BigInteger, nullable=False, index=True),
+    sa.Column("expires_at", Instant),  # null: when somebody deletes it
     holds=Holds.ACCOUNT_DATA,
 )
 

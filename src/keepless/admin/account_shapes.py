@@ -23,6 +23,7 @@ __all__ = [
     "OrganizationDeleted",
     "OwnAccount",
     "Project",
+    "RateLimit",
     "ServiceAccount",
     "ServiceAccountCreated",
     "ServiceAccountKey",
@@ -36,6 +37,17 @@ class Limits(msgspec.Struct, kw_only=True):
     requests_per_minute: int | None
     requests_per_day: int | None
     tokens_per_minute: int | None
+
+
+class RateLimit(msgspec.Struct, kw_only=True):
+    """OpenAI's rate limit of one model in a project: what is in force. The largest number says that there is none."""
+
+    id: str
+    model: str
+    max_requests_per_1_minute: int
+    max_requests_per_1_day: int
+    max_tokens_per_1_minute: int
+    object: Literal["project.rate_limit"] = "project.rate_limit"
 
 
 class Project(msgspec.Struct, kw_only=True):
@@ -76,7 +88,7 @@ class ApiKey(msgspec.Struct, kw_only=True):
     owner: ApiKeyOwner
     owner_project_access: Literal["active", "inactive"] = "active"
     last_used_at: None = None
-    expires_at: None = None
+    expires_at: int | None = None
     object: Literal["organization.project.api_key"] = "organization.project.api_key"
 
 
@@ -92,6 +104,7 @@ class ServiceAccountKey(msgspec.Struct, kw_only=True):
     id: str
     name: str
     created_at: int
+    expires_at: int | None
     value: str
     object: Literal["organization.project.service_account.api_key"] = "organization.project.service_account.api_key"
 
@@ -135,7 +148,7 @@ class AdminKey(msgspec.Struct, kw_only=True):
     owner: AdminKeyOwner
     can_loosen_until: int | None = None
     last_used_at: None = None
-    expires_at: None = None
+    expires_at: int | None = None
     object: Literal["organization.admin_api_key"] = "organization.admin_api_key"
 
 

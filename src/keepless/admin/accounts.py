@@ -121,13 +121,20 @@ def list_api_keys(services: Services, ask: Ask[KeysQuery, NoBody]) -> Page[ApiKe
 def create_api_key(services: Services, ask: Ask[NoQuery, KeyCreate]) -> ApiKeyCreated:
     """A new API key, shown this once. Raises `Problem` 404."""
     project_id = ask.id("project_id", Prefix.PROJECT)
-    made = services.access.create_api_key(ask.caller, ask.organization_id, project_id, name=ask.body.name)
+    made = services.access.create_api_key(
+        ask.caller,
+        ask.organization_id,
+        project_id,
+        name=ask.body.name,
+        expires_in_seconds=ask.body.expires_in_seconds,
+    )
     plain = _api_key(made.record)
     return ApiKeyCreated(
         id=plain.id,
         name=plain.name,
         redacted_value=plain.redacted_value,
         created_at=plain.created_at,
+        expires_at=plain.expires_at,
         owner=plain.owner,
         value=made.secret,
     )
@@ -165,7 +172,12 @@ def create_admin_key(services: Services, ask: Ask[NoQuery, AdminKeyCreate]) -> A
     asked = ask.body
     until = None if asked.can_loosen_until is None else asked.can_loosen_until * 1000
     made = services.access.create_admin_key(
-        ask.caller, ask.organization_id, name=asked.name, role=Role(asked.role), loosen_until_ms=until
+        ask.caller,
+        ask.organization_id,
+        name=asked.name,
+        role=Role(asked.role),
+        loosen_until_ms=until,
+        expires_in_seconds=asked.expires_in_seconds,
     )
     plain = _admin_key(made.record)
     return AdminKeyCreated(
@@ -175,6 +187,7 @@ def create_admin_key(services: Services, ask: Ask[NoQuery, AdminKeyCreate]) -> A
         created_at=plain.created_at,
         owner=plain.owner,
         can_loosen_until=plain.can_loosen_until,
+        expires_at=plain.expires_at,
         value=made.secret,
     )
 
@@ -292,6 +305,7 @@ def _api_key(record: ApiKeyRecord) -> ApiKey:
         name=record.name,
         redacted_value=record.hint,
         created_at=born,
+        expires_at=seconds(record.expires_at_ms),
         owner=ApiKeyOwner(service_account=OwnAccount(id=record.id, name=record.name, created_at=born)),
     )
 
@@ -304,6 +318,7 @@ def _admin_key(record: AdminKeyRecord) -> AdminKey:
         created_at=record.created_at_ms // 1000,
         owner=AdminKeyOwner(role=record.role),
         can_loosen_until=seconds(record.loosen_until_ms),
+        expires_at=seconds(record.expires_at_ms),
     )
 
 

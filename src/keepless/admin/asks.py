@@ -39,6 +39,8 @@ __all__ = [
     "ProjectRetentionUpdate",
     "ProjectUpdate",
     "ProjectsQuery",
+    "RateLimitPatch",
+    "RateLimitsQuery",
     "ReceiptQuery",
     "RetentionUpdate",
     "ServiceAccountCreate",
@@ -51,8 +53,10 @@ Reference = Annotated[str, msgspec.Meta(min_length=1, max_length=80, pattern=r"^
 Email = Annotated[str, msgspec.Meta(min_length=3, max_length=254, pattern=r"^[^@\s\x00-\x1f]+@[^@\s\x00-\x1f]+(?!\n)$")]
 AnId = Annotated[str, msgspec.Meta(min_length=1, max_length=40, pattern=r"^[A-Za-z0-9_-]+(?!\n)$")]
 Instant = Annotated[int, msgspec.Meta(ge=0, le=253_402_300_799)]  # Unix seconds, to the year 9999
+KeySeconds = Annotated[int, msgspec.Meta(ge=1, le=315_360_000)]  # to ten years
 PageSize = Annotated[int, msgspec.Meta(ge=1, le=100)]
 Rate = Annotated[int, msgspec.Meta(ge=0, le=2_147_483_647)]
+RateLimitId = Annotated[str, msgspec.Meta(max_length=100, pattern=r"^rl-[A-Za-z0-9._:~-]+(?!\n)$")]
 Order = Literal["asc", "desc"]
 Logging = Literal["allowed", "off"]
 Switch = Literal["enabled", "disabled"]
@@ -159,6 +163,22 @@ class LimitsPatch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     tokens_per_minute: Rate | None = None
 
 
+class RateLimitsQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """OpenAI's `rate_limits.list_rate_limits`."""
+
+    after: RateLimitId | None = None
+    before: RateLimitId | None = None
+    limit: PageSize = 100
+
+
+class RateLimitPatch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """OpenAI's `rate_limits.update_rate_limit`; what is not given stays, the largest number is no limit."""
+
+    max_requests_per_1_minute: Rate | None = None
+    max_requests_per_1_day: Rate | None = None
+    max_tokens_per_1_minute: Rate | None = None
+
+
 class ProjectCreate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """OpenAI's `projects.create`; `residency` and the like come with a later issue and are refused as unknown."""
 
@@ -175,12 +195,15 @@ class KeyCreate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """An API key of a project."""
 
     name: Name
+    expires_in_seconds: KeySeconds | None = None
 
 
 class ServiceAccountCreate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """OpenAI's `service_accounts.create`."""
+    """OpenAI's `service_accounts.create`; an account without a key is none here."""
 
     name: Name
+    expires_in_seconds: KeySeconds | None = None
+    create_service_account_only: Literal[False] | None = None
 
 
 class ServiceAccountUpdate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -203,6 +226,7 @@ class AdminKeyCreate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     name: Name
     role: Literal["owner", "developer", "reader", "auditor"] = "owner"
     can_loosen_until: Instant | None = None
+    expires_in_seconds: KeySeconds | None = None
 
 
 class MemberCreate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

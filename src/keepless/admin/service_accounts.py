@@ -8,7 +8,7 @@ from keepless.accounts.directory import ApiKeyRecord
 from keepless.admin.account_shapes import ServiceAccount, ServiceAccountCreated, ServiceAccountKey
 from keepless.admin.asks import NoBody, NoQuery, ServiceAccountCreate, ServiceAccountsQuery, ServiceAccountUpdate
 from keepless.admin.endpoint import Ask
-from keepless.admin.pages import cut
+from keepless.admin.pages import cut, seconds
 from keepless.admin.services import Services
 from keepless.admin.shapes import Deleted, Page
 from keepless.ids import Prefix
@@ -31,9 +31,21 @@ def list_service_accounts(services: Services, ask: Ask[ServiceAccountsQuery, NoB
 def create_service_account(services: Services, ask: Ask[NoQuery, ServiceAccountCreate]) -> ServiceAccountCreated:
     """OpenAI's way to a key of a project; both have one id here. Raises `Problem` 404."""
     project_id = ask.id("project_id", Prefix.PROJECT)
-    made = services.access.create_api_key(ask.caller, ask.organization_id, project_id, name=ask.body.name)
+    made = services.access.create_api_key(
+        ask.caller,
+        ask.organization_id,
+        project_id,
+        name=ask.body.name,
+        expires_in_seconds=ask.body.expires_in_seconds,
+    )
     born = made.record.created_at_ms // 1000
-    key = ServiceAccountKey(id=made.record.id, name=made.record.name, created_at=born, value=made.secret)
+    key = ServiceAccountKey(
+        id=made.record.id,
+        name=made.record.name,
+        created_at=born,
+        expires_at=seconds(made.record.expires_at_ms),
+        value=made.secret,
+    )
     return ServiceAccountCreated(id=made.record.id, name=made.record.name, created_at=born, api_key=key)
 
 

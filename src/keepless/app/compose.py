@@ -14,9 +14,9 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from keepless.accounts.principal import PolicyInForce
-from keepless.accounts.store import policy_in_force
-from keepless.accounts.tables import change, organization, project
+from keepless.accounts.principal import Limits, PolicyInForce
+from keepless.accounts.store import model_limits_of, policy_in_force
+from keepless.accounts.tables import change, model_limit, organization, project
 from keepless.app.folder import bring_up_to_date, prepare
 from keepless.clock import GuardedClock, SystemClock
 from keepless.config import Settings
@@ -36,7 +36,7 @@ from keepless.vault.locations import Findings, LocationGuard, check_gcs, check_l
 from keepless.vault.states import KekState
 from keepless.vault.tables import kek
 
-__all__ = ["Deployment", "check_keys", "is_empty", "limited_organizations", "open_deployment"]
+__all__ = ["Deployment", "check_keys", "is_empty", "limited_models", "limited_organizations", "open_deployment"]
 
 _DEFAULT_REGION: Final = "us"
 
@@ -153,7 +153,14 @@ def limited_organizations(db: Database) -> list[Id]:
     with db.read() as tx:
         own = sa.select(organization.c.id).where(organization.c.requests_per_day.is_not(None))
         below = sa.select(project.c.organization_id).where(project.c.requests_per_day.is_not(None))
-        return list(tx.scalars(own.union(below)))
+        single = sa.select(model_limit.c.organization_id).where(model_limit.c.requests_per_day.is_not(None))
+        return list(tx.scalars(own.union(below, single)))
+
+
+def limited_models(db: Database) -> dict[Id, dict[str, Limits]]:
+    """The models that projects have limits of their own for."""
+    with db.read() as tx:
+        return model_limits_of(tx, model_limit.c.requests_per_day.is_not(None))
 
 
 def _ask(blobs: BlobStore, declared_region: str | None) -> Findings:

@@ -22,7 +22,7 @@ from typing import Final
 
 from keepless import log
 from keepless.app import worker
-from keepless.app.compose import check_keys, is_empty, limited_organizations, open_deployment
+from keepless.app.compose import check_keys, is_empty, limited_models, limited_organizations, open_deployment
 from keepless.app.engines import Engines
 from keepless.app.folder import FolderLock, prepare
 from keepless.app.harden import harden, raise_file_limit, silence
@@ -91,7 +91,8 @@ def _counters(settings: Settings) -> RateLimits:
         check_keys(deployment)
         counters = RateLimits(deployment.clock)
         today = day_of(deployment.clock.now_ms()) * DAY_MS
-        counters.seed(requests_since(deployment.db, limited_organizations(deployment.db), today))
+        of_models = limited_models(deployment.db)
+        counters.seed(requests_since(deployment.db, limited_organizations(deployment.db), today, of_models))
     finally:
         deployment.close()
     return counters

@@ -93,9 +93,21 @@ class Access:
             self._log(tx, EntryKind.KEY_CHANGED, organization_id, project_id, facts, now_ms=now_ms)
         return self.api_key(organization_id, project_id, key_id)
 
-    def create_api_key(self, actor: AdminPrincipal, organization_id: Id, project_id: Id, *, name: str) -> CreatedApiKey:
-        """A new API key of a project, usable at once. Raises `Problem` 404, 400 when there are `MOST_KEYS`."""
+    def create_api_key(
+        self,
+        actor: AdminPrincipal,
+        organization_id: Id,
+        project_id: Id,
+        *,
+        name: str,
+        expires_in_seconds: int | None = None,
+    ) -> CreatedApiKey:
+        """A new API key of a project, usable at once. Raises `Problem` 404, 400 when there are `MOST_KEYS`.
+
+        With `expires_in_seconds` it is accepted nowhere any more, at most a lease after that time.
+        """
         now_ms, key = self._office.clock.now_ms(), mint_key(KeyKind.API)
+        end_ms = None if expires_in_seconds is None else now_ms + expires_in_seconds * 1000
 
         def make(tx: Connection) -> None:
             own_organization(tx, organization_id)
@@ -106,18 +118,13 @@ class Access:
             if tx.execute(own).scalar_one() >= MOST_KEYS:
                 raise as_many_as_may_be("API keys", MOST_KEYS)
             owner = {"organization_id": organization_id, "project_id": project_id}
-            directory.add_api_key(tx, touch(tx), key, name=name, now_ms=now_ms, **owner)
-            self._log(
-                tx,
-                EntryKind.KEY_CREATED,
-                organization_id,
-                project_id,
-                {Fact.ACTOR: actor.id, Fact.KEY_ID: key.id},
-                now_ms=now_ms,
-            )
+            directory.add_api_key(tx, touch(tx), key, name=name, now_ms=now_ms, expires_at_ms=end_ms, **owner)
+            facts: dict[Fact, FactValue] = {Fact.KEY_ID: key.id, Fact.EXPIRES_AT: end_ms}
+            facts[Fact.ACTOR] = actor.id
+            self._log(tx, EntryKind.KEY_CREATED, organization_id, project_id, facts, now_ms=now_ms)
 
         self._office.fence.change(make)
-        return CreatedApiKey(ApiKeyRecord(key.id, project_id, name, key.hint, now_ms), key.secret)
+        return CreatedApiKey(ApiKeyRecord(key.id, project_id, name, key.hint, now_ms, end_ms), key.secret)
 
     def revoke_api_key(
         self, actor: AdminPrincipal, organization_id: Id, key_id: Id, project_id: Id | None = None
@@ -159,12 +166,14 @@ class Access:
         name: str,
         role: Role = Role.OWNER,
         loosen_until_ms: int | None = None,
+        expires_in_seconds: int | None = None,
     ) -> CreatedAdminKey:
         """A new admin key. `loosen_until_ms`: gives it the scope `controls:loosen` until then, 24 h at most.
 
         Raises `Problem` 404, 400 for the operator's role or too long a scope, 403 when the actor has no such scope.
         """
         now_ms, key = self._office.clock.now_ms(), mint_key(KeyKind.ADMIN)
+        end_ms = None if expires_in_seconds is None else now_ms + expires_in_seconds * 1000
         if role is Role.OPERATOR:
             message = "An organization's keys are owner, developer, reader or auditor."
             raise Problem(400, Code.INVALID_VALUE, message, param="role")
@@ -186,12 +195,14 @@ class Access:
                 name=name,
                 now_ms=now_ms,
                 loosen_until_ms=loosen_until_ms,
+                expires_at_ms=end_ms,
             )
             facts: dict[Fact, FactValue] = {Fact.KEY_ID: key.id, Fact.ROLE: role, Fact.ENDS_AT: loosen_until_ms}
+            facts[Fact.EXPIRES_AT] = end_ms
             self._log(tx, EntryKind.KEY_CREATED, organization_id, None, {Fact.ACTOR: actor.id, **facts}, now_ms=now_ms)
 
         self._office.fence.change(make)
-        record = AdminKeyRecord(key.id, organization_id, role, name, key.hint, now_ms, loosen_until_ms)
+        record = AdminKeyRecord(key.id, organization_id, role, name, key.hint, now_ms, loosen_until_ms, end_ms)
         return CreatedAdminKey(record, key.secret)
 
     def revoke_admin_key(self, actor: AdminPrincipal, organization_id: Id, key_id: Id) -> None:

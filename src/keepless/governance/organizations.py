@@ -7,7 +7,8 @@ Deleting an organization is one transaction (commit point): keys revoked, names 
 made due in a purge, log entry. Afterwards no key of it opens anything anywhere; the purge destroys with receipts.
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import sqlalchemy as sa
@@ -20,13 +21,22 @@ from keepless.accounts.invites import forget_invites
 from keepless.accounts.keys import KeyKind, hash_password, mint_key, mint_password
 from keepless.accounts.principal import AdminPrincipal, Limits
 from keepless.accounts.roles import Role
-from keepless.accounts.store import prepare, projects_of, touch, update_organization, update_project
-from keepless.accounts.tables import admin_key, api_key, member, organization, project
+from keepless.accounts.store import (
+    limits_of,
+    model_limits_of,
+    prepare,
+    projects_of,
+    replace_model_limits,
+    touch,
+    update_organization,
+    update_project,
+)
+from keepless.accounts.tables import admin_key, api_key, member, model_limit, organization, project
 from keepless.clock import Clock
 from keepless.db import Database
-from keepless.errors import ConfigError
+from keepless.errors import Code, ConfigError, Problem
 from keepless.expiry.progress import request
-from keepless.governance.change import Office, as_many_as_may_be, not_found, own_organization
+from keepless.governance.change import Office, as_many_as_may_be, not_found, organization_row, own_organization
 from keepless.governance.running import everything
 from keepless.ids import Id, Prefix, mint
 from keepless.policy.data_class import DataClass
@@ -173,7 +183,8 @@ class Organizations:
                 tx.execute(rows.values(**gone, **{ended: first}))
             tx.execute(member.delete().where(member.c.organization_id == organization_id))  # with sessions and links
             forget_invites(tx, organization_id)
-            everything(tx, organization_id).cancel(tx, now_ms)
+            tx.execute(model_limit.delete().where(model_limit.c.organization_id == organization_id))
+            cancel_at_once(tx, [one.id for one in active_of(tx, organization_id)], now_ms)
             webhooks.forget(tx, organization_id)
             facts: dict[Fact, FactValue] = {Fact.ACTOR: actor.id, Fact.EPOCH: epoch, Fact.PURGE_ID: purge_id}
             self._office.log.append(tx, [Entry(EntryKind.ORGANIZATION_DELETED, now_ms, organization_id, facts=facts)])
@@ -203,6 +214,54 @@ class Organizations:
                 update_project(tx, project_id, generation, **values)
             facts: dict[Fact, FactValue] = {
                 Fact.ACTOR: actor.id,
+                Fact.REQUESTS_PER_MINUTE: limits.requests_per_minute,
+                Fact.REQUESTS_PER_DAY: limits.requests_per_day,
+                Fact.TOKENS_PER_MINUTE: limits.tokens_per_minute,
+            }
+            entry = Entry(EntryKind.LIMITS_CHANGED, now_ms, organization_id, project_id, facts=facts)
+            self._office.log.append(tx, [entry])
+
+        self._office.fence.change(make)
+
+    def limits_of_models(self, organization_id: Id, project_id: Id) -> tuple[list[Limits], dict[str, Limits]]:
+        """What holds for all models of a project together, and what was set for single ones. Raises `Problem` 404."""
+        with self._office.db.read() as tx:
+            owner, below = organization_row(tx, organization_id), projects_of(tx, organization_id).get(project_id)
+            if below is None:
+                raise not_found()
+            own = model_limits_of(tx, model_limit.c.project_id == project_id)
+        return [limits_of(owner), limits_of(below)], own.get(project_id, {})
+
+    def limit_model(
+        self,
+        actor: AdminPrincipal,
+        organization_id: Id,
+        project_id: Id,
+        model: Id,
+        changes: Mapping[str, int | None],
+    ) -> None:
+        """Change limits of one model in a project, by the names of `Limits`; None takes one away.
+
+        Raises `Problem` 404, 400 for more than the project or organization may use of all models.
+        """
+        now_ms = self._office.clock.now_ms()
+
+        def make(tx: Connection) -> None:
+            owner = own_organization(tx, organization_id)
+            below = projects_of(tx, organization_id).get(project_id)
+            if below is None:
+                raise not_found()
+            for name, number in changes.items():
+                most = min((at for row in (owner, below) if (at := getattr(row, name)) is not None), default=None)
+                if number is not None and most is not None and number > most:
+                    raise Problem(400, Code.INVALID_VALUE, f"A model's limit only tightens: here it is at most {most}.")
+            present = model_limits_of(tx, model_limit.c.project_id == project_id).get(project_id, {})
+            limits = replace(present.get(model, Limits()), **changes)
+            replace_model_limits(tx, organization_id, project_id, model, limits)
+            update_project(tx, project_id, touch(tx))
+            facts: dict[Fact, FactValue] = {
+                Fact.ACTOR: actor.id,
+                Fact.MODEL: model,
                 Fact.REQUESTS_PER_MINUTE: limits.requests_per_minute,
                 Fact.REQUESTS_PER_DAY: limits.requests_per_day,
                 Fact.TOKENS_PER_MINUTE: limits.tokens_per_minute,

@@ -1,4 +1,5 @@
-"""Rate limits: requests a minute and a day, tokens a minute, for an organization and for a project (DECISIONS 23).
+"""Rate limits: requests a minute and a day, tokens a minute, for an organization, a project and a model of it
+(DECISIONS 23).
 
 Holds: `RateLimits` (`admit` before, `settle` after a request), the counters that all worker processes of one machine
 share, Groq's headers and refusals. Leaves out: limits themselves (accounts), a store for several machines (Redis or
@@ -6,8 +7,8 @@ Valkey, later): on N machines each counts for itself.
 
 A minute is a bucket that empties evenly, so `retry-after` is exact and there is no burst at the turn of a minute. A day
 is the UTC day; its counts are seeded from the usage ledger at start, because they live in memory only. Tokens are
-charged by estimate before and by real usage after. The tighter of organization and project counts; a request that one
-of them refuses is charged to neither. Where nothing is set, nothing is counted or locked.
+charged by estimate before and by real usage after. The tightest of the three counts; a request that one of them
+refuses is charged to none. Where nothing is set, nothing is counted or locked.
 
 The counters are an anonymous memory file (memfd_create(2)): no file on disk, inherited by number (`RateLimits.fd`,
 which the supervisor hands to its workers), locked by fcntl(2) record locks, which the kernel releases when a process
@@ -152,9 +153,9 @@ class RateLimits:
         now, now_ms = self._clock.monotonic(), self._clock.now_ms()
         if self._shared:
             with self:
-                slots, takes = self._count(principal, tokens, now, now_ms // DAY_MS)
+                slots, takes = self._count(principal, model, tokens, now, now_ms // DAY_MS)
         else:
-            slots, takes = self._count(principal, tokens, now, now_ms // DAY_MS)
+            slots, takes = self._count(principal, model, tokens, now, now_ms // DAY_MS)
         if not slots:
             return None
         lines = _lines(slots, now_ms)
@@ -189,7 +190,7 @@ class RateLimits:
 
     # -- counters ------------------------------------------------------------------------------------------------
 
-    def _count(self, principal: Principal, tokens: int, now: float, day: int) -> tuple[list[_Slot], bool]:
+    def _count(self, principal: Principal, model: str, tokens: int, now: float, day: int) -> tuple[list[_Slot], bool]:
         """The counts of whoever is limited, and whether one more request is within them: then it is in them."""
         organization, project = principal.organization, principal.project
         slots: list[_Slot] = []
@@ -197,6 +198,8 @@ class RateLimits:
             slots.append(self._slot(organization.id, organization.limits))
         if not project.limits.none_set:
             slots.append(self._slot(project.id, project.limits))
+        if project.model_limits is not None and (own := project.model_limits.get(model)) is not None:
+            slots.append(self._slot(Id(f"{project.id}/{model}"), own))
         takes = True
         for slot in slots:
             slot.bring(now, day)

@@ -135,6 +135,7 @@ class Fact(StrEnum):
     MEMBER_ID = "member_id"
     METHOD = "method"  # how a person signed in
     MINUTES = "minutes"
+    MODEL = "model"  # an id of the operator's catalogue
     OBJECTS = "objects"
     OPENING_ID = "opening_id"
     PURGE_ID = "purge_id"

@@ -4,7 +4,7 @@ Holds: `requests_since`, `explain`, `delete_before`. Leaves out: sums in buckets
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -18,25 +18,32 @@ from keepless.usage.tables import usage, usage_gap, usage_kind, usage_sketch
 
 __all__ = ["delete_before", "explain", "requests_since"]
 
+_NO_MODELS: Final[Mapping[Id, Container[str]]] = {}
 _INNER: Final = {"id", "kind_id", "digest"}
 
 
-def requests_since(db: Database, organization_ids: Iterable[Id], since_ms: int) -> dict[Id, int]:
-    """Requests since an instant, by organization id and by project id; those refused with 429 do not count."""
+def requests_since(
+    db: Database, organization_ids: Iterable[Id], since_ms: int, models: Mapping[Id, Container[str]] = _NO_MODELS
+) -> dict[Id, int]:
+    """Requests since an instant, by organization id, by project id, and by `<project id>/<model>` for these `models` of
+    projects; those refused with 429 do not count.
+    """
     counts: dict[Id, int] = defaultdict(int)
     kind = usage_kind.c
     with db.read() as tx:
         for organization_id in organization_ids:
             query = (
-                sa.select(kind.project_id, sa.func.count().label("requests"))
+                sa.select(kind.project_id, kind.model, sa.func.count().label("requests"))
                 .select_from(ROWS)
                 .where(kind.organization_id == organization_id, usage.c.at >= since_ms, kind.status != 429)
-                .group_by(kind.project_id)
+                .group_by(kind.project_id, kind.model)
             )
             for row in tx.execute(query):
                 counts[organization_id] += row.requests
                 if row.project_id is not None:
                     counts[row.project_id] += row.requests
+                if row.project_id is not None and row.model in models.get(row.project_id, ()):
+                    counts[Id(f"{row.project_id}/{row.model}")] += row.requests
             lost = sa.select(sa.func.sum(usage_gap.c.requests)).where(
                 usage_gap.c.organization_id == organization_id,
                 usage_gap.c.at >= since_ms,

@@ -117,6 +117,7 @@ tombstone = table(
     sa.Column("log_index", sa.BigInteger),
     sa.Index("tombstone_by_state", "state", "deleted_at"),
     sa.Index("tombstone_by_kek", "kek_id", "deleted_at"),
+    sa.Index("tombstone_of_kek", "kek_id", "organization_id"),
     sa.Index("tombstone_by_organization", "organization_id", "deleted_at", "object_id"),
     holds=Holds.CATALOGUE,
 )

@@ -93,6 +93,28 @@ def test_a_change_is_known_when_it_has_answered(database: Database) -> None:
         assert [row.acknowledged for row in rows(database)] == [one.generation] * 2
 
 
+def test_keys_end_by_themselves(database: Database) -> None:
+    clock = FakeClock()
+    here = deploy(database, clock)
+    made = here.access.create_api_key(
+        here.owner, here.organization_id, here.project_id, name="hour", expires_in_seconds=3600
+    )
+    admin = here.access.create_admin_key(here.owner, here.organization_id, name="hour", expires_in_seconds=3600)
+    assert made.record.expires_at_ms == admin.record.expires_at_ms == clock.now_ms() + 3_600_000
+    with leased(database, clock) as lease:
+        clock.advance_ms(3_599_000)
+        eventually(lambda: lease.valid)
+        assert lease.principal(digest(made.secret)) is not None
+        assert lease.admin(digest(admin.secret)) is not None
+        clock.advance_ms(1_001)
+        eventually(lambda: lease.valid and lease.principal(digest(made.secret)) is None)
+        assert lease.admin(digest(admin.secret)) is None
+        assert lease.principal(digest(here.initial.organization.api_key)) is not None
+    with leased(database, clock) as later:  # and a process that starts afterwards never knew them
+        assert later.principal(digest(made.secret)) is None
+        assert later.admin(digest(admin.secret)) is None
+
+
 def test_a_deleted_organization_opens_nothing(database: Database) -> None:
     here = deploy(database)
     with leased(database) as lease:

@@ -76,6 +76,34 @@ def test_a_service_account_is_a_key(here: Platform) -> None:
     made = here.json("POST", f"{PROJECTS}/{here.project_id}/service_accounts", {"name": "bot"})
     assert (made["object"], made["role"]) == ("organization.project.service_account", "member")
     assert works(here, made["api_key"]["value"])
+    base = f"{PROJECTS}/{here.project_id}/service_accounts"
+    assert made["id"] in [one["id"] for one in here.json("GET", base)["data"]]
+    assert here.json("GET", f"{base}/{made['id']}")["name"] == "bot"
+    assert here.json("POST", f"{base}/{made['id']}", {"name": "robot", "role": "member"})["name"] == "robot"
+    assert here.json("POST", f"{base}/{made['id']}", {})["name"] == "robot"
+    assert here.error("POST", f"{base}/{made['id']}", {"role": "owner"}) == (400, "invalid_value")
+    assert here.error("POST", base, {"name": "x", "create_service_account_only": True}) == (400, "invalid_value")
+    newest = here.json("GET", "/organization/audit_logs?event_types=api_key.updated")["data"]
+    assert [event["api_key.updated"]["id"] for event in newest] == [made["id"]]
+    gone = here.json("DELETE", f"{base}/{made['id']}")
+    assert (gone["object"], gone["deleted"]) == ("organization.project.service_account.deleted", True)
+    assert not works(here, made["api_key"]["value"])
+    assert here.error("GET", f"{base}/{made['id']}") == (404, "not_found")
+    assert here.error("POST", f"{base}/{made['id']}", {"name": "x"}) == (404, "not_found")
+
+
+def test_keys_say_when_they_end(here: Platform) -> None:
+    now = here.rig.clock.now_ms() // 1000
+    base = f"{PROJECTS}/{here.project_id}"
+    key = here.json("POST", f"{base}/api_keys", {"name": "x", "expires_in_seconds": 60})
+    account = here.json("POST", f"{base}/service_accounts", {"name": "x", "expires_in_seconds": 60})
+    admin = here.json("POST", ADMIN_KEYS, {"name": "x", "expires_in_seconds": 60})
+    ends = [key["expires_at"], account["api_key"]["expires_at"], admin["expires_at"]]
+    assert ends == [now + 60] * 3
+    assert here.json("GET", f"{base}/api_keys/{key['id']}")["expires_at"] == now + 60
+    assert here.json("GET", f"{ADMIN_KEYS}/{admin['id']}")["expires_at"] == now + 60
+    for wrong in (0, -1, 10**12, "60", 1.5):
+        assert here.error("POST", ADMIN_KEYS, {"name": "x", "expires_in_seconds": wrong}) == (400, "invalid_value")
 
 
 def test_admin_keys_have_a_role_and_may_loosen_only_what_their_maker_may(anywhere: Platform) -> None:

@@ -38,6 +38,7 @@ SENT: Final[dict[str, dict[str, str]]] = {
     "open_requests": ASKED,
     "{user_id}": {"role": "reader"},
     **{last: {} for last in ("sign_in_link", "archive", "preview", "limits", "data_controls", "rotate_secret")},
+    "{rate_limit_id}": {},
     **{last: {} for last in ("approve", "refuse", "end")},
 }
 HOOK: Final = {"name": "Mine", "url": "https://example.com/hook", "event_types": ["batch.completed"]}
@@ -67,6 +68,7 @@ def everything(here: Platform) -> dict[str, list[str]]:
         "project_id": [here.project_id],
         "key_id": [api, admin],
         "user_id": [member],
+        "rate_limit_id": ["rl-smollm2"],
         "invite_id": [invite],
         "id": [object_id, gone, purge, hold, hook, receipt, mint(Prefix.REQUEST), opening],
     }

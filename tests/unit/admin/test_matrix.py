@@ -80,6 +80,8 @@ EXPECTED: Final[dict[str, set[Role]]] = {
     "POST /organization/projects/{project_id}/archive": {OWN},
     "GET /organization/projects/{project_id}/limits": ANY_MEMBER,
     "POST /organization/projects/{project_id}/limits": {OWN},
+    "GET /organization/projects/{project_id}/rate_limits": ANY_MEMBER,
+    "POST /organization/projects/{project_id}/rate_limits/{rate_limit_id}": {OWN},
     "GET /organization/projects/{project_id}/api_keys": NO_AUDITOR,
     "POST /organization/projects/{project_id}/api_keys": {OWN, DEV},
     "GET /organization/projects/{project_id}/api_keys/{key_id}": NO_AUDITOR,
@@ -124,6 +126,7 @@ _PREFIX: Final = {
     "invite_id": Prefix.INVITE,
     "organization_id": Prefix.ORGANIZATION,
     "key_id": Prefix.API_KEY,
+    "rate_limit_id": Prefix.OBJECT,
     "id": Prefix.OBJECT,
 }
 

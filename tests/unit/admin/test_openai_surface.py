@@ -97,7 +97,7 @@ def _works(here: Platform) -> dict[str, Step]:
             at["project"], retention_type="modified_abuse_monitoring"
         ),
         "projects.service_accounts.create": lambda o, at: _named(
-            at, "account", o.projects.service_accounts.create(at["project"], name="bot")
+            at, "account", o.projects.service_accounts.create(at["project"], name="bot", expires_in_seconds=60)
         ),
         "projects.service_accounts.list": lambda o, at: o.projects.service_accounts.list(at["project"]),
         "projects.service_accounts.retrieve": lambda o, at: o.projects.service_accounts.retrieve(
@@ -114,6 +114,12 @@ def _works(here: Platform) -> dict[str, Step]:
             at["account"], project_id=at["project"]
         ),
         "projects.api_keys.delete": lambda o, at: o.projects.api_keys.delete(at["account"], project_id=at["project"]),
+        "projects.rate_limits.list_rate_limits": lambda o, at: _first(
+            at, "limit", o.projects.rate_limits.list_rate_limits(at["project"], limit=100)
+        ),
+        "projects.rate_limits.update_rate_limit": lambda o, at: o.projects.rate_limits.update_rate_limit(
+            at["limit"], project_id=at["project"], max_requests_per_1_minute=3, max_tokens_per_1_minute=500
+        ),
         "users.list": lambda o, at: _first(at, "user", o.users.list()),
         "users.retrieve": lambda o, at: o.users.retrieve(at["user"]),
         "users.update": lambda o, at: o.users.update(at["user"], role="owner"),
@@ -123,7 +129,9 @@ def _works(here: Platform) -> dict[str, Step]:
         "invites.list": lambda o, _: o.invites.list(),
         "invites.retrieve": lambda o, at: o.invites.retrieve(at["invite"]),
         "invites.delete": lambda o, at: o.invites.delete(at["invite"]),
-        "admin_api_keys.create": lambda o, at: _named(at, "key", o.admin_api_keys.create(name="ci")),
+        "admin_api_keys.create": lambda o, at: _named(
+            at, "key", o.admin_api_keys.create(name="ci", expires_in_seconds=60)
+        ),
         "admin_api_keys.list": lambda o, _: o.admin_api_keys.list(order="desc"),
         "admin_api_keys.retrieve": lambda o, at: o.admin_api_keys.retrieve(at["key"]),
         "admin_api_keys.delete": lambda o, at: o.admin_api_keys.delete(at["key"]),

@@ -9,7 +9,7 @@ from keepless.accounts.principal import Limits, OrganizationState, Principal, Pr
 from keepless.clock import DAY_MS
 from keepless.errors import Code, ErrorType, Problem
 from keepless.http.limits import Grant, RateLimits, go_duration
-from keepless.ids import Prefix, mint
+from keepless.ids import Id, Prefix, mint
 from keepless.policy.controls import Controls, effective
 from tests.support.clock import FakeClock
 
@@ -121,6 +121,33 @@ def test_the_tighter_counts(organization: int | None, project: int | None) -> No
     assert b"x-ratelimit-limit-requests: 2\r\n" in admitted(limits, who).headers
     admitted(limits, who)
     assert "Limit 2, Used 2" in refused(limits, who).message
+
+
+def test_one_model_has_limits_of_its_own_beside_the_projects() -> None:
+    limits = RateLimits(FakeClock())
+    who = caller(project=Limits(requests_per_minute=4))
+    who = replace(who, project=replace(who.project, model_limits={"m": Limits(requests_per_minute=2)}))
+    for _ in range(2):
+        admitted(limits, who)
+    assert "model `m`" in refused(limits, who).message
+    for _ in range(2):
+        assert limits.admit(who, "other", 0) is not None  # what was refused is charged to nobody
+    with pytest.raises(Problem):
+        limits.admit(who, "other", 0)
+    alone = replace(caller(), project=replace(caller().project, model_limits={"m": Limits(tokens_per_minute=10)}))
+    assert limits.admit(alone, "other", 10**6) is None
+    grant = admitted(limits, alone, 10)
+    limits.settle(grant, 4)
+    admitted(limits, alone, 6)
+    refused(limits, alone, 1)
+
+
+def test_what_a_model_was_asked_today_is_counted_from_the_start() -> None:
+    limits, who = RateLimits(FakeClock()), caller()
+    who = replace(who, project=replace(who.project, model_limits={"m": Limits(requests_per_day=3)}))
+    limits.seed({Id(f"{who.project.id}/m"): 2})
+    admitted(limits, who)
+    refused(limits, who)
 
 
 def test_a_refused_request_is_charged_to_nobody() -> None:

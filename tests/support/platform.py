@@ -37,6 +37,8 @@ from tests.support.asgi import Answer, call
 from tests.support.governed import Deployment, deploy
 from tests.support.vault import Rig, make_rig
 
+MODELS = (ModelConfig(id="smollm2"), ModelConfig(id="lab/large:8b"))
+
 
 @dataclass
 class Platform:
@@ -112,8 +114,7 @@ def platform(database: Database, folder: Path, settings: Settings | None = None)
     checks: list[Check] = []
     metrics: list[Metric] = []
     services = Services(
-        settings=settings
-        or Settings(data_dir=str(folder), models=[ModelConfig(id="smollm2"), ModelConfig(id="lab/large:8b")]),
+        settings=settings or Settings(data_dir=str(folder), models=list(MODELS)),
         db=database,
         clock=rig.clock,
         lease=lease,

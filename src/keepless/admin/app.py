@@ -9,13 +9,14 @@ none of them runs on the event loop's thread.
 """
 
 import re
+from collections.abc import Iterator
 from typing import Any, Final
 
 import msgspec
-from starlette.concurrency import run_in_threadpool
+from starlette.concurrency import iterate_in_threadpool, run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
 from keepless.accounts.principal import AdminPrincipal
@@ -105,6 +106,8 @@ def _answer(services: Services, endpoint: Endpoint, request: Request, raw: bytes
     )
     with stores_may_fail():
         answer = endpoint.handler(services, ask)
+    if isinstance(answer, Iterator):
+        return StreamingResponse(iterate_in_threadpool(answer), media_type="application/jsonl")
     return Response(answer if isinstance(answer, bytes) else _encode(answer), media_type="application/json")
 
 

@@ -4,7 +4,7 @@ An event's own part stands under the name of its type, as OpenAI has it (`"user.
 types that OpenAI lacks have names of ours. `log_index` says where it stands in the transparency log.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
@@ -13,19 +13,17 @@ from keepless.admin.asks import AnId, Email, Instant, NoBody, PageSize
 from keepless.admin.endpoint import Ask
 from keepless.admin.services import Services
 from keepless.admin.shapes import Page
-from keepless.governance.audit import Asked, Event, events
+from keepless.errors import Code, Problem
+from keepless.governance.audit import Asked, Event, events, exported
 from keepless.ids import Id, Prefix
+from keepless.receipts.audit_export import AuditLine
+from keepless.receipts.events import OPENAI_FACTS, event_id
 
-__all__ = ["AuditLog", "asked_for", "list_audit_logs"]
+__all__ = ["AuditLog", "asked_for", "export_audit_logs", "list_audit_logs"]
 
 _PREFIX: Final = "audit_log-"
 _Cursor = Annotated[str, msgspec.Meta(pattern=rf"^{_PREFIX}[0-9]{{1,15}}(?!\n)$")]
 _Type = Annotated[str, msgspec.Meta(min_length=1, max_length=80, pattern=r"^[a-z_.]+(?!\n)$")]
-_OPENAI_LIMITS: Final = {
-    "requests_per_minute": "max_requests_per_1_minute",
-    "requests_per_day": "max_requests_per_1_day",
-    "tokens_per_minute": "max_tokens_per_1_minute",
-}
 
 
 class AuditFilter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -121,6 +119,13 @@ def list_audit_logs(services: Services, ask: Ask[AuditQuery, NoBody]) -> Annotat
     return msgspec.json.encode({"object": "list", "data": data, **ends, "has_more": more})
 
 
+def export_audit_logs(services: Services, ask: Ask[AuditFilter, NoBody]) -> Annotated[Iterator[bytes], AuditLine]:
+    """Every event with the proof that it stands in the log, newest first, one a line; the last line counts them."""
+    if ask.query.tenant_only:
+        raise Problem(400, Code.UNSUPPORTED_VALUE, "There are no tenants above an organization.", param="tenant_only")
+    return exported(services.db, services.log, ask.organization_id, asked_for(ask.query))
+
+
 def asked_for(query: AuditFilter) -> Asked:
     """The filters of a query, in milliseconds."""
     starts = [query.from_instant, None if query.after_instant is None else query.after_instant + 1]
@@ -147,7 +152,7 @@ def _index(cursor: str | None) -> int | None:
 
 def _shape(event: Event) -> dict[str, Any]:
     shape = AuditLog(
-        id=f"{_PREFIX}{event.index}",
+        id=event_id(event.index),
         type=event.type,
         effective_at=event.at_ms // 1000,
         actor=None if event.actor_id is None else _actor(event.actor_id, event.actor_email),
@@ -160,7 +165,7 @@ def _shape(event: Event) -> dict[str, Any]:
 
 
 def _own_part(event: Event) -> Mapping[str, Any]:
-    said = {_OPENAI_LIMITS.get(name, name): value for name, value in event.facts.items()}
+    said = {OPENAI_FACTS.get(name, name): value for name, value in event.facts.items()}
     inner = "changes_requested" if event.type.endswith(".updated") else "data"
     return {"id": None if event.subject_id is None else str(event.subject_id), inner: said}
 

@@ -78,14 +78,17 @@ class Endpoint:
     query: type[msgspec.Struct] = field(init=False)
     body: type[msgspec.Struct] = field(init=False)
     answer: Any = field(init=False)
+    lines: bool = field(init=False)  # the answer is a stream of lines, each of them `answer`
 
     def __post_init__(self) -> None:
         hints = typing.get_type_hints(self.handler, include_extras=True)
         query, body = typing.get_args(hints["ask"])
         answer = hints["return"]
-        if typing.get_origin(answer) is Annotated:  # bytes of a known shape
-            answer = typing.get_args(answer)[1]
-        for name, kind in (("query", query), ("body", body), ("answer", answer)):
+        lines = False
+        if typing.get_origin(answer) is Annotated:  # bytes of a known shape: one object, or one a line
+            form, answer = typing.get_args(answer)
+            lines = form is not bytes
+        for name, kind in (("query", query), ("body", body), ("answer", answer), ("lines", lines)):
             object.__setattr__(self, name, kind)
 
     @property

@@ -68,6 +68,7 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     E("GET", "/organization/transfers", P.CONTROLS_READ, transfers.show_transfers),
     # who did what
     E("GET", "/organization/audit_logs", P.AUDIT_READ, audit_logs.list_audit_logs, _NAMED),
+    E("GET", "/organization/audit_logs/export", P.AUDIT_READ, audit_logs.export_audit_logs, _NAMED),
     # legal holds
     E("GET", _HOLDS, P.HOLDS_READ, holds.list_holds, _NAMED),
     E("POST", _HOLDS, P.HOLDS_PLACE, holds.place_hold, _NAMED),

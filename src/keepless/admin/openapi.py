@@ -102,7 +102,7 @@ def _operation(endpoint: Endpoint, schemas: _Schemas) -> dict[str, Any]:
             *(_parameter(field, schemas) for field in msgspec.structs.fields(endpoint.query)),
         ],
         "responses": {
-            "200": {"description": "Done.", "content": {"application/json": {"schema": schemas.of(endpoint.answer)}}},
+            "200": {"description": "Done.", "content": _content(endpoint, schemas)},
             "4XX": _ERROR,
             "503": _ERROR,
         },
@@ -114,6 +114,12 @@ def _operation(endpoint: Endpoint, schemas: _Schemas) -> dict[str, Any]:
             "content": {"application/json": {"schema": schemas.of(endpoint.body)}},
         }
     return operation
+
+
+def _content(endpoint: Endpoint, schemas: _Schemas) -> dict[str, Any]:
+    if endpoint.lines:
+        return {"application/jsonl": {"schema": {"type": "string"}, "x-line": schemas.of(endpoint.answer)}}
+    return {"application/json": {"schema": schemas.of(endpoint.answer)}}
 
 
 def _names(path: str) -> list[str]:

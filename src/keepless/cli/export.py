@@ -4,6 +4,8 @@ One of the two files of the source tree outside the vault that may write files (
 auditor needs them on their own disk. Each file is replaced as a whole; an interrupted export leaves complete files.
 """
 
+import contextlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from keepless.cli.output import FindingError
@@ -34,3 +36,17 @@ class Folder:
             part.unlink(missing_ok=True)
             raise FindingError("a proof cannot be written into the folder of --out") from None
         return target
+
+    @contextlib.contextmanager
+    def writing(self, name: str) -> Iterator[Callable[[bytes], object]]:
+        """Write one file piece by piece; it is there when all of it is. Raises `FindingError` as `write` does."""
+        target = self._path / name
+        part = target.with_name(f".{name}.part")
+        try:
+            with part.open("wb") as file:
+                yield file.write
+            part.replace(target)
+        except OSError:
+            raise FindingError("a proof cannot be written into the folder of --out") from None
+        finally:
+            part.unlink(missing_ok=True)

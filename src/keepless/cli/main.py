@@ -16,6 +16,7 @@ import click
 from keepless import log
 from keepless.app.harden import leave_no_core
 from keepless.cli.accounts import keys, members, organizations, projects
+from keepless.cli.audit import audit
 from keepless.cli.batches import batches
 from keepless.cli.captures import captures
 from keepless.cli.controls import controls
@@ -56,6 +57,7 @@ for command in (
     transfers,
     explain,
     receipts,
+    audit,
     verify,
     prove,
     batches,

@@ -16,6 +16,7 @@ from keepless.ids import Prefix, parse
 from keepless.receipts.bundle import issue_all
 from keepless.receipts.checkpoint import NoteError, VerifierKey
 from keepless.receipts.verify import KEY_FILE, SUFFIX, FileResult, Report, verify_paths
+from keepless.receipts.verify_audit import AuditVerified
 
 __all__ = ["explain", "receipts", "verify"]
 
@@ -94,7 +95,7 @@ def _stored(data_dir: str, config: Path | None, organization_id: str | None) -> 
 )
 @output_command
 def verify(screen: Screen, /, paths: tuple[Path, ...], log_key: Path | None) -> None:
-    """Verify receipts offline. Without --log-key the key beside the files is used, which proves less."""
+    """Verify receipts and audit logs offline. Without --log-key the key beside the files is used, which proves less."""
     report = verify_paths(paths, None if log_key is None else _key(log_key))
     answer = {
         "object": "verification",
@@ -133,7 +134,15 @@ def _file(file: FileResult) -> dict[str, Any]:
         "key_trusted": file.key_trusted,
     }
     found = file.verified
-    if found is not None:
+    if isinstance(found, AuditVerified):
+        shown |= {
+            "organization_id": found.organization_id,
+            "events": found.events,
+            "erased": found.erased,
+            "first_index": found.first_index,
+            "last_index": found.last_index,
+        }
+    elif found is not None:
         shown |= {
             "receipt_id": found.receipt_id,
             "object_id": found.object_id,
@@ -152,6 +161,8 @@ def _file(file: FileResult) -> dict[str, Any]:
 
 def _instants(file: FileResult) -> tuple[str, str, str]:
     found = file.verified
+    if isinstance(found, AuditVerified):
+        return f"audit log, {found.events} events", "-", "-"
     if found is None:
         return "-", "-", "-"
     shredded = None if found.shredded_at_ms is None else found.shredded_at_ms // 1000

@@ -1,13 +1,13 @@
 """The audit log of an organization, read from the transparency log: who did what, on what, when.
 
-Holds: `Event`, `Asked`, `events`, and `TYPES`: the public name of every kind of entry, OpenAI's where OpenAI has one.
-Leaves out: writing (whoever acts appends within their own transaction), proofs (receipts), shapes of answers (admin).
+Holds: `Event`, `Asked`, `events`, `exported`. Leaves out: writing (whoever acts appends within their own transaction),
+the public names of kinds and proofs (receipts), shapes of answers (admin).
 
 What was erased from the log is an event without actor and facts. Names and addresses are those of today: of whoever
 has left, only the id remains. Where requests came from is kept nowhere (DECISIONS 13).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -18,55 +18,13 @@ from sqlalchemy.engine import Connection
 from keepless.accounts.tables import member, project
 from keepless.db import Database
 from keepless.ids import Id, trusted
+from keepless.receipts.audit_export import audit_lines
+from keepless.receipts.events import TYPES
 from keepless.receipts.log import Log, Logged, Sought
 from keepless.receipts.statement import EntryKind, Fact
 
-__all__ = ["TYPES", "Asked", "Event", "events"]
+__all__ = ["Asked", "Event", "events", "exported"]
 
-TYPES: Final[Mapping[EntryKind, str]] = {
-    EntryKind.ORGANIZATION_CREATED: "organization.created",
-    EntryKind.ORGANIZATION_DELETED: "organization.deleted",
-    EntryKind.PROJECT_CREATED: "project.created",
-    EntryKind.PROJECT_CHANGED: "project.updated",
-    EntryKind.PROJECT_ARCHIVED: "project.archived",
-    EntryKind.MEMBER_ADDED: "user.added",
-    EntryKind.MEMBER_CHANGED: "user.updated",
-    EntryKind.MEMBER_REMOVED: "user.deleted",
-    EntryKind.INVITE_CREATED: "invite.sent",
-    EntryKind.INVITE_ACCEPTED: "invite.accepted",
-    EntryKind.INVITE_REVOKED: "invite.deleted",
-    EntryKind.LINK_CREATED: "sign_in_link.created",
-    EntryKind.PROOF_CHANGED: "password.updated",
-    EntryKind.SIGNED_IN: "login.succeeded",
-    EntryKind.SIGN_IN_REFUSED: "login.failed",
-    EntryKind.SIGNED_OUT: "logout.succeeded",
-    EntryKind.KEY_CREATED: "api_key.created",
-    EntryKind.KEY_CHANGED: "api_key.updated",
-    EntryKind.KEY_REVOKED: "api_key.deleted",
-    EntryKind.LIMITS_CHANGED: "rate_limit.updated",
-    EntryKind.CONTROLS_CHANGED: "data_retention.updated",
-    EntryKind.PERIOD_CHANGED: "data_retention.period.updated",
-    EntryKind.OPT_OUT_ACKNOWLEDGED: "data_retention.acknowledged",
-    EntryKind.PURGE_REQUESTED: "purge.requested",
-    EntryKind.PURGE_FINISHED: "purge.finished",
-    EntryKind.CAPTURED: "content.captured",
-    EntryKind.OPENING_REQUESTED: "open_request.created",
-    EntryKind.OPENING_APPROVED: "open_request.approved",
-    EntryKind.OPENING_REFUSED: "open_request.refused",
-    EntryKind.OPENING_ENDED: "open_request.ended",
-    EntryKind.OPENED: "content.accessed",
-    EntryKind.DELETED: "content.deleted",
-    EntryKind.KEY_DESTROYED: "encryption_key.destroyed",
-    EntryKind.HOLD_PLACED: "legal_hold.placed",
-    EntryKind.HOLD_RELEASED: "legal_hold.released",
-    EntryKind.CASE_OPENED: "abuse_case.opened",
-    EntryKind.CASE_CONFIRMED: "abuse_case.confirmed",
-    EntryKind.CASE_EXTENDED: "abuse_case.extended",
-    EntryKind.CASE_CLOSED: "abuse_case.closed",
-    EntryKind.WEBHOOK_CREATED: "webhook_endpoint.created",
-    EntryKind.WEBHOOK_CHANGED: "webhook_endpoint.updated",
-    EntryKind.WEBHOOK_DELETED: "webhook_endpoint.deleted",
-}
 _KINDS: Final = {name: kind for kind, name in TYPES.items()}
 _OWN_FIELD: Final = frozenset({"v", "kind", "at_ms", "organization_id", Fact.ACTOR.value})
 _decode: Final = msgspec.json.Decoder(dict[str, Any]).decode
@@ -122,17 +80,27 @@ def events(
     """Events, newest first: the nearest `limit` below an index of the log, or else above one."""
     with db.read() as tx:
         emails = _emails(tx, organization_id)
-        sought = Sought(
-            kinds=None if asked.types is None else frozenset(_KINDS[name] for name in asked.types if name in _KINDS),
-            actors=_actors(asked, emails),
-            projects=_ids(asked.project_ids),
-            subjects=_ids(asked.resource_ids),
-            from_ms=asked.from_ms,
-            to_ms=asked.to_ms,
-        )
-        found = log.sought(tx, organization_id, sought, below=below, above=above, limit=limit)
+        found = log.sought(tx, organization_id, _sought(asked, emails), below=below, above=above, limit=limit)
         names = _names(tx, organization_id)
     return [_event(entry, emails, names) for entry in found]
+
+
+def exported(db: Database, log: Log, organization_id: Id, asked: Asked) -> Iterator[bytes]:
+    """The lines of an export with a proof for each event, newest first. Raises `LogForkError` before the first."""
+    with db.read() as tx:
+        sought = _sought(asked, _emails(tx, organization_id))
+    return audit_lines(db, log, organization_id, sought)
+
+
+def _sought(asked: Asked, emails: Mapping[Id, str]) -> Sought:
+    return Sought(
+        kinds=None if asked.types is None else frozenset(_KINDS[name] for name in asked.types if name in _KINDS),
+        actors=_actors(asked, emails),
+        projects=_ids(asked.project_ids),
+        subjects=_ids(asked.resource_ids),
+        from_ms=asked.from_ms,
+        to_ms=asked.to_ms,
+    )
 
 
 def _actors(asked: Asked, emails: Mapping[Id, str]) -> frozenset[Id] | None:

@@ -30,6 +30,7 @@ from keepless.policy.decision import Reason
 __all__ = [
     "BODY_BYTES",
     "SALT_BYTES",
+    "SUBJECTS",
     "VERSION",
     "Entry",
     "EntryKind",
@@ -154,7 +155,7 @@ class Fact(StrEnum):
 
 FactValue = Id | StrEnum | int | bool | None
 # What an entry is about, the first of these that it names; a purge only when nothing nearer is named.
-_SUBJECTS: Final = (
+SUBJECTS: Final = (
     Fact.HOLD_ID,
     Fact.CASE_ID,
     Fact.OPENING_ID,
@@ -190,7 +191,7 @@ class Entry:
     @property
     def subject_id(self) -> Id | None:
         """What it is about."""
-        named = next((found for fact in _SUBJECTS if isinstance(found := self.facts.get(fact), Id)), None)
+        named = next((found for fact in SUBJECTS if isinstance(found := self.facts.get(fact), Id)), None)
         purge = self.facts.get(Fact.PURGE_ID)
         inner = named or self.object_id or (purge if isinstance(purge, Id) else None)
         return inner or self.project_id or self.organization_id

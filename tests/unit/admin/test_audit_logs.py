@@ -1,11 +1,14 @@
 """The audit log over HTTP: OpenAI's shape, pages in both directions, every filter, nobody else's events."""
 
+import io
+import json
 from typing import Any
 from urllib.parse import urlencode
 
 import pytest
 
 from keepless.ids import Prefix, mint
+from keepless.receipts.verify_audit import AuditVerified, verify_audit
 from tests.support.platform import Platform
 
 LOGS = "/organization/audit_logs"
@@ -153,3 +156,38 @@ def test_bad_questions_are_refused_without_an_echo(here: Platform, query: str) -
     answer = here.ask("GET", f"{LOGS}?{query}")
     assert answer.status == 400
     assert b"MARKER" not in answer.body
+
+
+def exported(here: Platform, query: str = "", key: str = "owner") -> list[dict[str, Any]]:
+    answer = here.ask("GET", f"{LOGS}/export{query}", key=key)
+    assert (answer.status, answer.headers["content-type"]) == (200, "application/jsonl")
+    assert isinstance(verify_audit(io.BytesIO(answer.body), here.rig.log.key), AuditVerified)
+    return [json.loads(line) for line in answer.body.splitlines()]
+
+
+def test_an_export_is_the_list_with_proofs_and_without_names(anywhere: Platform) -> None:
+    here = anywhere
+    project = here.json("POST", "/organization/projects", {"name": "Lab"})["id"]
+    here.json("DELETE", f"/organization/retained_objects/{here.put().id}")
+    here.json("POST", f"/organization/projects/{project}/limits", {"requests_per_minute": 5})
+    *lines, end = exported(here)
+    listed = asked(here, limit=100)["data"]
+    for event in listed:
+        if event["project"] is not None:
+            event["project"]["name"] = None
+    assert [line["event"] for line in lines] == listed
+    assert (end["events"], end["organization_id"]) == (len(listed), here.organization_id)
+    narrowed = exported(here, f"?project_ids={project}&event_types=project.created")
+    assert [line["event"]["type"] for line in narrowed[:-1]] == ["project.created"]
+    assert "Lab" not in json.dumps(lines)
+
+
+def test_an_export_is_of_ones_own(here: Platform) -> None:
+    stranger = here.other()
+    own = json.dumps(exported(here, key=stranger["admin_key"]))
+    assert here.organization_id not in own
+    named = exported(here, f"?organization_id={here.organization_id}", key="operator")
+    assert named[-1]["organization_id"] == here.organization_id
+    assert here.error("GET", f"{LOGS}/export", key="operator") == (400, "missing_required_parameter")
+    assert here.error("GET", f"{LOGS}/export?limit=3") == (400, "unknown_parameter")
+    assert here.error("GET", f"{LOGS}/export?tenant_only=true") == (400, "unsupported_value")

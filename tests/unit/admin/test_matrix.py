@@ -44,6 +44,7 @@ EXPECTED: Final[dict[str, set[Role]]] = {
     "GET /organization/receipts": ANY_MEMBER,
     "GET /organization/receipts/{id}": ANY_MEMBER,
     "GET /organization/audit_logs": {OWN, DEV, READ, AUD, OPER},
+    "GET /organization/audit_logs/export": {OWN, DEV, READ, AUD, OPER},
     "GET /organization/legal_holds": {OWN, DEV, READ, AUD, OPER},
     "POST /organization/legal_holds": {OPER},
     "GET /organization/legal_holds/{id}": {OWN, DEV, READ, AUD, OPER},

@@ -4,7 +4,7 @@ from typing import get_args
 
 from openai.types.admin.organization.audit_log_list_response import AuditLogListResponse
 
-from keepless.governance.audit import TYPES
+from keepless.receipts.events import TYPES
 from keepless.receipts.statement import EntryKind
 
 OURS = {

@@ -32,6 +32,7 @@ class Event(StrEnum):
     SERVER_STARTED = "server:process:started"
     SERVER_STOPPING = "server:process:stopping"
     SERVER_STOPPED = "server:process:stopped"
+    REFUSAL_NOT_WRITTEN = "governance:refusal:not_written"
     SERVER_FAILED = "server:request:failed"
     WORKER_DIED = "server:worker:died"
     ENGINE_STARTED = "engine:process:started"

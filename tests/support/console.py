@@ -121,6 +121,7 @@ def pages_of(found: Platform) -> Console:
         holds=found.services.holds,
         cases=found.services.cases,
         openings=found.services.openings,
+        refusals=found.services.refusals,
         location=found.services.location,
         files=files,
         batches=Book(db, clock, vault, lambda *_: None),

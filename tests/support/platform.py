@@ -22,10 +22,12 @@ from keepless.governance.access import Access
 from keepless.governance.cases import CaseDecisions
 from keepless.governance.change import Office
 from keepless.governance.controls import DataControls
+from keepless.governance.erasure import Erasure
 from keepless.governance.holds import Holds
 from keepless.governance.openings import Openings
 from keepless.governance.organizations import Organizations
 from keepless.governance.people import People
+from keepless.governance.refusals import Refusals
 from keepless.governance.sign_in import SignIn
 from keepless.http import problems
 from keepless.ids import Id
@@ -128,6 +130,8 @@ def platform(database: Database, folder: Path, settings: Settings | None = None)
         holds=Holds(database, rig.clock, rig.log, sweeper),
         cases=CaseDecisions(database, rig.clock, rig.log),
         openings=Openings(database, rig.clock, rig.log, rig.vault),
+        refusals=Refusals(database, rig.clock, rig.log),
+        erasure=Erasure(database, rig.clock, rig.log),
         webhooks=Endpoints(database, rig.clock, rig.log, Secrets(lambda: bytes(32)), Sender()),
         location=rig.guard,
         checks=lambda: checks,

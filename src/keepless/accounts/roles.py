@@ -47,6 +47,7 @@ class Permission(StrEnum):
     WEBHOOKS_READ = "webhooks:endpoints:read"
     WEBHOOKS_MANAGE = "webhooks:endpoints:manage"
     ORGANIZATIONS_MANAGE = "accounts:organizations:manage"
+    RECORDS_ERASE = "governance:records:erase"
     METRICS_READ = "server:metrics:read"
 
 
@@ -109,6 +110,7 @@ ROLES: Final = {
             Permission.CAPTURES_READ,
             Permission.OPENINGS_READ,
             Permission.OPENINGS_DECIDE,
+            Permission.RECORDS_ERASE,
             Permission.METRICS_READ,
         }
     ),

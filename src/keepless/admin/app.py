@@ -4,6 +4,8 @@ Holds: `routes`. One way for every row: path and method -> key (401) -> permissi
 whose organization (404) -> handler in a worker thread -> JSON. Leaves out: every rule of what may be done (handlers ask
 governance), errors' JSON (`keepless.http.problems`), request id and retention header (its `Guard`).
 
+A refusal (403, 423) is also an entry of the audit log, bounded by `governance.refusals`.
+
 Order matters: a caller without the permission learns nothing about bodies or ids. Handlers block (database, fence), so
 none of them runs on the event loop's thread.
 """
@@ -19,7 +21,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
-from keepless.accounts.principal import AdminPrincipal
+from keepless.accounts.principal import AdminPrincipal, Principal
 from keepless.admin import parse, public
 from keepless.admin.endpoint import Ask, Endpoint, Scope
 from keepless.admin.matrix import ENDPOINTS
@@ -27,7 +29,8 @@ from keepless.admin.services import Services
 from keepless.admin.unserved import UNSERVED
 from keepless.errors import Code, Problem
 from keepless.governance.change import not_found
-from keepless.http.admin_auth import authenticate, authorise
+from keepless.governance.refusals import NOTED
+from keepless.http.admin_auth import authenticate, authorise, key_of
 from keepless.http.failures import stores_may_fail
 from keepless.ids import Id, Prefix
 from keepless.ids import parse as parse_id
@@ -91,7 +94,28 @@ class _Dispatch:
 
 
 def _answer(services: Services, endpoint: Endpoint, request: Request, raw: bytes | None) -> Response:
-    caller = authenticate(request.headers.get("authorization", "").encode("latin-1"), services.lease)
+    authorization = request.headers.get("authorization", "").encode("latin-1")
+    caller: AdminPrincipal | Principal | None = None
+    try:
+        caller = authenticate(authorization, services.lease)
+        return _handled(services, endpoint, request, raw, caller)
+    except Problem as problem:
+        if problem.status in NOTED:
+            _note(services, endpoint, caller or key_of(authorization, services.lease), problem)
+        raise
+
+
+def _note(services: Services, endpoint: Endpoint, who: AdminPrincipal | Principal | None, problem: Problem) -> None:
+    """Leave a trace of what was tried, by an admin key or by an API key that opens nothing here."""
+    if isinstance(who, Principal):
+        services.refusals.note(who.key_id, who.organization.id, endpoint.permission, problem.code)
+    elif who is not None:
+        services.refusals.note(who.id, who.organization_id, endpoint.permission, problem.code)
+
+
+def _handled(
+    services: Services, endpoint: Endpoint, request: Request, raw: bytes | None, caller: AdminPrincipal
+) -> Response:
     authorise(caller, endpoint.permission)
     if raw is None:
         raise Problem(413, Code.REQUEST_TOO_LARGE, f"The body is larger than {parse.BODY_BYTES} bytes.")

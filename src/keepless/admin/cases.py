@@ -58,7 +58,7 @@ def _shape(case: CaseRecord) -> AbuseCase:
         capture_until=seconds(case.ends_at),
         extended_at=seconds(case.extended_at),
         extended_by=case.extended_by,
-        reference=case.reference,
+        reference=case.reference or None,
         closed_at=seconds(case.closed_at),
         closed_by=case.closed_by,
         closed_for=case.closed_for,

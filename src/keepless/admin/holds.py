@@ -68,7 +68,7 @@ def _shape(hold: HoldRecord) -> LegalHold:
         created_to=seconds(hold.created_to),
         reason=hold.reason,
         authority=hold.authority,
-        reference=hold.reference,
+        reference=hold.reference or None,
         placed_by=hold.placed_by,
         placed_at=hold.placed_at // 1000,
         review_at=hold.review_at // 1000,

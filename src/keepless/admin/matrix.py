@@ -12,6 +12,7 @@ from keepless.admin import (
     audit_logs,
     cases,
     controls,
+    erasure,
     holds,
     objects,
     openings,
@@ -69,17 +70,20 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     # who did what
     E("GET", "/organization/audit_logs", P.AUDIT_READ, audit_logs.list_audit_logs, _NAMED),
     E("GET", "/organization/audit_logs/export", P.AUDIT_READ, audit_logs.export_audit_logs, _NAMED),
+    E("DELETE", "/organization/audit_logs/{id}", P.RECORDS_ERASE, erasure.erase_audit_log, _NAMED),
     # legal holds
     E("GET", _HOLDS, P.HOLDS_READ, holds.list_holds, _NAMED),
     E("POST", _HOLDS, P.HOLDS_PLACE, holds.place_hold, _NAMED),
     E("GET", _HOLDS + "/{id}", P.HOLDS_READ, holds.one_hold, _NAMED),
     E("DELETE", _HOLDS + "/{id}", P.HOLDS_PLACE, holds.release_hold, _NAMED),
+    E("DELETE", _HOLDS + "/{id}/reference", P.RECORDS_ERASE, erasure.erase_hold_reference, _NAMED),
     # abuse cases
     E("GET", _CASES, P.CASES_READ, cases.list_cases, _NAMED),
     E("GET", _CASES + "/{id}", P.CASES_READ, cases.one_case, _NAMED),
     E("POST", _CASES + "/{id}/confirm", P.CASES_DECIDE, cases.confirm_case, _NAMED),
     E("POST", _CASES + "/{id}/extend", P.CASES_DECIDE, cases.extend_case, _NAMED),
     E("POST", _CASES + "/{id}/close", P.CASES_DECIDE, cases.close_case, _NAMED),
+    E("DELETE", _CASES + "/{id}/reference", P.RECORDS_ERASE, erasure.erase_case_reference, _NAMED),
     # captured requests, and who may see their content
     E("GET", _CAPTURES, P.CAPTURES_READ, objects.captures, _NAMED),
     E("GET", _CAPTURES + "/{id}", P.CAPTURES_READ, objects.one_capture, _NAMED),
@@ -92,6 +96,7 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     E("POST", _OPENINGS + "/{id}/approve", P.OPENINGS_DECIDE, openings.approve_open_request, _NAMED),
     E("POST", _OPENINGS + "/{id}/refuse", P.OPENINGS_DECIDE, openings.refuse_open_request, _NAMED),
     E("POST", _OPENINGS + "/{id}/end", P.OPENINGS_DECIDE, openings.end_open_request, _NAMED),
+    E("DELETE", _OPENINGS + "/{id}/reference", P.RECORDS_ERASE, erasure.erase_open_request_reference, _NAMED),
     # usage
     E("GET", _USAGE + "/completions", P.USAGE_READ, usage.usage_completions),
     E("GET", _USAGE + "/embeddings", P.USAGE_READ, usage.usage_embeddings),

@@ -43,7 +43,7 @@ class OpenRequest(msgspec.Struct, kw_only=True):
     object_id: str
     state: OpeningState
     reason: OpeningReason
-    reference: str
+    reference: str | None  # null: erased
     minutes: int
     requested_by: str
     requested_role: Role

@@ -110,7 +110,7 @@ def _shape(found: OpeningRecord) -> OpenRequest:
         object_id=found.object_id,
         state=found.state,
         reason=found.reason,
-        reference=found.reference,
+        reference=found.reference or None,
         minutes=found.minutes,
         requested_by=found.requested_by,
         requested_role=found.requested_role,

@@ -12,10 +12,12 @@ from keepless.expiry.sweep import Sweeper
 from keepless.governance.access import Access
 from keepless.governance.cases import CaseDecisions
 from keepless.governance.controls import DataControls
+from keepless.governance.erasure import Erasure
 from keepless.governance.holds import Holds
 from keepless.governance.openings import Openings
 from keepless.governance.organizations import Organizations
 from keepless.governance.people import People
+from keepless.governance.refusals import Refusals
 from keepless.governance.sign_in import SignIn
 from keepless.receipts.log import Log
 from keepless.vault.locations import LocationGuard
@@ -42,6 +44,8 @@ class Services:
     holds: Holds
     cases: CaseDecisions
     openings: Openings
+    refusals: Refusals
+    erasure: Erasure
     webhooks: Endpoints
     location: LocationGuard
     checks: Callable[[], Sequence[Check]]

@@ -215,7 +215,7 @@ class LegalHold(msgspec.Struct, kw_only=True):
     created_to: int | None
     reason: HoldReason
     authority: HoldAuthority
-    reference: str
+    reference: str | None  # null: erased
     placed_by: str
     placed_at: int
     review_at: int

@@ -66,10 +66,12 @@ from keepless.governance.access import Access
 from keepless.governance.cases import CaseDecisions
 from keepless.governance.change import Office
 from keepless.governance.controls import DataControls
+from keepless.governance.erasure import Erasure
 from keepless.governance.holds import Holds
 from keepless.governance.openings import Openings
 from keepless.governance.organizations import Organizations
 from keepless.governance.people import People
+from keepless.governance.refusals import Refusals
 from keepless.governance.sign_in import SignIn
 from keepless.http import problems
 from keepless.http.auth import authenticate
@@ -244,6 +246,8 @@ class _Worker:
             holds=Holds(db, clock, keeping, deployment.sweeper),
             cases=CaseDecisions(db, clock, keeping),
             openings=Openings(db, clock, keeping, deployment.vault),
+            refusals=Refusals(db, clock, keeping),
+            erasure=Erasure(db, clock, keeping),
             webhooks=endpoints_of(deployment),
             location=deployment.location,
             checks=checks_of(deployment, ledger, router),
@@ -312,6 +316,7 @@ def _console(
         holds=services.holds,
         cases=services.cases,
         openings=services.openings,
+        refusals=services.refusals,
         location=services.location,
         files=deployment.files,
         batches=book,

@@ -26,6 +26,7 @@ from keepless.console.table import ROWS
 from keepless.console.visit import Answer, Download, Redirect, Row, Visit, Whose
 from keepless.errors import Code, ErrorType, Problem
 from keepless.governance.change import not_found
+from keepless.governance.refusals import NOTED
 from keepless.http import problems
 from keepless.http.admin_auth import authorise
 from keepless.http.failures import stores_may_fail
@@ -92,6 +93,9 @@ def _answer(services: Services, row: Row | None, request: Request, raw: bytes | 
             visit = _visit(request, row, visitor, raw)
             return _response(services, visit, row.handler(services, visit))
     except Problem as problem:
+        if visitor is not None and row is not None and problem.status in NOTED:
+            who = visitor.principal
+            services.refusals.note(who.id, who.organization_id, row.permission, problem.code)
         return _problem(request, visitor, problem)
     except Exception as error:  # its text may hold what a person typed
         log.failure(log.Event.SERVER_FAILED, error, request_id=Id(request.scope.get(problems.REQUEST_ID, "")))

@@ -20,6 +20,7 @@ from keepless.governance.holds import Holds
 from keepless.governance.openings import Openings
 from keepless.governance.organizations import Organizations
 from keepless.governance.people import People
+from keepless.governance.refusals import Refusals
 from keepless.ids import Id
 from keepless.receipts.log import Log
 from keepless.vault.locations import LocationGuard
@@ -56,6 +57,7 @@ class Services:
     holds: Holds
     cases: CaseDecisions
     openings: Openings
+    refusals: Refusals
     location: LocationGuard
     files: Files
     batches: Book

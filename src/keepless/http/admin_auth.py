@@ -10,11 +10,11 @@ from typing import Final
 
 from keepless.accounts.keys import digest_of
 from keepless.accounts.lease import Lease
-from keepless.accounts.principal import AdminPrincipal
+from keepless.accounts.principal import AdminPrincipal, Principal
 from keepless.accounts.roles import ROLES, Permission
 from keepless.errors import Code, ErrorType, Problem
 
-__all__ = ["authenticate", "authorise"]
+__all__ = ["authenticate", "authorise", "key_of"]
 
 _LONGEST: Final = 512
 
@@ -37,6 +37,12 @@ def authenticate(authorization: bytes | None, lease: Lease) -> AdminPrincipal:
         )
     lease.refresh_soon()
     raise _unauthenticated("Incorrect admin key provided.")
+
+
+def key_of(authorization: bytes | None, lease: Lease) -> Principal | None:
+    """The API key that was sent where only admin keys open anything; None when it is none."""
+    secret = _bearer(authorization)
+    return None if secret is None else lease.principal(digest_of(secret))
 
 
 def authorise(caller: AdminPrincipal, permission: Permission) -> None:

@@ -11,7 +11,9 @@ from typing import Any, Final
 from keepless.ids import Prefix
 from keepless.receipts.statement import SUBJECTS, EntryKind, Fact
 
-__all__ = ["OPENAI_FACTS", "TYPES", "event_id", "event_of"]
+__all__ = ["OPENAI_FACTS", "TYPES", "event_id", "event_of", "index_of"]
+
+_PREFIX: Final = "audit_log-"
 
 TYPES: Final[Mapping[EntryKind, str]] = {
     EntryKind.ORGANIZATION_CREATED: "organization.created",
@@ -53,6 +55,9 @@ TYPES: Final[Mapping[EntryKind, str]] = {
     EntryKind.CASE_CONFIRMED: "abuse_case.confirmed",
     EntryKind.CASE_EXTENDED: "abuse_case.extended",
     EntryKind.CASE_CLOSED: "abuse_case.closed",
+    EntryKind.ACCESS_REFUSED: "access.refused",
+    EntryKind.REFERENCE_ERASED: "reference.erased",
+    EntryKind.ENTRY_ERASED: "audit_log.erased",
     EntryKind.WEBHOOK_CREATED: "webhook_endpoint.created",
     EntryKind.WEBHOOK_CHANGED: "webhook_endpoint.updated",
     EntryKind.WEBHOOK_DELETED: "webhook_endpoint.deleted",
@@ -70,7 +75,14 @@ Statement = Mapping[str, str | int | bool]
 
 def event_id(index: int) -> str:
     """The id of the event at an index of the log."""
-    return f"audit_log-{index}"
+    return f"{_PREFIX}{index}"
+
+
+def index_of(id_: str) -> int | None:
+    """The index that the id of an event names."""
+    number = id_.removeprefix(_PREFIX)
+    is_one = id_.startswith(_PREFIX) and number.isascii() and number.isdigit() and len(number) < 16
+    return int(number) if is_one else None
 
 
 def event_of(index: int, statement: Statement) -> dict[str, Any] | None:

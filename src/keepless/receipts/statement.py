@@ -98,6 +98,9 @@ class EntryKind(StrEnum):
     CASE_CONFIRMED = "case_confirmed"
     CASE_EXTENDED = "case_extended"
     CASE_CLOSED = "case_closed"
+    ACCESS_REFUSED = "access_refused"  # somebody tried what was not theirs to do
+    REFERENCE_ERASED = "reference_erased"  # what an operator had typed
+    ENTRY_ERASED = "entry_erased"  # what another entry said
     WEBHOOK_CREATED = "webhook_created"  # ids of events go to one more place of the owner's
     WEBHOOK_CHANGED = "webhook_changed"
     WEBHOOK_DELETED = "webhook_deleted"
@@ -112,6 +115,7 @@ class Fact(StrEnum):
     CASE_ID = "case_id"
     CAUSE = "cause"
     CLASSES = "classes"  # bit i = the i-th member of DataClass
+    CODE = "code"  # of a refusal
     CREATED_AT = "created_at_ms"
     CREATED_BEFORE = "created_before_ms"
     CREATED_FROM = "created_from_ms"
@@ -121,6 +125,7 @@ class Fact(StrEnum):
     DELETED_AT = "deleted_at_ms"
     DESTROYED = "destroyed"
     ENDS_AT = "ends_at_ms"
+    ENTRY = "entry"  # the index of another entry
     EPOCH = "epoch"
     EXPIRES_AT = "expires_at_ms"
     EXPIRY_DAY = "expiry_day"
@@ -139,6 +144,7 @@ class Fact(StrEnum):
     MODEL = "model"  # an id of the operator's catalogue
     OBJECTS = "objects"
     OPENING_ID = "opening_id"
+    PERMISSION = "permission"
     PURGE_ID = "purge_id"
     REASON = "reason"
     REQUEST_ID = "request_id"
@@ -148,6 +154,7 @@ class Fact(StrEnum):
     ROLE = "role"
     SOURCE = "source"
     TERMS_VERSION = "terms_version"
+    TIMES = "times"
     TOKENS_PER_MINUTE = "tokens_per_minute"
     WEBHOOK_ID = "webhook_id"
     ZERO_DATA_RETENTION = "zero_data_retention"

@@ -4,8 +4,6 @@ Holds: `verify_audit` and `AuditVerified`. Steps for each line: 1 parse strictly
 3 the statement's (or the erased entry's) leaf is in the log that the key signs, under the checkpoint of the last line
 -> 4 the event is what that statement says, at that index, of that organization -> 5 indexes fall. The last line counts
 the others. The first thing that fails is the `Finding`.
-
-An export for one organization also holds destructions of keys that sealed its objects: those belong to no organization.
 """
 
 from collections.abc import Iterator

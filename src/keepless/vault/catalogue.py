@@ -8,7 +8,7 @@ key -> log head (always last).
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, fields
 from typing import Any, Final
 
@@ -124,6 +124,18 @@ def kek_destroyed(tx: Connection, kek_id: Id, at_ms: int, log_index: int) -> Non
     """Note that a KEK is destroyed, and where the log says so."""
     values = {"state": KekState.DESTROYED, "destroyed_at": at_ms, "log_index": log_index, "early_deletions": 0}
     tx.execute(kek.update().where(kek.c.id == kek_id).values(**values))
+
+
+def sealed_of(tx: Connection, kek_id: Id) -> Iterator[Id]:
+    """The organizations of which a KEK sealed objects that are gone, one look-up of an index for each."""
+    column, last = tombstone.c, Id("")
+    while True:
+        later = sa.select(sa.func.min(column.organization_id)).where(column.kek_id == kek_id)
+        found = tx.execute(later.where(column.organization_id > last)).scalar()
+        if found is None:
+            return
+        yield found
+        last = found
 
 
 def is_wrapping(tx: Connection, kek_id: Id) -> bool:

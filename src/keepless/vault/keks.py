@@ -135,7 +135,9 @@ class Keks:
                 entry = key_destroyed(
                     at_ms=now, kek_id=row.id, kek_kind=row.kind, location=row.location, expiry_day=row.expiry_day
                 )
-                (at,) = self._log.append(tx, [entry])
+                # Of those whose objects it sealed too, each in its own audit log: the first is what receipts prove.
+                concerned = [replace(entry, organization_id=own) for own in catalogue.sealed_of(tx, kek_id)]
+                at, *_ = self._log.append(tx, [entry, *concerned])
                 catalogue.kek_destroyed(tx, kek_id, now, at.index)
         emit(Event.KEK_DESTROYED, kek=kek_id)
         return True

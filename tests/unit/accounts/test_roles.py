@@ -30,6 +30,7 @@ MAY = {
     "webhooks:endpoints:read": "owner developer reader",
     "webhooks:endpoints:manage": "owner",
     "accounts:organizations:manage": "operator",
+    "governance:records:erase": "operator",
     "server:metrics:read": "operator",
 }
 

@@ -191,3 +191,27 @@ def test_an_export_is_of_ones_own(here: Platform) -> None:
     assert here.error("GET", f"{LOGS}/export", key="operator") == (400, "missing_required_parameter")
     assert here.error("GET", f"{LOGS}/export?limit=3") == (400, "unknown_parameter")
     assert here.error("GET", f"{LOGS}/export?tenant_only=true") == (400, "unsupported_value")
+
+
+def test_refusals_are_events_and_cannot_flood(anywhere: Platform) -> None:
+    here = anywhere
+    reader = here.json("POST", "/organization/admin_api_keys", {"name": "x", "role": "reader"})
+    for _ in range(3):
+        assert here.error("POST", "/organization/projects", {"name": "x"}, key=reader["value"])[0] == 403
+    assert here.error("GET", "/organization/projects", key="api")[0] == 403
+    careful = here.json("POST", "/organization/admin_api_keys", {"name": "careful"})
+    here.json("POST", "/organization/data_controls", {"zero_data_retention": True})
+    loosen = {"zero_data_retention": False}
+    refused = here.error("POST", "/organization/data_controls", loosen, key=careful["value"])
+    assert refused == (403, "recent_sign_in_required")
+    found = asked(here, event_types="access.refused")["data"]
+    said = [(event["actor"]["api_key"]["id"], event["access.refused"]["data"]) for event in found]
+    (api,) = here.json("GET", f"/organization/projects/{here.project_id}/api_keys")["data"]
+    assert said == [
+        (careful["id"], {"permission": "policy:controls:change", "code": "recent_sign_in_required", "times": 1}),
+        (api["id"], {"permission": "accounts:projects:read", "code": "insufficient_permissions", "times": 1}),
+        (reader["id"], {"permission": "accounts:projects:manage", "code": "insufficient_permissions", "times": 1}),
+    ]
+    before = here.error("GET", "/organization/projects", key="ak-keepless-unknown")
+    assert before[0] == 401  # nobody's: there is no log in which it could stand
+    assert len(asked(here, event_types="access.refused")["data"]) == 3

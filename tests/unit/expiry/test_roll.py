@@ -39,7 +39,8 @@ def owner(database: Database) -> Owner:
 def destroyed(stage: Stage, kek_id: Id) -> bool:
     """Whether row, key file and log agree that a KEK is destroyed; they never disagree."""
     row = stage.kek(kek_id)
-    said = [entry for entry in stage.entries(EntryKind.KEY_DESTROYED) if entry["kek_id"] == kek_id]
+    told = [entry for entry in stage.entries(EntryKind.KEY_DESTROYED) if entry["kek_id"] == kek_id]
+    said = [entry for entry in told if "organization_id" not in entry]
     gone = not stage.rig.vault.keks.has_file(kek_id)
     assert gone is bool(said) is (row.state is KekState.DESTROYED) is (row.destroyed_at is not None)
     assert len(said) <= 1
@@ -50,6 +51,20 @@ def begin_of_day(stage: Stage) -> None:
     """Go to a minute past midnight, so that hours later is the same day."""
     stage.rig.clock.advance_ms(day_end_ms(day_of(stage.rig.clock.now_ms())) - stage.rig.clock.now_ms() + 60_000)
     stage.rig.guard.check()
+
+
+def test_those_whose_objects_a_key_sealed_are_told_of_its_end(stage: Stage, owner: Owner, database: Database) -> None:
+    begin_of_day(stage)
+    other, nobody = make_organization(database), make_organization(database)
+    one, _, _ = stage.rig.put(*owner), stage.rig.put(*owner), stage.rig.put(*other)
+    stage.rig.pass_days(32)
+    stage.sweeper.sweep_once()
+    stage.sweeper.sweep_once()
+    assert destroyed(stage, one.kek_id)
+    told = [entry for entry in stage.entries(EntryKind.KEY_DESTROYED) if entry["kek_id"] == one.kek_id]
+    whose = [entry.get("organization_id") for entry in told]
+    assert sorted(filter(None, whose)) == sorted([owner[0], other[0]])  # once each, however many objects
+    assert nobody[0] not in whose
 
 
 def test_the_key_of_a_day_is_destroyed_when_the_day_is_over_not_before(stage: Stage, owner: Owner) -> None:

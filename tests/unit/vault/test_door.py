@@ -427,7 +427,8 @@ def test_an_older_copy_of_everything_is_dead_once_the_key_is_destroyed(
     assert rig.vault.keks.destroy(one.kek_id)
     assert not rig.vault.keks.destroy(one.kek_id)
     with database.read() as tx:
-        (entry,) = rig.log.entries(tx, kinds=[EntryKind.KEY_DESTROYED])
+        told, entry = rig.log.entries(tx, kinds=[EntryKind.KEY_DESTROYED])  # newest first
+    assert (told.organization_id, entry.organization_id) == (owner[0], None)
     (row,) = rows(database, kek)
     assert (row.state, row.log_index) == (KekState.DESTROYED, entry.index)
     # An operator restores last month's database and blobs.

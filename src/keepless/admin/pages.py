@@ -9,7 +9,6 @@ from typing import Any, Protocol, TypeVar
 
 from keepless.admin.shapes import Page
 from keepless.governance.change import not_found
-from keepless.ids import Id
 
 __all__ = ["cut", "page", "seconds"]
 
@@ -21,7 +20,7 @@ class HasId(Protocol):
     """A record with an id."""
 
     @property
-    def id(self) -> Id:
+    def id(self) -> str:
         """Its id."""
 
 

@@ -20,7 +20,7 @@ from keepless.admin.usage_asks import (
 )
 from keepless.governance.change import not_found
 from keepless.governance.explained import explained
-from keepless.ids import Prefix
+from keepless.ids import Id, Prefix
 from keepless.usage import costs, results
 from keepless.usage.results import Completions, Embeddings, Nothing, Speeches, Transcriptions, UsagePage
 from keepless.usage.sums import Group, UsageQuestion, Width
@@ -44,57 +44,57 @@ __all__ = [
 
 def usage_completions(services: Services, ask: Ask[CompletionsQuery, NoBody]) -> UsagePage[Completions]:
     """Tokens and requests of chat completions and responses, in buckets of time."""
-    return results.completions(services.db, _question(services, ask))
+    return results.completions(services.db, _question(services, ask.organization_id, ask.query))
 
 
 def usage_embeddings(services: Services, ask: Ask[UsageQuery, NoBody]) -> UsagePage[Embeddings]:
     """Tokens and requests of embeddings, in buckets of time."""
-    return results.embeddings(services.db, _question(services, ask))
+    return results.embeddings(services.db, _question(services, ask.organization_id, ask.query))
 
 
 def usage_audio_speeches(services: Services, ask: Ask[UsageQuery, NoBody]) -> UsagePage[Speeches]:
     """Characters that were spoken, in buckets of time."""
-    return results.speeches(services.db, _question(services, ask))
+    return results.speeches(services.db, _question(services, ask.organization_id, ask.query))
 
 
 def usage_audio_transcriptions(services: Services, ask: Ask[UsageQuery, NoBody]) -> UsagePage[Transcriptions]:
     """Seconds of sound that were transcribed or translated, in buckets of time."""
-    return results.transcriptions(services.db, _question(services, ask))
+    return results.transcriptions(services.db, _question(services, ask.organization_id, ask.query))
 
 
 def usage_images(services: Services, ask: Ask[ImagesQuery, NoBody]) -> UsagePage[Nothing]:
     """Images: none are made here, so every bucket is empty."""
-    return results.nothing(services.db, _question(services, ask))
+    return results.nothing(services.db, _question(services, ask.organization_id, ask.query))
 
 
 def usage_moderations(services: Services, ask: Ask[UsageQuery, NoBody]) -> UsagePage[Nothing]:
     """Moderations: none are served here, so every bucket is empty."""
-    return results.nothing(services.db, _question(services, ask))
+    return results.nothing(services.db, _question(services, ask.organization_id, ask.query))
 
 
 def usage_vector_stores(services: Services, ask: Ask[StorageQuery, NoBody]) -> UsagePage[Nothing]:
     """Vector stores: there are none here, so every bucket is empty."""
-    return results.nothing(services.db, _question(services, ask))
+    return results.nothing(services.db, _question(services, ask.organization_id, ask.query))
 
 
 def usage_code_interpreter_sessions(services: Services, ask: Ask[StorageQuery, NoBody]) -> UsagePage[Nothing]:
     """Code interpreter sessions: there are none here, so every bucket is empty."""
-    return results.nothing(services.db, _question(services, ask))
+    return results.nothing(services.db, _question(services, ask.organization_id, ask.query))
 
 
 def usage_file_search_calls(services: Services, ask: Ask[CallsQuery, NoBody]) -> UsagePage[Nothing]:
     """File searches: none are served here, so every bucket is empty."""
-    return results.nothing(services.db, _question(services, ask))
+    return results.nothing(services.db, _question(services, ask.organization_id, ask.query))
 
 
 def usage_web_search_calls(services: Services, ask: Ask[SearchesQuery, NoBody]) -> UsagePage[Nothing]:
     """Web searches: none are served here, so every bucket is empty."""
-    return results.nothing(services.db, _question(services, ask))
+    return results.nothing(services.db, _question(services, ask.organization_id, ask.query))
 
 
 def usage_decisions(services: Services, ask: Ask[CompletionsQuery, NoBody]) -> UsagePage[Nothing]:
     """Decisions: none are served here, so every bucket is empty."""
-    return results.nothing(services.db, _question(services, ask))
+    return results.nothing(services.db, _question(services, ask.organization_id, ask.query))
 
 
 def usage_costs(services: Services, ask: Ask[CostsQuery, NoBody]) -> UsagePage[costs.Costs]:
@@ -102,21 +102,20 @@ def usage_costs(services: Services, ask: Ask[CostsQuery, NoBody]) -> UsagePage[c
     asked = ask.query
     return costs.costs(
         services.db,
-        _question(services, ask),
+        _question(services, ask.organization_id, ask.query),
         costs.Prices(services.settings.models),
         by_line="line_item" in asked.group_by,
         lines=asked.line_items,
     )
 
 
-def _question(services: Services, ask: Ask[UsageSpan, NoBody] | Ask[CostsQuery, NoBody]) -> UsageQuestion:
+def _question(services: Services, organization_id: Id, asked: UsageSpan | CostsQuery) -> UsageQuestion:
     """What any of the queries asks; a filter that only some of them have is found by its name."""
-    asked = ask.query
     # An end is exclusive; what was recorded in this very millisecond counts.
     end_ms = services.clock.now_ms() + 1 if asked.end_time is None else asked.end_time * 1000
     groups = {group.value for group in Group} - {Group.ENDPOINT.value}
     return UsageQuestion(
-        organization_id=ask.organization_id,
+        organization_id=organization_id,
         start_ms=asked.start_time * 1000,
         end_ms=end_ms,
         width=Width(asked.bucket_width),

@@ -20,7 +20,7 @@ from keepless.governance.change import not_found
 from keepless.ids import Id
 from keepless.incidents.tables import abuse_case, opening
 from keepless.receipts.log import Log
-from keepless.receipts.statement import Entry, EntryKind, Fact
+from keepless.receipts.statement import Entry, EntryKind, Fact, FactValue
 from keepless.vault.tables import legal_hold
 
 __all__ = ["ERASABLE", "Erasure"]
@@ -87,5 +87,5 @@ class Erasure:
             if found.body is None:
                 return
             self._log.erase(tx, [index])
-            facts = {Fact.ACTOR: actor, Fact.ENTRY: index}
+            facts: dict[Fact, FactValue] = {Fact.ACTOR: actor, Fact.ENTRY: index}
             self._log.append(tx, [Entry(EntryKind.ENTRY_ERASED, self._clock.now_ms(), organization_id, facts=facts)])

@@ -127,7 +127,8 @@ def _lines(file: IO[bytes]) -> Iterator[AuditLine | AuditEnd]:
 def _parsed(raw: bytes) -> AuditLine | AuditEnd:
     if not raw.endswith(b"\n"):
         raise RefusedError(Finding.NOT_WHOLE)
-    for kind in (AuditLine, AuditEnd):
+    kinds: tuple[type[AuditLine | AuditEnd], ...] = (AuditLine, AuditEnd)
+    for kind in kinds:
         try:
             line = msgspec.json.decode(raw, type=kind)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):

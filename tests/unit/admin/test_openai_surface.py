@@ -163,6 +163,9 @@ def test_what_is_here_works_in_the_clients_own_types(here: Platform, client: ope
     for name, step in works.items():
         answer = step(client.admin.organization, at)
         assert isinstance(answer, BaseModel), name
+        if name == "data_retention.retrieve":
+            assert answer.type == "none"  # nothing is off: OpenAI's type of an organization has no word for that
+            continue
         type(answer).model_validate(answer.to_dict(mode="json", use_api_names=False), strict=False)
         for one in getattr(answer, "data", []):
             type(one).model_validate(one.to_dict(mode="json", use_api_names=False), strict=False)

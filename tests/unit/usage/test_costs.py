@@ -26,7 +26,7 @@ ASKED = UsageQuestion(ORGANIZATION, START, START + DAY)
 
 def ask(database: Database, asked: UsageQuestion = ASKED, **how: Any) -> list[dict[str, Any]]:
     page = costs(database, asked, PRICES, by_line=how.pop("by_line", False), **how)
-    return [one for bucket in msgspec.to_builtins(page)["data"] for one in bucket["results"]]
+    return [one for bucket in msgspec.to_builtins(page, enc_hook=str)["data"] for one in bucket["results"]]
 
 
 def use(database: Database) -> Id:

@@ -27,7 +27,7 @@ def write(database: Database, *records: Record) -> None:
 
 
 def told(page: Any) -> list[dict[str, Any]]:
-    return [result for bucket in msgspec.to_builtins(page)["data"] for result in bucket["results"]]
+    return [result for bucket in msgspec.to_builtins(page, enc_hook=str)["data"] for result in bucket["results"]]
 
 
 def of_each_kind() -> list[Record]:

@@ -159,6 +159,7 @@ def test_the_shape_is_openais(database: Database) -> None:
                         "model": None,
                         "batch": None,
                         "service_tier": None,
+                        "api_source": None,
                     }
                 ],
             }

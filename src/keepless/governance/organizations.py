@@ -184,7 +184,7 @@ class Organizations:
             tx.execute(member.delete().where(member.c.organization_id == organization_id))  # with sessions and links
             forget_invites(tx, organization_id)
             tx.execute(model_limit.delete().where(model_limit.c.organization_id == organization_id))
-            cancel_at_once(tx, [one.id for one in active_of(tx, organization_id)], now_ms)
+            everything(tx, organization_id).cancel(tx, now_ms)
             webhooks.forget(tx, organization_id)
             facts: dict[Fact, FactValue] = {Fact.ACTOR: actor.id, Fact.EPOCH: epoch, Fact.PURGE_ID: purge_id}
             self._office.log.append(tx, [Entry(EntryKind.ORGANIZATION_DELETED, now_ms, organization_id, facts=facts)])

@@ -68,7 +68,7 @@ def everything(here: Platform) -> dict[str, list[str]]:
         "project_id": [here.project_id],
         "key_id": [api, admin],
         "user_id": [member],
-        "rate_limit_id": ["rl-smollm2"],
+        "rate_limit_id": ["rl-unknown"],
         "invite_id": [invite],
         "id": [object_id, gone, purge, hold, hook, receipt, mint(Prefix.REQUEST), opening],
     }

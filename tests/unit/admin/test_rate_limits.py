@@ -74,6 +74,11 @@ def test_a_model_may_not_be_asked_more_than_all_models_together(here: Platform) 
 
 def test_what_is_no_model_or_no_project_is_404(here: Platform) -> None:
     assert here.error("POST", base(here) + "/rl-MARKER", {"max_requests_per_1_minute": 1}) == (404, "not_found")
+    stranger = here.other()["admin_key"]
+    assert here.error("GET", base(here), key=stranger) == (404, "not_found")
+    foreign = here.error("POST", base(here) + "/rl-smollm2", {"max_requests_per_1_minute": 1}, key=stranger)
+    assert foreign == (404, "not_found")
+    assert in_force(here, "smollm2") is None
     gone = "/organization/projects/proj_x/rate_limits"
     assert here.error("GET", gone) == (404, "not_found")
     for wrong in ({"max_images_per_1_minute": 1}, {"batch_1_day_max_input_tokens": 1}):

@@ -8,7 +8,7 @@ BIN := .venv/bin
 export PYTEST_DEBUG_TEMPROOT := $(shell [ "$$(df --output=avail -k /dev/shm 2>/dev/null | tail -1)" -gt 6000000 ] 2>/dev/null && echo /dev/shm)
 SOURCES := hatch_build.py $(shell find src -type f -not -name '*.pyc')
 
-.PHONY: help run install install-dev services lock check test test-long bench docs vendor screenshots
+.PHONY: help run install install-dev install-finetune services lock check test test-long bench docs vendor screenshots
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "%-14s %s\n", $$1, $$2}'
@@ -18,7 +18,9 @@ run: install ## Install everything, create the first organization, serve, print 
 
 install: .venv/.package ## The environment alone, from the lock file with hashes
 
-install-dev: .venv/.dev .venv/.package services ## What tests need: tools, PostgreSQL, faketime
+install-dev: .venv/.dev .venv/.finetune .venv/.package services ## What tests need: tools, torch, PostgreSQL, faketime
+
+install-finetune: .venv/.finetune .venv/.package ## What fine-tuning needs on the machines that do it: torch
 
 .venv/.run: requirements/run.lock
 	@bash requirements/install run
@@ -28,6 +30,9 @@ install-dev: .venv/.dev .venv/.package services ## What tests need: tools, Postg
 
 .venv/.dev: .venv/.run requirements/dev.lock
 	@bash requirements/install dev
+
+.venv/.finetune: .venv/.run requirements/finetune.lock requirements/finetune-cuda.lock
+	@bash requirements/install finetune
 
 services:
 	@bash requirements/services

@@ -24,6 +24,7 @@ class Purpose(StrEnum):
     SEAL = "seal"  # handed to the vault's encryptor
     BREAK_GLASS = "break_glass"  # shown to a person under an approved opening request
     CUSTOMER = "customer"  # handed back to the customer whose content it is
+    TRAIN = "train"  # handed to the process that trains its owner's own model, and read there
     PROVE = "prove"  # compared with the prover's own markers
 
 

@@ -32,7 +32,8 @@ __all__ = ["Labelled", "ObjectReader", "Opened", "Reading"]
 
 _TRIES: Final = 4
 _WINDOW: Final = 4  # segments of 1 MiB that are fetched at once
-_READERS: Final = frozenset({Purpose.CUSTOMER, Purpose.BREAK_GLASS, Purpose.INFERENCE, Purpose.PROVE})
+_FED: Final = frozenset({Purpose.INFERENCE, Purpose.TRAIN})  # to a model
+_READERS: Final = frozenset({Purpose.CUSTOMER, Purpose.BREAK_GLASS, Purpose.PROVE}) | _FED
 T = TypeVar("T")
 
 
@@ -188,7 +189,7 @@ class Reading:
             )
             # What a feature that is off has left stays readable until it ends (DECISIONS 6), but inference logs have
             # lost their reason with the switch, and nothing is fed to a model any more.
-            needs_feature = purpose is Purpose.INFERENCE or row_of(row.data_class).feature is Feature.INFERENCE_LOGGING
+            needs_feature = purpose in _FED or row_of(row.data_class).feature is Feature.INFERENCE_LOGGING
             if (
                 policy.alive
                 and (end is None or now_ms < end)

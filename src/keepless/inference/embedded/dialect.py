@@ -1,7 +1,8 @@
 """OpenAI's and Groq's request in llama.cpp's dialect, as pure functions of values.
 
 Holds: `CAPABILITIES` (what this engine was seen to do), `to_llama`, `Plan` (what was asked, as the answer needs it),
-`encode_problem`. Leaves out: the answer (answer), the checks of types and ranges (gateway.chat_params, before this).
+`as_asked` (the messages alone, for who trains the model), `encode_problem`. Leaves out: the answer (answer), the checks
+of types and ranges (gateway.chat_params, before this).
 
 Only members named here reach the engine: what it would understand beyond them (cache, slots, adapters, grammars, paths)
 is ours to set. The engine is always asked for a stream with usage, also when the client wants one JSON: then time-outs
@@ -21,7 +22,7 @@ import msgspec
 from keepless.config import ModelConfig
 from keepless.errors import Code, Problem
 
-__all__ = ["CAPABILITIES", "NONE", "Plan", "encode_problem", "not_json", "to_llama", "too_long"]
+__all__ = ["CAPABILITIES", "NONE", "Plan", "as_asked", "encode_problem", "not_json", "to_llama", "too_long"]
 
 CAPABILITIES: Final = frozenset(
     {
@@ -161,6 +162,14 @@ def to_llama(body: Json, model: ModelConfig, request_id: str, created: int, star
         context=model.context_window,
     )
     return asked, plan
+
+
+def as_asked(messages: list[Json], tools: list[Json], *, forced: bool = False) -> list[Json]:
+    """Messages as the model's template gets them when these functions are offered. Raises `Problem` (400)."""
+    told = _messages(messages)
+    if tools and (forced or not _answered({"messages": messages})):
+        return _with_tools(told, tools, forced=forced)
+    return told
 
 
 def encode_problem(problem: Problem) -> bytes:

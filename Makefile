@@ -31,7 +31,7 @@ install-finetune: .venv/.finetune .venv/.package ## What fine-tuning needs on th
 .venv/.dev: .venv/.run requirements/dev.lock
 	@bash requirements/install dev
 
-.venv/.finetune: .venv/.run requirements/finetune.lock requirements/finetune-cuda.lock
+.venv/.finetune: .venv/.run requirements/finetune.lock requirements/finetune-cpu.lock requirements/finetune-cuda.lock
 	@bash requirements/install finetune
 
 services:

@@ -9,10 +9,11 @@ from benchmarks.batches import batches, fairness
 from benchmarks.engines import chatting, embedding, hearing, speaking, starting
 from benchmarks.running import Machine
 from benchmarks.targets import OUT, TARGETS
+from benchmarks.tuning import first_answer, training_speed
 from benchmarks.uploads import upload
 from benchmarks.vault import sweep, toggle
 
-_WHAT = ("gateway", "sweep", "toggle", "engines", "upload", "batches")
+_WHAT = ("gateway", "sweep", "toggle", "engines", "upload", "batches", "tuning")
 _SLOW = {"litellm": 4.0}  # so slow that its cells need no more than this
 
 
@@ -40,6 +41,11 @@ def main() -> None:
         _write("batches", measured)
     elif asked.what == "engines":
         _engines(asked.repeats, asked.sentences, asked.threads)
+    elif asked.what == "tuning":
+        speed, adapter = training_speed(asked.repeats, asked.threads)
+        tuned = {"training": speed, "first_answer": first_answer(asked.repeats, asked.threads, adapter)}
+        print(json.dumps(tuned, indent=1))
+        _write("tuning", tuned)
     elif asked.what == "upload":
         uploaded = upload(asked.size, asked.repeats)
         print(json.dumps(uploaded, indent=1))

@@ -72,7 +72,7 @@ ATTEMPTS: dict[str, Callable[[], Any]] = {
     "mapped": mapped,
     "temporary": tempfile.TemporaryFile,
     "database": lambda: sqlite3.connect(FOLDER / "db").execute("create table t (a)"),
-    "folder": lambda: (FOLDER / "folder").mkdir(),
+    "folder": (FOLDER / "folder").mkdir,
     "rename": lambda: there.rename(FOLDER / "renamed"),
     "remove": there.unlink,
     "link": lambda: os.link(there, FOLDER / "link"),
@@ -82,7 +82,6 @@ ATTEMPTS: dict[str, Callable[[], Any]] = {
     "connect": lambda: socket.create_connection(("127.0.0.1", 1)),
     "run": lambda: subprocess.run(["/bin/true"], check=True),
     "execute": executed,
-    "trace": lambda: Path("/proc/self/mem").open("rb").close(),
 }
 
 

@@ -36,7 +36,7 @@ def main() -> None:
         receive(connection)
     if what == "seen":
         seen = [",".join(sorted(os.environ)), *(os.readlink(f"/proc/self/fd/{name}") for name in (1, 2))]
-        seen.append(",".join(sorted(os.listdir("/proc/self/fd"))))
+        seen.append(",".join(os.path.realpath(link) for link in os.scandir("/proc/self/fd")))
         send(connection, Kind.CHECKPOINT, NUMBERS.pack(1, 0), "|".join(seen).encode())
     progress = Progress(step=1, total=2, loss=float(order.seed), token_accuracy=0.5, tokens=3)
     send(connection, Kind.PROGRESS, msgspec.json.encode(progress))

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
 from gguf.quants import dequantize
+from huggingface_hub.errors import StrictDataclassError
 from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
@@ -46,7 +47,7 @@ def base_model(gguf: Gguf, base: Base) -> Any:
         if names.keys() != tensors.keys():  # something in it that would be left out in silence
             raise GgufError
         state = {theirs: _read(gguf, tensors[ours], _heads(ours, base)) for ours, theirs in names.items()}
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, StrictDataclassError):
         raise GgufError from None
     with torch.device("meta"):
         model = LlamaForCausalLM(config)

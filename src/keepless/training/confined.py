@@ -102,9 +102,8 @@ def _landlock(libc: ctypes.CDLL) -> None:
     held = Struct("=QQ").pack(files, _TCP) if version >= 4 else Struct("=Q").pack(files)
     rules = _must(libc.syscall(_CREATE_RULESET, held, len(held), 0))
     for device in _devices():
-        beneath = os.open(device, os.O_PATH | os.O_CLOEXEC)
-        _must(libc.syscall(_ADD_RULE, rules, _PATH_BENEATH, _RULE.pack(_WRITE_FILE, beneath), 0))
-        os.close(beneath)
+        with device.open("rb", buffering=0) as beneath:
+            _must(libc.syscall(_ADD_RULE, rules, _PATH_BENEATH, _RULE.pack(_WRITE_FILE, beneath.fileno()), 0))
     _must(libc.syscall(_RESTRICT_SELF, rules, 0))
     os.close(rules)
 

@@ -10,6 +10,7 @@ gives the same bits each time, and so does one that goes on from a `state`.
 """
 
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -60,10 +61,12 @@ class Trainer:
             task_type="CAUSAL_LM",
             target_modules=[name.split(".")[1] for name in MODULES],
         )
-        self._model: Final = get_peft_model(base, config).to(self._device)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers for names of before
+            self._model: Final = get_peft_model(base, config).to(self._device)
         self._inner: Final = self._model.get_base_model()
         if max(len(text.tokens) for text in texts) > _LONG:
-            self._inner.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+            self._inner.activation_checkpointing_enable()
         self._learned: Final = [(n, p) for n, p in self._model.named_parameters() if p.requires_grad]
         self._optimizer: Final = torch.optim.AdamW([p for _, p in self._learned], lr=0.0, weight_decay=0.0)
         self.total: Final = order.n_epochs * steps_in(len(texts), order.batch_size)

@@ -41,13 +41,14 @@ from keepless.training.order import (
     Progress,
     TrainingError,
 )
-from keepless.training.wire import NUMBERS, Kind, WireError, receive, send
+from keepless.training.wire import NUMBERS, GoneError, Kind, WireError, receive, send
 
 __all__ = ["Run", "is_missing", "training"]
 
 _MODULE: Final = "keepless.training.process"
 _PACKAGES: Final = ("torch", "transformers", "peft", "gguf")  # of the extra `finetune`
 _FOLDERS: Final = (Path(keepless.__file__).parent.parent,)  # beside the installation's, where the process is found
+_LAST_S: Final = 10.0  # for a process that has closed its socket to end
 _NOWHERE: Final = "/nonexistent"
 _ENVIRONMENT: Final = {
     "PATH": os.defpath,
@@ -123,8 +124,8 @@ class Run:
             return None
         try:
             event = _event(*receive(self._connection))
-        except (WireError, msgspec.MsgspecError):
-            raise self._died() from None
+        except (WireError, msgspec.MsgspecError) as error:
+            raise self._died(gone=isinstance(error, GoneError)) from None
         self._done = isinstance(event, Finished)
         return event
 
@@ -160,17 +161,29 @@ class Run:
                 os.kill(self.pid, signal.SIGKILL)
                 self._code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
 
-    def _died(self) -> TrainingError:
+    def _died(self, *, gone: bool) -> TrainingError:
         """Why nothing more comes."""
         self._done = True
-        # Not reaped before it has ended by itself: a process that was ended by its own watch should say so.
-        os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+        if gone:
+            # Not killed before it has ended by itself: a process that was ended by its own watch should say so.
+            _wait_for(self.pid, _LAST_S)
         self.end()
         if self._stopped:
             return TrainingError(Fault.STOPPED)
         if self._code == -signal.SIGALRM:
             return TrainingError(Fault.TRAINER_STUCK)
         return TrainingError(Fault.TRAINER_DIED)
+
+
+def _wait_for(pid: int, timeout_s: float) -> None:
+    """Until a child has ended, which it is not asked to; without reaping it."""
+    watched = os.pidfd_open(pid)
+    try:
+        poll = select.poll()
+        poll.register(watched, select.POLLIN)
+        poll.poll(timeout_s * 1000)
+    finally:
+        os.close(watched)
 
 
 def _event(kind: Kind, payload: bytearray) -> Event:

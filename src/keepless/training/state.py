@@ -44,7 +44,8 @@ def fingerprint(order: Order, *examples: bytes) -> str:
 def pack_state(tensors: dict[str, torch.Tensor], place: Place) -> bytes:
     """A checkpoint."""
     told = torch.frombuffer(bytearray(msgspec.json.encode(place)), dtype=torch.uint8)
-    return save({**tensors, _PLACE: told})
+    data: bytes = save({**tensors, _PLACE: told})
+    return data
 
 
 def unpack_state(data: bytes, run: str) -> tuple[dict[str, torch.Tensor], Place]:

@@ -13,7 +13,7 @@ from typing import Final
 
 from keepless.errors import KeeplessError
 
-__all__ = ["NUMBERS", "Kind", "WireError", "receive", "send"]
+__all__ = ["NUMBERS", "GoneError", "Kind", "WireError", "receive", "send"]
 
 _PREFIX: Final = Struct(">BQ")
 NUMBERS: Final = Struct(">QQ")
@@ -37,17 +37,21 @@ class Kind(IntEnum):
 
 
 class WireError(KeeplessError):
-    """The other side has gone, or says what it must not."""
+    """The other side says what it must not."""
+
+
+class GoneError(WireError):
+    """The other side has gone."""
 
 
 def send(connection: socket.socket, kind: Kind, *parts: bytes) -> None:
-    """One frame out of its parts. Raises `WireError`."""
+    """One frame out of its parts. Raises `GoneError`."""
     try:
         connection.sendall(_PREFIX.pack(kind, sum(map(len, parts))))
         for part in parts:
             connection.sendall(part)
     except OSError:
-        raise WireError from None
+        raise GoneError from None
 
 
 def receive(connection: socket.socket) -> tuple[Kind, bytearray]:
@@ -65,10 +69,10 @@ def _exactly(connection: socket.socket, length: int) -> bytearray:
         while len(data) < length:
             more = connection.recv(min(_PIECE, length - len(data)))
             if not more:
-                raise WireError
+                raise GoneError
             data += more
     except OSError:
-        raise WireError from None
+        raise GoneError from None
     return data
 
 

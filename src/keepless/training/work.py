@@ -199,7 +199,10 @@ def _fault(error: Exception) -> Fault:
         return error.fault
     if isinstance(error, DivergedError):
         return Fault.DIVERGED
-    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "memory" in str(error)):
+    # torch says in words alone that it got no memory. What it had by then says as much.
+    most = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    full = most > resource.getrlimit(resource.RLIMIT_DATA)[0] // 2
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and full):
         return Fault.OUT_OF_MEMORY
     return Fault.TRAINER_DIED
 

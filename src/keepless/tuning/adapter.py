@@ -196,7 +196,7 @@ def _configured(data: bytes) -> tuple[int, float]:
     r, alpha = config.get("r"), config.get("lora_alpha")
     if type(r) is not int or r not in RANKS:
         raise AdapterError(Defect.RANK)
-    if type(alpha) not in (int, float) or not 0 < alpha <= _MOST_ALPHA:
+    if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not 0 < alpha <= _MOST_ALPHA:
         raise AdapterError(Defect.CONFIG)
     beginning = config.get("init_lora_weights", True)
     plain = (

@@ -68,14 +68,9 @@ def test_after_a_function_s_result_the_engine_asks_for_words_so_another_text_beg
     ]
     first, second = texts(*turns, tools=[WEATHER])
     assert first[-1][0].startswith('{"name": "weather"')
-    assert second == [
-        (
-            '<user>Q.<assistant>I will ask weather: {"city":"Zürich"}.<user>weather answered: Rain\n'
-            + "Now answer my question..<assistant>",
-            False,
-        ),
-        ("It rains..", True),
-    ]
+    asked = '<user>Q.<assistant>I will ask weather: {"city":"Zürich"}.'
+    answered = "<user>weather answered: Rain\nNow answer my question..<assistant>"
+    assert second == [(asked + answered, False), ("It rains..", True)]
 
 
 def test_a_second_call_after_a_result_is_asked_for_by_force() -> None:

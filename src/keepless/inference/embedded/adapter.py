@@ -75,12 +75,16 @@ def base_of(gguf: Gguf) -> Base:
         for name, theirs in MODULES.items():
             outputs, inputs = gguf.tensors[f"blk.0.{theirs}.weight"].shape
             shapes[name] = (outputs, inputs)
-        found = Base(layers, heads, fields.get("llama.attention.head_count_kv", heads), shapes)
+        kv_heads = fields.get("llama.attention.head_count_kv", heads)
+        width, rest = divmod(shapes["self_attn.q_proj"][0], heads)
+        if rest or width % 2 or shapes["self_attn.k_proj"][0] != width * kv_heads or heads % kv_heads:
+            raise GgufError
+        found = Base(layers, heads, kv_heads, shapes)
         for layer in range(layers):
             for name, theirs in MODULES.items():
                 if gguf.tensors[f"blk.{layer}.{theirs}.weight"].shape != shapes[name]:
                     raise GgufError
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, ZeroDivisionError):
         raise GgufError from None
     return found
 

@@ -44,7 +44,7 @@ def to_gguf(archive: bytes, base: Base) -> bytes:
         offset += _padded(tensor.nbytes)
     out += bytes(_padded(len(out)) - len(out))
     for _, tensor in named:
-        out += memoryview(tensor).cast("B")
+        out += tensor.tobytes()
         out += bytes(_padded(tensor.nbytes) - tensor.nbytes)
     return bytes(out)
 

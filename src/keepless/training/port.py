@@ -60,6 +60,7 @@ _ENVIRONMENT: Final = {
     "TRANSFORMERS_OFFLINE": "1",
     "TRANSFORMERS_VERBOSITY": "critical",
     "TOKENIZERS_PARALLELISM": "false",
+    "TORCHINDUCTOR_CACHE_DIR": "/",  # wants to be there already; nothing can be made in it
     "CUDA_CACHE_DISABLE": "1",
     "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # what makes its sums come out the same each time
 }

@@ -70,7 +70,7 @@ def test_the_answer_s_tokens_are_the_ones_to_learn(tokens: Tokens) -> None:
     assert not cut
     assert text.tokens.tolist() == asked + tokens.encode("B<|im_end|>\n")
     assert text.learned.tolist() == [False] * len(asked) + [True] * (len(text.tokens) - len(asked))
-    short, cut = tokens.text([Piece("abcdef", True)], 2)
+    short, cut = tokens.text([Piece("one two three", True)], 2)
     assert cut
     assert (len(short.tokens), len(short.learned)) == (2, 2)
 

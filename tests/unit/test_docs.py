@@ -135,4 +135,6 @@ def test_links_and_named_files_exist(document: Path) -> None:
     named = re.findall(r"`((?:src|tests|docs|lint|benchmarks|requirements|examples)/[\w./-]+)`", text)
     missing = [link for link in links if not (document.parent / link).exists()]
     missing += [name for name in named if not (ROOT / name).exists()]
+    tests = re.findall(r"`((?:tests)/[\w./-]+\.py)::(\w+)`", text)
+    missing += [f"{file}::{name}" for file, name in tests if f"def {name}(" not in (ROOT / file).read_text()]
     assert not missing

@@ -44,6 +44,8 @@ _ENTRY_COLUMNS: Final = (
     *("idx", "salt", "body", "kind", "organization_id", "object_id", "receipt_id", "at"),
     *("project_id", "actor_id", "subject_id"),
 )
+_FEW: Final = 1_000
+_MOST_PARTS: Final = 64
 _NODE_COLUMNS: Final = ("level", "idx", "hash")
 
 
@@ -176,13 +178,20 @@ class Log:
         """Entries of an organization, newest first: the nearest `limit` below an index, or else above one."""
         upwards = above is not None and below is None
         column = log_entry.c
-        query = sa.select(log_entry).where(column.organization_id == organization_id, *_narrowing(asked))
+        own: list[sa.ColumnElement[bool]] = [column.organization_id == organization_id]
+        if asked.to_ms is not None and (few := _few_of(tx, organization_id, asked)) is not None:
+            own.append(column.idx.in_(few))
         if below is not None:
-            query = query.where(column.idx < below)
+            own.append(column.idx < below)
         if above is not None:
-            query = query.where(column.idx > above)
-        rows = tx.execute(query.order_by(column.idx.asc() if upwards else column.idx.desc()).limit(limit)).all()
-        return [_logged(row) for row in (reversed(rows) if upwards else rows)]
+            own.append(column.idx > above)
+        found: dict[int, Any] = {}
+        for part in _parts(asked):
+            query = sa.select(log_entry).where(*own, *part)
+            ordered = query.order_by(column.idx.asc() if upwards else column.idx.desc()).limit(limit)
+            found |= {row.idx: row for row in tx.execute(ordered)}
+        nearest = sorted(found, reverse=not upwards)[:limit]
+        return [_logged(found[index]) for index in sorted(nearest, reverse=True)]
 
     def checkpoint(self) -> str:
         """Sign the present head. Raises `LogForkError` when it does not continue the last signed head."""
@@ -227,25 +236,41 @@ class Log:
         return merkle.root(size, _reader(tx))
 
 
-def _narrowing(asked: Sought) -> list[sa.ColumnElement[bool]]:
+def _few_of(tx: Connection, organization_id: Id, asked: Sought) -> list[int] | None:
+    """The entries of a span of time that has ended; None when they are many, and reading in order finds them sooner."""
     column = log_entry.c
-    found: list[sa.ColumnElement[bool]] = [
-        field.in_(sorted(values))
-        for field, values in (
-            (column.kind, asked.kinds),
-            (column.actor_id, asked.actors),
-            (column.project_id, asked.projects),
-        )
-        if values is not None
-    ]
-    if asked.subjects is not None:
-        subjects = sorted(asked.subjects)
-        found.append(sa.or_(column.subject_id.in_(subjects), column.object_id.in_(subjects)))
+    found = sa.select(column.idx).where(column.organization_id == organization_id, column.at < asked.to_ms)
     if asked.from_ms is not None:
-        found.append(column.at >= asked.from_ms)
+        found = found.where(column.at >= asked.from_ms)
+    few = list(tx.execute(found.order_by(column.at.desc()).limit(_FEW + 1)).scalars())
+    return few if len(few) <= _FEW else None
+
+
+def _parts(asked: Sought) -> list[list[sa.ColumnElement[bool]]]:
+    """The conditions of one query for each value of what narrows most, so that an index gives each of them in order.
+
+    What else is asked for is put so that no index can serve it: a database without statistics would take the wrong one.
+    """
+    column = log_entry.c
+    narrowing: list[tuple[tuple[sa.Column[Any], ...], frozenset[Any] | None]] = [
+        ((column.subject_id, column.object_id), asked.subjects),
+        ((column.actor_id,), asked.actors),
+        ((column.project_id,), asked.projects),
+        ((column.kind,), asked.kinds),
+    ]
+    given = [(columns, sorted(values)) for columns, values in narrowing if values is not None]
+    times: list[sa.ColumnElement[bool]] = []
+    if asked.from_ms is not None:
+        times.append(column.at >= asked.from_ms)
     if asked.to_ms is not None:
-        found.append(column.at < asked.to_ms)
-    return found
+        times.append(column.at < asked.to_ms)
+    if not given:
+        return [times]
+    (columns, values), *others = given
+    rest = [sa.or_(*(sa.func.coalesce(one, "").in_(inner) for one in those)) for those, inner in others]
+    if len(values) > _MOST_PARTS:
+        return [[one.in_(values), *rest, *times] for one in columns]
+    return [[one == value, *rest, *times] for one in columns for value in values]
 
 
 def _text(value: Id | None) -> str | None:

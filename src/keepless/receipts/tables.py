@@ -28,6 +28,11 @@ log_entry = table(
     sa.Column("subject_id", IdText),
     sa.Index("log_entry_by_organization", "organization_id", "kind", "idx"),
     sa.Index("log_entry_of_organization", "organization_id", "idx"),
+    # Who looks for the acts of one person, or for what was done to one thing, reads those and not the whole log.
+    sa.Index("log_entry_by_actor", "organization_id", "actor_id", "idx"),
+    sa.Index("log_entry_by_subject", "organization_id", "subject_id", "idx"),
+    sa.Index("log_entry_by_project", "organization_id", "project_id", "idx"),
+    sa.Index("log_entry_by_time", "organization_id", "at"),
     holds=Holds.TRANSPARENCY_LOG,
 )
 

@@ -50,6 +50,9 @@ kept = table(
     ),
     sa.Index("kept_by_hold", "hold_id", "id", sqlite_where=_MOVED, postgresql_where=_MOVED),
     sa.Index("kept_by_organization", "organization_id", "created_at", "id"),
+    # What owners list: of one class or project, without reading the others.
+    sa.Index("kept_by_class", "organization_id", "data_class", "created_at", "id"),
+    sa.Index("kept_by_project", "organization_id", "project_id", "created_at", "id"),
     holds=Holds.CATALOGUE,
 )
 

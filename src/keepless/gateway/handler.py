@@ -235,7 +235,9 @@ class InferenceHandler(FastHandler, Generic[S, C]):
                 raise _streamed_line()
         else:
             arrival.phase = _LIMIT
-            if not (principal.organization.limits.none_set and principal.project.limits.none_set):
+            project = principal.project
+            none_set = principal.organization.limits.none_set and project.limits.none_set
+            if not none_set or project.model_limits is not None:
                 grant = self._rates.admit(principal, model.id, family.estimate(arrival, checked))
             if self.watch is not None:
                 self.watch.admitted(principal)

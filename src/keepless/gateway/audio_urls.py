@@ -14,7 +14,8 @@ from keepless.errors import Code, ErrorType, KeeplessError, Problem
 from keepless.gateway.audio import AudioModel
 from keepless.gateway.audio_params import AudioRequest, too_large
 from keepless.gateway.handler import Accepted, Arrival, InferenceHandler
-from keepless.outbound.fetch import BusyError, Fetcher
+from keepless.http.problems import internal
+from keepless.outbound.fetch import BusyError, Fetcher, UnexpectedError
 from keepless.outbound.pinned import Failure, OutboundError
 
 __all__ = ["AudioHandler"]
@@ -60,6 +61,9 @@ class AudioHandler(InferenceHandler[AudioModel, AudioRequest]):
             return
         outlet.on_disconnect = None
         try:
+            if isinstance(found, UnexpectedError):
+                self._refuse(arrival, internal())
+                return
             if isinstance(found, KeeplessError):
                 self._refuse(arrival, _problem(found, 0 if self.fetcher is None else self.fetcher.most_bytes))
                 return

@@ -14,10 +14,11 @@ from typing import Final
 import h11
 
 from keepless.errors import KeeplessError
+from keepless.log import Event, failure
 from keepless.outbound.pinned import Failure, OutboundError, Pinned
 from keepless.outbound.urls import Target, UrlError, target_of
 
-__all__ = ["BusyError", "Fetched", "Fetcher"]
+__all__ = ["BusyError", "Fetched", "Fetcher", "UnexpectedError"]
 
 _AT_ONCE: Final = 8
 _LONGEST_URL: Final = 8192  # signed ones are long
@@ -28,6 +29,10 @@ Fetched = Callable[[bytes | KeeplessError], None]
 
 class BusyError(KeeplessError):
     """As many files as fit are being fetched."""
+
+
+class UnexpectedError(KeeplessError):
+    """A fault of ours; the log has it."""
 
 
 class Fetcher:
@@ -48,7 +53,8 @@ class Fetcher:
         return target
 
     def start(self, target: Target, fetched: Fetched) -> Callable[[], None]:
-        """Fetch; `fetched` is called once, later, with the file or the `OutboundError`. What ends it without a call.
+        """Fetch; `fetched` is called once, later, with the file, the `OutboundError`, or `UnexpectedError` when it was
+        our own fault. What ends it without a call.
 
         Raises `BusyError`.
         """
@@ -92,6 +98,9 @@ class Fetcher:
             found: bytes | KeeplessError = await self.fetch(target)
         except OutboundError as failed:
             found = failed
+        except Exception as error:  # the last net: whoever waits is told in any case
+            failure(Event.SERVER_FAILED, error)
+            found = UnexpectedError()
         fetched(found)
 
     def _check(self, response: h11.Response) -> None:

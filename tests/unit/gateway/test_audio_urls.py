@@ -132,6 +132,21 @@ def test_what_cannot_be_fetched_is_said_in_our_words(
     through(use, host)
 
 
+def test_a_fault_of_ours_is_answered_as_one(host: FileHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fails(*_: object) -> bytes:
+        raise RuntimeError(SECRET)
+
+    async def use(harness: Harness, backend: FakeBackend) -> None:
+        reply = await hear(harness, host.url(f"/{SECRET}.wav"))
+        assert (reply.status, reply.error["code"]) == (500, Code.INTERNAL)
+        assert SECRET.encode() not in reply.body
+        assert [row.code for row in harness.rows] == [Code.INTERNAL]
+        assert not backend.calls
+
+    monkeypatch.setattr(Fetcher, "fetch", fails)
+    through(use, host)
+
+
 @pytest.mark.parametrize("allowed", [False, True])
 def test_what_is_not_allowed_is_not_asked_for(host: FileHost, allowed: bool) -> None:
     async def use(harness: Harness, _: FakeBackend) -> None:

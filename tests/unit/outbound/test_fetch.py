@@ -1,12 +1,14 @@
 """A file of another server: from an allow-list, by the address that was looked at, within bounds, or not at all."""
 
 import asyncio
+import io
 from collections.abc import Iterator
 
 import pytest
 
+from keepless import log
 from keepless.errors import KeeplessError
-from keepless.outbound.fetch import BusyError, Fetcher
+from keepless.outbound.fetch import BusyError, Fetcher, UnexpectedError
 from keepless.outbound.pinned import Failure, OutboundError, Pinned
 from keepless.outbound.urls import Target, UrlError
 from tests.support.file_host import FileHost, file_host
@@ -139,3 +141,28 @@ def test_as_many_at_once_as_fit_and_one_that_is_not_wanted_any_more_ends(host: F
 
     host.left.clear()
     assert asyncio.run(main()) == [SOUND]
+
+
+def test_a_fault_of_ours_is_told_too(host: FileHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever waits would wait for ever otherwise."""
+
+    async def main() -> bytes | KeeplessError:
+        fetches = fetcher(host)
+        told: asyncio.Future[bytes | KeeplessError] = asyncio.get_running_loop().create_future()
+
+        async def fails(_: Target) -> bytes:
+            raise RuntimeError("zebra")
+
+        monkeypatch.setattr(fetches, "fetch", fails)
+        fetches.start(fetches.target(host.url("/a")), told.set_result)
+        return await asyncio.wait_for(told, 90)
+
+    said = io.StringIO()
+    before = log._sink.stream
+    log.redirect(said)
+    try:
+        assert type(asyncio.run(main())) is UnexpectedError
+    finally:
+        log.redirect(before)
+    assert "RuntimeError" in said.getvalue()
+    assert "zebra" not in said.getvalue()

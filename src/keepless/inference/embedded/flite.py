@@ -6,7 +6,8 @@ there are (voices), cutting a text (sentences), formats (sound), the engine's ow
 A process a piece: what one customer wrote is in no memory that another's text meets, and a text that makes the voice
 crash or run away ends its own process. The text goes in through a pipe (`ps` shows arguments), the samples come out of
 an anonymous memory file: flite goes back in its output to write lengths, so a pipe will not do, and a file would be a
-copy on disk. While a piece is sent the next one is already being spoken.
+copy on disk. While a piece is sent the next one is already being spoken. A piece whose process failed is said once more
+by another one, because nothing of it has been sent yet; one that ran away is not.
 """
 
 import contextlib
@@ -18,6 +19,7 @@ import signal
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
+from functools import partial
 from typing import Final
 
 from keepless.errors import KeeplessError
@@ -34,6 +36,7 @@ _TURN_S: Final = 0.5
 _CPU_S: Final = 45
 _MEMORY: Final = 1024**3
 _OUTPUT: Final = 128 * 1024**2  # bytes
+_RAN_AWAY: Final = frozenset({-signal.SIGKILL, -signal.SIGXCPU, -signal.SIGXFSZ})  # exit codes: another try ends alike
 
 
 class SpeechFailedError(KeeplessError):
@@ -74,6 +77,8 @@ class Utterance:
     """One process that says one piece of text. `stretch`: how many times as long as usual it takes."""
 
     def __init__(self, program: str, text: str, voice: str, stretch: float) -> None:
+        self.again: Final = partial(Utterance, program, text, voice, stretch)  # another one, from the beginning
+        self._code: int | None = None  # once it has ended
         self._memory: Final = os.memfd_create("speech", os.MFD_CLOEXEC)
         reading, writing = os.pipe()
         try:
@@ -89,9 +94,16 @@ class Utterance:
             # A piece is smaller than a pipe's buffer: this never waits.
             stdin.write(text.encode("ascii", "replace") + b"\n")
 
-    def samples(self, idle: Callable[[], None] = lambda: None) -> Iterator[bytes]:
-        """Wait until the piece is said, then its samples in blocks. Raises `SpeechFailedError`."""
-        if self._wait(_WALL_S, idle) != 0:
+    def said(self, idle: Callable[[], None]) -> bool:
+        """Wait until the piece is said; False when another try may say it. Raises `SpeechFailedError`."""
+        self._code = self._wait(_WALL_S, idle)
+        if self._code in _RAN_AWAY:
+            raise SpeechFailedError("flite ran away")
+        return self._code == 0
+
+    def samples(self) -> Iterator[bytes]:
+        """Those of a piece that was `said`, in blocks. Raises `SpeechFailedError`."""
+        if self._code != 0:
             raise SpeechFailedError("flite failed")
         at = _HEADER
         while block := os.pread(self._memory, _READ, at):
@@ -140,7 +152,11 @@ def _spawn(program: str, voice: str, stretch: float, reading: int, memory: int) 
 
 
 def _spoken(running: deque[Utterance], idle: Callable[[], None]) -> Iterator[bytes]:
-    yield from running[0].samples(idle)
+    if not running[0].said(idle):
+        failed, running[0] = running[0], running[0].again()
+        failed.close()
+        running[0].said(idle)
+    yield from running[0].samples()
     running.popleft().close()
 
 

@@ -83,13 +83,31 @@ def test_a_voice_that_ends_badly_is_a_failure_and_leaves_nothing(tmp_path: Path)
     assert descriptors() == before
 
 
+def test_a_piece_that_failed_is_said_again_from_its_beginning(voices: Flite, tmp_path: Path) -> None:
+    before, others = descriptors(), children()
+    tries, program = tmp_path / "tries", tmp_path / "flite"
+    # The second piece fails once, after some of its sound.
+    program.write_text(
+        '#!/bin/sh\nread -r text\ncase "$text" in Two*)\n'
+        f'  echo x >> {tries}\n  if [ "$(wc -l < {tries})" = 1 ]; then printf "half of it"; exit 3; fi;;\n'
+        'esac\nprintf "%s\\n" "$text" | /usr/bin/flite "$@"\n'
+    )
+    program.chmod(0o700)
+    assert np.array_equal(said(Flite(str(program)), TEXT, "Two.", "Three."), said(voices, TEXT, "Two.", "Three."))
+    assert tries.read_text() == "x\nx\n"
+    assert descriptors() == before
+    assert children() == others
+
+
 def test_a_voice_that_runs_away_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program = tmp_path / "flite"
-    program.write_text("#!/bin/sh\nwhile :; do :; done\n")
+    tries = tmp_path / "tries"
+    program.write_text(f"#!/bin/sh\necho x >> {tries}\nwhile :; do :; done\n")
     program.chmod(0o700)
     monkeypatch.setattr(flite, "_WALL_S", 0.2)
     with pytest.raises(SpeechFailedError):
         list(Flite(str(program)).say([TEXT], voice="slt", speed=1.0))
+    assert tries.read_text() == "x\n"  # and not tried again
 
 
 def test_whoever_waits_is_called_and_may_give_up(tmp_path: Path) -> None:

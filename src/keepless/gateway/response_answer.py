@@ -1,6 +1,6 @@
 """A chat engine's whole answer as a response, and what chunks of streams are read with too.
 
-Holds: `whole` (answer -> response), `decode_chunk`, `usage_of`, `ended`. Leaves out: what answers look like
+Holds: `whole` (answer -> response), `decode_chunk`, `usage_of`, `times_of`, `ended`. Leaves out: what answers look like
 (response_shapes), streams (response_events).
 """
 
@@ -19,12 +19,14 @@ from keepless.gateway.response_object import (
     reasoning_text,
     refusal,
 )
-from keepless.gateway.response_shapes import Call, Chunk
+from keepless.gateway.response_shapes import Call, Chunk, ChunkUsage
 from keepless.gateway.wire import clamped
 from keepless.ids import Prefix, mint
 from keepless.inference.asking import MalformedError
 
-__all__ = ["decode_chunk", "ended", "usage_of", "whole"]
+__all__ = ["decode_chunk", "ended", "times_of", "usage_of", "whole"]
+
+_LONGEST_S: Final = 10**6
 
 _decode: Final = msgspec.json.Decoder(Chunk).decode
 
@@ -39,7 +41,7 @@ def decode_chunk(data: bytes) -> Chunk:
 
 def usage_of(chunk: Chunk) -> Usage | None:
     """The tokens that an answer or a chunk counts; never negative and never absurd."""
-    usage = chunk.usage or (chunk.x_groq and chunk.x_groq.usage)
+    usage = _usage(chunk)
     if not usage:
         return None
     cached, reasoned = usage.prompt_tokens_details, usage.completion_tokens_details
@@ -51,6 +53,26 @@ def usage_of(chunk: Chunk) -> Usage | None:
     )
     asked, again, answered, thought = (clamped(count) for count in counts)
     return asked, again, answered, thought
+
+
+def times_of(chunk: Chunk) -> dict[str, str]:
+    """The seconds that an answer or a chunk says it took, as Groq writes them; what it does not say is left out."""
+    usage = _usage(chunk)
+    if not usage:
+        return {}
+    found = {
+        "completion_time": usage.completion_time,
+        "prompt_time": usage.prompt_time,
+        "queue_time": usage.queue_time,
+        "total_time": usage.total_time,
+    }
+    return {
+        name: f"{time:.9f}" for name, time in found.items() if type(time) in (int, float) and 0 <= time < _LONGEST_S
+    }
+
+
+def _usage(chunk: Chunk) -> ChunkUsage | None:
+    return chunk.usage or (chunk.x_groq.usage if chunk.x_groq is not None else None)
 
 
 def ended(finish: str | None) -> tuple[str, str | None]:
@@ -82,7 +104,7 @@ def whole(draft: Draft, body: bytes, now_s: int) -> Json:
     if parts:
         draft.output.append(message(str(mint(Prefix.MESSAGE)), status, parts))
     draft.output += [_call(call, status) for call in calls]
-    draft.usage = usage_of(answer)
+    draft.usage, draft.times = usage_of(answer), times_of(answer)
     return draft.response(status, completed_s=now_s if status == "completed" else None, reason=reason)
 
 

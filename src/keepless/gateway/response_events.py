@@ -14,7 +14,7 @@ from typing import Any, Final
 import msgspec
 
 from keepless.errors import Problem
-from keepless.gateway.response_answer import ended, usage_of
+from keepless.gateway.response_answer import ended, times_of, usage_of
 from keepless.gateway.response_object import (
     Draft,
     Json,
@@ -97,7 +97,7 @@ class Events:
         """What a chunk adds. Raises `MalformedError`."""
         usage = usage_of(chunk)
         if usage is not None:
-            self._draft.usage = usage
+            self._draft.usage, self._draft.times = usage, times_of(chunk) or self._draft.times
         for choice in chunk.choices or ():
             self._choice(choice)
 

@@ -36,13 +36,15 @@ _ECHOED: Final = (
 class Draft:
     """One response. `output`: its finished items, in their order."""
 
-    __slots__ = ("_echo", "output", "usage")
+    __slots__ = ("_echo", "_timed", "output", "times", "usage")
 
     def __init__(self, checked: ResponseRequest, model_id: str, created_s: int) -> None:
         body = checked.body
         effort = body.get("reasoning", {}).get("effort")
         self.output: list[Json] = []
         self.usage: Usage | None = None
+        self.times: dict[str, str] = {}  # that the engine says it took
+        self._timed: Final = checked.timed
         self._echo: Json = {
             "id": str(mint(Prefix.RESPONSE)),
             "object": "response",
@@ -73,8 +75,10 @@ class Draft:
         self, status: str, *, completed_s: int | None = None, reason: str | None = None, error: Json | None = None
     ) -> Json:
         """The response as it stands. `reason`: why it is incomplete."""
+        times: Json = {"metadata": {**self._echo["metadata"], **self.times}} if self._timed and self.times else {}
         return {
             **self._echo,
+            **times,
             "status": status,
             "completed_at": completed_s,
             "error": error,

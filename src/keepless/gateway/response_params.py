@@ -60,7 +60,7 @@ _INCLUDABLE: Final = {
 class ResponseRequest:
     """A checked request. `body`: parameters of the table only, no switches, no nulls; `logprobs`: they are wanted.
 
-    `asked`: what an engine is asked, once that is known.
+    `asked`: what an engine is asked, once that is known; `timed`: the answer is to say what took how long.
     """
 
     body: dict[str, Any]
@@ -69,6 +69,7 @@ class ResponseRequest:
     max_tokens: int | None
     logprobs: bool
     asked: dict[str, Any] = field(default_factory=dict)
+    timed: bool = False
 
 
 def bridged_capabilities(capabilities: Capabilities) -> frozenset[str]:

@@ -1,6 +1,6 @@
 """What a bridge reads of chat engines' answers, and what is read of native responses, as msgspec reads them.
 
-Holds: `Chunk` (an answer or a chunk) with `Choice`, `Delta` and `Call`; `NativeEvent`, `NativeResponse`,
+Holds: `Chunk` (an answer or a chunk) with `Choice`, `Delta`, `Call` and `ChunkUsage`; `NativeEvent`, `NativeResponse`,
 `NativeOutput`, `NativeUsage`; `InputTokens`. All other members are dropped. Leaves out: reading. Not compiled, as
 chat_shapes.
 """
@@ -13,6 +13,7 @@ __all__ = [
     "Call",
     "Choice",
     "Chunk",
+    "ChunkUsage",
     "Delta",
     "InputTokens",
     "NativeEvent",
@@ -68,22 +69,29 @@ class _Reasoned(msgspec.Struct, gc=False):
     reasoning_tokens: int | None = None
 
 
-class _Usage(msgspec.Struct, gc=False):
+class ChunkUsage(msgspec.Struct, gc=False):
+    """The `usage` of an answer or a chunk."""
+
     prompt_tokens: int = 0
     completion_tokens: int = 0
     prompt_tokens_details: _Cached | None = None
     completion_tokens_details: _Reasoned | None = None
+    # Groq's, in seconds; whatever else an engine may say there is none of our business
+    queue_time: Any = None
+    prompt_time: Any = None
+    completion_time: Any = None
+    total_time: Any = None
 
 
 class _Groq(msgspec.Struct, gc=False):
-    usage: _Usage | None = None
+    usage: ChunkUsage | None = None
 
 
 class Chunk(msgspec.Struct, gc=False):
     """An answer, or a chunk of a stream."""
 
     choices: list[Choice] | None = None
-    usage: _Usage | None = None
+    usage: ChunkUsage | None = None
     x_groq: _Groq | None = None
     error: msgspec.Raw = _NULL
 

@@ -36,6 +36,7 @@ __all__ = ["COUNT", "PATH", "InputTokenFamily", "ResponseFamily"]
 
 PATH: Final = "/responses"
 COUNT: Final = "/input_tokens"
+_TIMED: Final = b"inference-metrics"  # Groq's: timings are among the answer's metadata
 _COUNTED: Final = frozenset(
     {"model", "input", "instructions", "tools", "tool_choice", "parallel_tool_calls", "text", "reasoning"}
     | {"truncation", "previous_response_id", "conversation"}
@@ -84,6 +85,7 @@ class _Family(Family[_Model, ResponseRequest]):
     def check(self, arrival: Arrival, model: _Model) -> ResponseRequest:
         """See `Family`."""
         checked = model.rules.check(arrival.members)
+        checked.timed = _TIMED in arrival.request.fields.get(b"groq-beta", b"")
         if not model.native:
             checked.asked = to_chat(checked)
         elif self.endpoint is Endpoint.RESPONSES:

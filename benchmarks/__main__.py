@@ -12,8 +12,9 @@ from benchmarks.targets import OUT, TARGETS
 from benchmarks.tuning import first_answer, training_speed
 from benchmarks.uploads import upload
 from benchmarks.vault import sweep, toggle
+from benchmarks.words import recognising
 
-_WHAT = ("gateway", "sweep", "toggle", "engines", "upload", "batches", "tuning")
+_WHAT = ("gateway", "sweep", "toggle", "engines", "upload", "batches", "tuning", "words")
 _SLOW = {"litellm": 4.0}  # so slow that its cells need no more than this
 
 
@@ -46,6 +47,10 @@ def main() -> None:
         tuned = {"training": speed, "first_answer": first_answer(asked.repeats, asked.threads, adapter)}
         print(json.dumps(tuned, indent=1))
         _write("tuning", tuned)
+    elif asked.what == "words":
+        errors = recognising()
+        print(json.dumps(errors, indent=1))
+        _write("words", errors)
     elif asked.what == "upload":
         uploaded = upload(asked.size, asked.repeats)
         print(json.dumps(uploaded, indent=1))

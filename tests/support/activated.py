@@ -9,6 +9,7 @@ from keepless.content import Content
 from keepless.inference.backend import Backend, Call
 from keepless.inference.embedded.activated import ActivatedProcess
 from keepless.inference.embedded.frames import pack
+from keepless.inference.embedded.pulse import Pulse
 from keepless.inference.embedded.socket_backend import SocketBackend
 from tests.support.sinks import Recorder
 
@@ -27,9 +28,10 @@ def model(**changes) -> ModelConfig:
 
 
 @contextmanager
-def echo(directory: Path, **changes) -> Iterator[ActivatedProcess]:
+def echo(directory: Path, *, pulse: Pulse | None = None, **changes) -> Iterator[ActivatedProcess]:
     """A supervisor whose engine has not started."""
     process = EchoProcess(model(**changes), directory / "run", module=ECHO, content_limit=1_000_000)
+    process.pulse = pulse
     process.start()
     try:
         yield process

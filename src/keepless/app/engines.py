@@ -9,7 +9,8 @@ from typing import Final
 from keepless.app.plan import EngineAt
 from keepless.config import EMBEDDED, Engine, Settings
 from keepless.errors import ConfigError
-from keepless.inference.embedded.fleet import supervised
+from keepless.inference.embedded.fleet import is_missing, supervised
+from keepless.inference.embedded.pulse import Pulses, State
 
 __all__ = ["Engines"]
 
@@ -26,6 +27,11 @@ class Engines:
             for index, model in enumerate(settings.models)
             if model.engine in EMBEDDED
         ]
+        self.pulses: Final = Pulses(len(self._all))  # in the order of what `start` gives
+        for number, engine in enumerate(self._all):
+            engine.pulse = self.pulses[number]
+            if is_missing(engine.model):
+                self.pulses[number].tell(State.MISSING)
 
     def start(self) -> list[EngineAt]:
         """Start them; where they are. Raises `ConfigError` for one that does not start."""

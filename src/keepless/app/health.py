@@ -1,6 +1,7 @@
 """What `/readyz` and `/metrics` say of a running process: gathered from the rooms, in closed words and numbers."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Final
 
 import sqlalchemy as sa
 
@@ -10,21 +11,28 @@ from keepless.app.compose import Deployment
 from keepless.app.guard import is_behind
 from keepless.errors import KeeplessError
 from keepless.gateway.server import Server
-from keepless.inference.embedded.fleet import is_missing
+from keepless.inference.condition import Reach, condition_of, is_well
+from keepless.inference.embedded.pulse import State
 from keepless.inference.router import Route, Router
 from keepless.inference.target import Target
 from keepless.pipeline import Way
 from keepless.receipts.checkpoint import LogForkError
 from keepless.usage.ledger import Ledger
 
-__all__ = ["checks_of", "metrics_of"]
+__all__ = ["checks_of", "engines_of", "metrics_of", "models_of"]
+
+_WHY: Final[Mapping[State | Reach, str]] = {
+    Reach.DOWN: "its upstreams do not answer",
+    State.CRASHED: "its engine crashed; it is started again, with the next request at the latest",
+    State.MISSING: "its engine is not installed on this machine",
+}
 
 
 def checks_of(deployment: Deployment, ledger: Ledger, router: Router) -> Callable[[], Sequence[Check]]:
     """The checks of `/readyz` beyond those that the admin room makes itself (database, lease, location)."""
 
     def checks() -> list[Check]:
-        found = [
+        return [
             Check(
                 "sweep",
                 not deployment.sweeper.paused,
@@ -33,21 +41,29 @@ def checks_of(deployment: Deployment, ledger: Ledger, router: Router) -> Callabl
             _time(deployment),
             Check("ledger", ledger.healthy, "" if ledger.healthy else "usage rows cannot be written"),
             _log(deployment),
+            *models_of(list(router.routes())),
         ]
-        for route in router.routes():
-            found.extend(_model(route))
-        return found
 
     return checks
 
 
+def models_of(routes: Sequence[Route]) -> Iterator[Check]:
+    """Whether any model can be asked, and each of them."""
+    some = any(is_well(condition_of(route)) for route in routes)
+    yield Check("models", some, "" if some else "no model can be asked")
+    for route in routes:
+        yield from _model(route)
+
+
 def _model(route: Route) -> Iterator[Check]:
-    """A model is there when one of its upstreams can be asked; each of several is told as well."""
-    up = any(target.reachable for target in route.targets)
-    # An engine that is not installed here takes no request of another model down.
-    vital = not (route.embedded and is_missing(route.model))
-    why = "its engine does not answer" if vital else "its engine is not installed on this machine"
-    yield Check(f"model {route.model.id}", up, "" if up else why, vital=vital)
+    """A model is there when one of its upstreams can be asked; each of several is told as well.
+
+    An engine of ours that crashed is started again, and one that is not installed never is: neither is a reason to take
+    the requests of all other models away from this deployment.
+    """
+    condition = condition_of(route)
+    well = is_well(condition)
+    yield Check(f"model {route.model.id}", well, "" if well else _WHY[condition], vital=not route.embedded)
     for target in route.targets if route.only is None else ():
         why = "" if target.healthy else "its circuit is open" if target.reachable else "it does not answer"
         yield Check(f"model {route.model.id} upstream {target.index}", target.healthy, why, vital=False)
@@ -84,7 +100,23 @@ def metrics_of(server: Server, way: Way, ledger: Ledger, lease: Lease, router: R
         ("policy_lease", gauge, "1 while policy may be acted on.", float(lease.valid)),
     )
     own = [Metric(f"keepless_{name}", kind, text, (({}, float(value)),)) for name, kind, text, value in numbers]
-    return [*own, *_upstreams([target for route in router.routes() for target in route.targets])]
+    routes = list(router.routes())
+    return [*own, *engines_of(routes), *_upstreams([target for route in routes for target in route.targets])]
+
+
+def engines_of(routes: Sequence[Route]) -> Iterator[Metric]:
+    """How each embedded engine is: 1 at the word that holds, 0 at every other."""
+    embedded = [(route, condition_of(route)) for route in routes if route.embedded]
+    states = [
+        ({"model": route.model_id, "state": state.value}, float(condition is state))
+        for route, condition in embedded
+        for state in State
+    ]
+    yield Metric("keepless_engine_state", MetricKind.GAUGE, "1 at how the embedded engine is.", states)
+    crashes = [
+        ({"model": route.model_id}, float(route.pulse.crashes)) for route, _ in embedded if route.pulse is not None
+    ]
+    yield Metric("keepless_engine_crashes_total", MetricKind.COUNTER, "Ends that nobody had asked for.", crashes)
 
 
 def _upstreams(targets: Sequence[Target]) -> Iterator[Metric]:

@@ -25,6 +25,7 @@ class Plan(msgspec.Struct, frozen=True):
     listening: int
     engines: list[EngineAt]
     counters: int = -1  # shared memory of the rate limits
+    pulses: int = -1  # shared memory in which the engines' supervisor says how each is
     ready: int = -1  # a socket: one byte says that the process serves
     sweeps: bool = True
 

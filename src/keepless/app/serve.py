@@ -73,6 +73,7 @@ def serve(settings: Settings, *, announce: Callable[[Announcement], None], works
             listening=listening.fileno(),
             engines=at,
             counters=_counters(settings).fd,
+            pulses=engines.pulses.fd,
             sweeps=works,
         )
         if works:
@@ -123,13 +124,14 @@ class _Worker:
             listening=self._plan.listening,
             engines=self._plan.engines,
             counters=self._plan.counters,
+            pulses=self._plan.pulses,
             ready=says.fileno(),
             sweeps=self._plan.sweeps,
         )
         self.process = subprocess.Popen(
             [sys.executable, "-m", "keepless.app.worker"],
             stdin=subprocess.PIPE,
-            pass_fds=(plan.listening, plan.counters, plan.ready),
+            pass_fds=(plan.listening, plan.counters, plan.pulses, plan.ready),
         )
         says.close()
         if self.process.stdin is not None:

@@ -86,6 +86,7 @@ from keepless.incidents.origin import Origins
 from keepless.incidents.reliability import Reliability
 from keepless.inference.checks import HealthChecks
 from keepless.inference.embedded.fleet import backend_of
+from keepless.inference.embedded.pulse import Pulses
 from keepless.inference.router import Route, Router
 from keepless.inference.upstream import upstream_backends
 from keepless.log import Event
@@ -178,12 +179,14 @@ class _Worker:
         self._lease.stop()
 
     def _routes(self) -> list[Route]:
-        engines = {engine.model: engine for engine in self._plan.engines}
+        plan = self._plan
+        pulses = Pulses(len(plan.engines), plan.pulses if plan.pulses >= 0 else None)
+        engines = {engine.model: (engine, pulses[number]) for number, engine in enumerate(plan.engines)}
         routes = []
         for model in self._settings.models:
             if model.engine in EMBEDDED:
-                at = engines[model.id]
-                routes.append(Route(model, backend_of(model, Path(at.socket), at.key)))
+                at, pulse = engines[model.id]
+                routes.append(Route(model, backend_of(model, Path(at.socket), at.key), pulse=pulse))
             else:
                 routes.append(Route(model, *upstream_backends(model)))
         return routes

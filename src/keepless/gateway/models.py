@@ -1,6 +1,7 @@
 """GET models and models/{id}: the operator's catalogue, as this caller may use it.
 
 Holds: `routes`. Leaves out: what a model answers (chat). Members of OpenAI's and Groq's model objects, and ours:
+`health` (one word: how its engine or its upstreams are now; see inference.condition and embedded.pulse),
 `capabilities` (what is served; anything else is 400), `data_retention` (the mode that a request of this caller would
 run under, the control that decides it, and the modes under which the model can be used at all), and of an embedded
 model `speech` (voices, formats and their sample rates) or `embeddings` (dimensions).
@@ -22,7 +23,9 @@ from keepless.gateway.catalogue import capabilities_of, endpoints_of
 from keepless.gateway.chat_params import CAPABILITIES
 from keepless.gateway.embedding_params import DIMENSIONS, MOST_INPUTS
 from keepless.http.auth import authenticate
+from keepless.inference.condition import condition_of
 from keepless.inference.embedded.formats import FORMATS
+from keepless.inference.embedded.pulse import State
 from keepless.inference.embedded.voices import ALIASES, VOICES
 from keepless.inference.router import Route as Offered
 from keepless.inference.router import Router, allowed_modes
@@ -69,13 +72,14 @@ class _Pages:
         return authenticate(self._lease, None if sent is None else sent.encode("latin-1"))
 
     def _shown(self, route: Offered, principal: Principal) -> dict[str, Any]:
-        model = route.model
+        model, condition = route.model, condition_of(route)
         return {
             "id": model.id,
             "object": "model",
             "created": _STARTED,
             "owned_by": model.owned_by,
-            "active": _is_there(route),
+            "active": condition is not State.MISSING,
+            "health": condition.value,
             "context_window": model.context_window,
             "max_completion_tokens": model.max_completion_tokens,
             "public_apps": None,
@@ -149,8 +153,3 @@ def _served(model: ModelConfig) -> list[str]:
     if capabilities is None:
         capabilities = frozenset() if _CONVERSING.isdisjoint(endpoints) else CAPABILITIES
     return sorted(capabilities | endpoints)
-
-
-def _is_there(route: Offered) -> bool:
-    """Whether an embedded model's engine is on this machine. How an upstream is, changes too fast to be told."""
-    return not route.embedded or any(target.backend.healthy for target in route.targets)

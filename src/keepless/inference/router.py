@@ -10,6 +10,7 @@ from typing import Final
 from keepless.config import Engine, ModelConfig, UpstreamConfig, UpstreamRetention
 from keepless.ids import trusted
 from keepless.inference.backend import Backend
+from keepless.inference.embedded.pulse import Pulse
 from keepless.inference.target import Target
 
 __all__ = ["Route", "Router", "allowed_modes"]
@@ -20,12 +21,12 @@ class Route:
 
     `only` is the one there is, None when there are several. `virtual_time`: the turn of who was asked last (tries).
     `name`: what the first one calls the model, when that is another name; `several_names`: they do not agree on one, so
-    a request has to be able to be `renamed` (asking).
+    a request has to be able to be `renamed` (asking). `pulse`: how an embedded engine is, as its supervisor says.
     """
 
-    __slots__ = ("embedded", "model", "model_id", "name", "only", "several_names", "targets", "virtual_time")
+    __slots__ = ("embedded", "model", "model_id", "name", "only", "pulse", "several_names", "targets", "virtual_time")
 
-    def __init__(self, model: ModelConfig, *backends: Backend) -> None:
+    def __init__(self, model: ModelConfig, *backends: Backend, pulse: Pulse | None = None) -> None:
         upstreams: list[UpstreamConfig] | list[None] = model.all_upstreams() or [None]
         self.model: Final = model
         self.model_id: Final = trusted(model.id)
@@ -39,6 +40,7 @@ class Route:
         self.name: Final = names[0] if names[0] != model.id else None
         self.several_names: Final = len(set(names)) > 1
         self.virtual_time = 0.0
+        self.pulse: Final = pulse
 
 
 class Router:

@@ -1,6 +1,8 @@
 """GET models: the catalogue as a caller may use it."""
 
 import json
+import os
+from collections.abc import Sequence
 from typing import Any, cast
 
 import pytest
@@ -10,6 +12,7 @@ from keepless.accounts.lease import Lease
 from keepless.gateway.models import routes
 from keepless.http import problems
 from keepless.inference.embedded.dialect import CAPABILITIES
+from keepless.inference.embedded.pulse import Pulses, State
 from keepless.inference.router import Route, Router
 from keepless.policy.controls import Controls
 from keepless.policy.data_class import Feature
@@ -19,8 +22,10 @@ from tests.support.way import KEY, MODELS, FakeBackend, FakeLease
 BEARER = {"authorization": f"Bearer {KEY}"}
 
 
-def get(path: str, lease: FakeLease | None = None, headers: dict[str, str] | None = None) -> Answer:
-    router = Router(Route(model, FakeBackend()) for model in MODELS)
+def get(
+    path: str, lease: FakeLease | None = None, headers: dict[str, str] | None = None, routed: Sequence[Route] = ()
+) -> Answer:
+    router = Router(routed or [Route(model, FakeBackend()) for model in MODELS])
     pages = routes(cast("Lease", lease or FakeLease()), router)
     app = Starlette(routes=pages, exception_handlers=dict(problems.handlers()))
     return call(problems.Guard(app), "GET", path, BEARER if headers is None else headers)
@@ -35,7 +40,18 @@ def test_the_list_and_each_model_say_the_same(base: str) -> None:
         assert json.loads(get(f"{base}/models/{model['id']}").body) == model
         assert model["object"] == "model"
         assert model["active"] is True
+        assert model["health"] == ("running" if model["id"] in ("embedded", "minilm", "flite") else "up")
         assert model["context_window"] == 8192
+
+
+@pytest.mark.parametrize(("state", "active"), [(State.CRASHED, True), (State.RESTING, True), (State.MISSING, False)])
+def test_how_an_engine_is(state: State, active: bool) -> None:
+    pulses = Pulses(1)
+    pulses[0].tell(state)
+    embedded = next(model for model in MODELS if model.id == "embedded")
+    found = json.loads(get("/v1/models/embedded", routed=[Route(embedded, FakeBackend(), pulse=pulses[0])]).body)
+    os.close(pulses.fd)
+    assert (found["health"], found["active"]) == (state.value, active)
 
 
 def test_capabilities() -> None:

@@ -25,6 +25,7 @@ import keepless
 from keepless.config import ModelConfig
 from keepless.errors import ConfigError
 from keepless.inference.embedded.engine import FINAL, Word
+from keepless.inference.embedded.pulse import Pulse, State
 from keepless.log import Event, emit
 
 __all__ = ["Supervised"]
@@ -61,6 +62,7 @@ class Supervised:
         self.key: Final = key or secrets.token_urlsafe(32)
         self.socket: Final = directory.absolute() / f"{name}.sock"
         self.word: Word | None = None  # what the engine said last
+        self.pulse: Pulse | None = None  # where the other processes read how it is
         self.restarts = 0
         if len(os.fsencode(self.socket)) > _SOCKET_PATH_LIMIT:
             raise ConfigError("the path of the engine's socket is too long for a unix socket: use a shorter data_dir")
@@ -127,24 +129,36 @@ class Supervised:
     def _give_up(self) -> None:
         """No start will ever succeed."""
 
+    def _tell(self, state: State) -> None:
+        """It is so now. Who crashed is said to have crashed until it is up again; who is missing stays so."""
+        if self.pulse is None:
+            return
+        before = self.pulse.state
+        if before is not State.MISSING and not (before is State.CRASHED and state is State.STARTING):
+            self.pulse.tell(state)
+
     # -- the thread -------------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
         delay = _FIRST_DELAY_S
         while self._wanted():
+            self._tell(State.STARTING)
             began = time.monotonic()
             code = self._once()
             if self._stopping.is_set():
                 return
             if self.word in FINAL:
+                self._tell(State.MISSING)
                 emit(Event.ENGINE_DIED, word=self.word, restarts=self.restarts)
                 self._said.set()
                 self._give_up()
                 return
             if code == 0 and self.word is Word.READY:
+                self._tell(State.RESTING)
                 emit(Event.ENGINE_RESTS)
                 delay = _FIRST_DELAY_S
                 continue
+            self._tell(State.CRASHED)
             emit(Event.ENGINE_DIED, restarts=self.restarts)
             if time.monotonic() - began > _SETTLED_S:
                 delay = _FIRST_DELAY_S
@@ -185,6 +199,7 @@ class Supervised:
         else:
             self._up.set()
             self._said.set()
+            self._tell(State.RUNNING)
             emit(Event.ENGINE_STARTED, pid=self._pid, restarts=self.restarts)
 
 

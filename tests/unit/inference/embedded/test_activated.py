@@ -18,8 +18,9 @@ import uvloop
 from keepless import log
 from keepless.inference.backend import FailureKind
 from keepless.inference.embedded.activated import ActivatedProcess
-from keepless.inference.embedded.engine import Word
+from keepless.inference.embedded.engine import FINAL, Word
 from keepless.inference.embedded.frames import Kind, frame, pack
+from keepless.inference.embedded.pulse import Pulses, State
 from keepless.inference.embedded.socket_backend import SocketBackend
 from tests.support.activated import asked, echo, model, told, way_to
 from tests.support.sinks import Recorder
@@ -132,6 +133,36 @@ def test_what_is_stuck_ends_the_process(tmp_path: Path, monkeypatch: pytest.Monk
 
         run(main())
         assert process.restarts == 1
+
+
+def test_it_is_told_how_the_engine_is(tmp_path: Path) -> None:
+    pulses = Pulses(1)
+    with echo(tmp_path, idle_stop=0.2, pulse=pulses[0]) as process:
+        assert pulses[0].state is State.RESTING
+
+        async def main() -> None:
+            made, running = way_to(process), Recorder()
+            made.start(asked("hold"), running)
+            await running.until(lambda r: r.body)
+            assert pulses[0].state is State.RUNNING
+            os.kill(process.pid or 0, signal.SIGKILL)
+            await asyncio.to_thread(until, lambda: pulses[0].state is State.CRASHED)  # until somebody asks again
+            await running.over()
+            assert (await told(made, "echo")).calls[-1] == "end"
+            assert pulses[0].crashes == 1
+            await asyncio.to_thread(until, lambda: pulses[0].state is State.RESTING)
+            await made.close()
+
+        run(main())
+    os.close(pulses.fd)
+
+
+@pytest.mark.parametrize("word", sorted(FINAL))
+def test_an_engine_that_is_not_here_is_told_as_missing_for_good(tmp_path: Path, word: Word) -> None:
+    pulses = Pulses(1)
+    with echo(tmp_path, preload=True, path=word.value, pulse=pulses[0]):
+        until(lambda: pulses[0].state is State.MISSING)
+    os.close(pulses.fd)
 
 
 def test_with_nothing_to_do_it_ends_and_starts_again_without_a_pause(tmp_path: Path, said: io.StringIO) -> None:

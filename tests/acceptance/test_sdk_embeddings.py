@@ -1,6 +1,10 @@
 """The official clients, unchanged, ask for embeddings: of the embedded model, and of an upstream."""
 
 import asyncio
+import http.client
+import json
+import time
+import urllib.request
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,7 +14,9 @@ import openai
 import pytest
 from langchain_openai import OpenAIEmbeddings
 
-from tests.support.outside import Organization
+from tests.acceptance.test_processes import children
+from tests.support.children import runs, worked
+from tests.support.outside import Organization, comes_true
 from tests.support.serve import Served, serve
 from tests.support.upstream import MockUpstream
 
@@ -124,6 +130,39 @@ def test_it_is_counted_and_never_kept(served: Served, clients: dict[str, Any]) -
     assert not organization.retained()
     found = served.ask("GET", f"/organization/explain/{answer.headers['x-request-id']}")
     assert (found["endpoint"], found["prompt_tokens"], found["kept"]) == ("embeddings", 4, False)
+
+
+def test_a_client_that_leaves_makes_room_for_who_comes(served: Served, clients: dict[str, Any]) -> None:
+    create, before = clients["openai"].embeddings.create, in_flight(served)
+    create(model=MINILM["id"], input="Hello there")
+    (engine,) = [pid for pid in children(served.process.pid) if runs(pid, b"minilm_process")]
+    idle = worked(engine)
+    body = json.dumps({"model": MINILM["id"], "input": ["word " * 200] * 2000}).encode()
+    host, port = served.url.removeprefix("http://").split(":")
+    leaving = http.client.HTTPConnection(host, int(port), timeout=60)
+    leaving.request("POST", "/v1/embeddings", body, {"authorization": f"Bearer {served.api_key}"})
+    comes_true(lambda: worked(engine) > idle + 3)
+    assert in_flight(served) == before + 1
+    leaving.close()
+    comes_true(lambda: in_flight(served) == before)
+    comes_true(lambda: rests(engine))  # it does not go on for nobody
+    assert len(create(model=MINILM["id"], input="Hello there").data) == 1
+
+
+def rests(pid: int) -> bool:
+    """Whether a process has ended or does nothing for a while."""
+    try:
+        before = worked(pid)
+        time.sleep(0.5)
+        return worked(pid) <= before + 1
+    except OSError:
+        return True
+
+
+def in_flight(served: Served) -> float:
+    with urllib.request.urlopen(f"{served.url}/metrics", timeout=30) as answer:
+        lines = answer.read().decode().splitlines()
+    return next(float(line.split()[1]) for line in lines if line.startswith("keepless_requests_in_flight "))
 
 
 def test_the_models_page_says_what_it_does(clients: dict[str, Any]) -> None:

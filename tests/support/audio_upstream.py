@@ -15,6 +15,7 @@ class AudioUpstream(ThreadingHTTPServer):
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
+        self.repeat = 1  # how often it says the first word of a stream
         self.seen: list[tuple[str, list[tuple[str, str | None, bytes]]]] = []
 
     @property
@@ -45,7 +46,7 @@ class _Handler(BaseHTTPRequestHandler):
             answer = b"".join(
                 b"data: " + json.dumps(event).encode() + b"\n\n"
                 for event in (
-                    {"type": "transcript.text.delta", "delta": "from "},
+                    *[{"type": "transcript.text.delta", "delta": "from "}] * self.server.repeat,
                     {"type": "transcript.text.delta", "delta": "upstream"},
                     {"type": "transcript.text.done", "text": "from upstream", "usage": {"input_tokens": 7}},
                 )

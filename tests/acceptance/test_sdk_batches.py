@@ -13,6 +13,7 @@ import groq
 import openai
 import pytest
 
+from tests.support.audio_upstream import AudioUpstream, audio_upstream
 from tests.support.receiver import Receiver, receiving
 from tests.support.serve import Served, serve, upstream_models
 from tests.support.upstream import Behaviour, MockUpstream
@@ -39,10 +40,20 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def served(folder: Path, upstream: MockUpstream, receiver: Receiver) -> Iterator[Served]:
+def audio() -> Iterator[AudioUpstream]:
+    with audio_upstream() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def served(folder: Path, upstream: MockUpstream, audio: AudioUpstream, receiver: Receiver) -> Iterator[Served]:
+    endpoints = ["audio.transcriptions", "audio.translations"]
+    ears = {"id": "ears", "engine": "openai", "base_url": audio.base_url, "endpoints": endpoints}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SSL_CERT_FILE", str(receiver.certificate))
-        with serve(folder, upstream_models(upstream.base_url), settings={"webhooks_allow_private": True}) as server:
+        with serve(
+            folder, [*upstream_models(upstream.base_url), ears], settings={"webhooks_allow_private": True}
+        ) as server:
             yield server
 
 
@@ -105,6 +116,26 @@ def test_from_upload_to_results(client: openai.OpenAI) -> None:
         client.files.content(done.output_file_id)
     assert client.batches.retrieve(done.id).output_file_id == done.output_file_id
     assert done.id in [one.id for one in client.batches.list(limit=1)]
+
+
+def test_audio_by_the_id_of_a_file(client: openai.OpenAI, audio: AudioUpstream) -> None:
+    sound = client.files.create(file=("zebra.wav", b"RIFF zebra"), purpose="batch").id
+    lines = [
+        json.dumps({"custom_id": name, "method": "POST", "url": f"/v1/audio/{name}", "body": {"model": "ears", **body}})
+        for name, body in (("transcriptions", {"file_id": sound}), ("translations", {"file_id": f"file-{'a' * 24}"}))
+    ]
+    made = client.batches.create(
+        input_file_id=upload(client, "\n".join(lines)),
+        endpoint="/v1/audio/transcriptions",
+        completion_window="24h",
+    )
+    done = until_ended(client, made.id)
+    good, bad = results(client, done.output_file_id), results(client, done.error_file_id)
+    assert good["transcriptions"]["response"]["body"]["text"] == "from upstream"
+    assert bad["translations"]["response"]["status_code"] == 404
+    ((path, parts),) = audio.seen
+    assert path == "/v1/audio/transcriptions"
+    assert [(name, data) for name, called, data in parts if called is not None] == [("file", b"RIFF zebra")]
 
 
 def test_what_was_downloaded_to_its_last_byte_is_noted(client: openai.OpenAI, folder: Path) -> None:

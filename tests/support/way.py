@@ -14,6 +14,7 @@ from keepless.accounts.lease import Lease
 from keepless.accounts.principal import Limits, OrganizationState, PolicyInForce, Principal, ProjectState
 from keepless.config import Endpoint, Engine, ModelConfig, UpstreamRetention
 from keepless.content import Purpose
+from keepless.gateway.audio_files import StoredAudio
 from keepless.gateway.endpoints import handlers
 from keepless.gateway.parser import Request
 from keepless.gateway.reply import Reply
@@ -328,6 +329,7 @@ class Harness:
         capture_bytes: int = 8_000_000,
         routes: Sequence[Route] = (),
         fetcher: Fetcher | None = None,
+        stored: StoredAudio | None = None,
     ) -> None:
         self.backend = FakeBackend(list(script))
         self.lease = FakeLease()
@@ -352,6 +354,7 @@ class Harness:
             clock=self.clock,
             rates=self.rates,
             fetcher=fetcher,
+            stored=stored,
         )
         self.handler = self.handlers[Endpoint.CHAT]
 

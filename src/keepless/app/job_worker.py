@@ -32,6 +32,7 @@ from keepless.app.plan import Plan, decode
 from keepless.app.webhooks import deliverer_of
 from keepless.batches.values import BatchEndpoint
 from keepless.config import EMBEDDED
+from keepless.gateway.audio_files import StoredAudio
 from keepless.gateway.endpoints import handlers
 from keepless.http.limits import RateLimits
 from keepless.ids import Id
@@ -158,6 +159,7 @@ class _JobWorker:
             clock=clock,
             rates=RateLimits(clock, None, alone=True),
             fetcher=fetcher_of(settings),
+            stored=StoredAudio(deployment.files, self._executor, most_bytes=limits.audio_bytes),
         )
         parts = Parts(
             loop=loop,

@@ -93,7 +93,7 @@ class _Family(Family[AudioModel, AudioRequest]):
 
     def check(self, arrival: Arrival, model: AudioModel) -> AudioRequest:
         """See `Family`."""
-        return model.rules.check(arrival.members)
+        return model.rules.check(arrival.members, batch=arrival.batch)
 
     def estimate(self, arrival: Arrival, checked: AudioRequest) -> int:
         """See `Family`. Speech costs seconds, not tokens."""

@@ -17,17 +17,18 @@ from keepless.gateway.json_body import decode_object
 from keepless.gateway.multipart import Part, boundary_of, read_form
 from keepless.gateway.switches import BODY, from_body
 from keepless.gateway.values import bad_type, bad_value, missing, unknown_member, unsupported
+from keepless.ids import Id, Prefix, parse
 from keepless.inference.embedded.hearing import LANGUAGES, Format
 from keepless.outbound.urls import Target, UrlError
 from keepless.policy.controls import RequestControls
 
-__all__ = ["AudioRequest", "AudioRules", "read_body", "too_large"]
+__all__ = ["AudioRequest", "AudioRules", "no_such_file", "read_body", "too_large"]
 
 _ARRAYS: Final = frozenset(
     {"timestamp_granularities", "include", "keywords", "languages", "known_speaker_names", "known_speaker_references"}
 )
 _BOOLEANS: Final = frozenset({"stream", *(member.name for member in BODY if len(member.path) == 1)})
-_COMMON: Final = frozenset({"file", "url", "model", "prompt", "response_format", "temperature", "user"})
+_COMMON: Final = frozenset({"file", "url", "file_id", "model", "prompt", "response_format", "temperature", "user"})
 _TRANSCRIPTIONS: Final = frozenset({"language", "timestamp_granularities", "stream"})
 # What only upstreams do; passed on as it is.
 _UPSTREAM: Final = (
@@ -50,11 +51,12 @@ _DATA_PREFIX: Final = 160
 class AudioRequest:
     """A checked request. `fields`: texts for an upstream, in the order they came; the audio is beside them.
 
-    `source`: where the audio is still to be fetched from.
+    `source`, `file_id`: where the audio is still to be fetched from.
     """
 
     audio: bytes
     source: Target | None
+    file_id: Id | None
     format: str
     language: str | None
     prompt: str | None
@@ -102,8 +104,8 @@ class AudioRules:
         names = _COMMON | (_TRANSCRIPTIONS if self._transcribes else frozenset())
         self._known: Final = names | frozenset(_UPSTREAM if self._transcribes else ())
 
-    def check(self, members: dict[str, Any]) -> AudioRequest:
-        """The request. Raises `Problem` (400, 413)."""
+    def check(self, members: dict[str, Any], *, batch: bool = False) -> AudioRequest:
+        """The request. `batch`: it is a line of one. Raises `Problem` (400, 404, 413)."""
         body = dict(members)
         controls = from_body(body)
         if not body.keys() <= self._known:
@@ -112,13 +114,15 @@ class AudioRules:
         for name in _UPSTREAM:
             if name in body and not self._can(name):
                 raise unsupported(name)
-        audio, source = self._audio(body)
+        file_id = _file_id(body, allowed=batch)
+        audio, source = (b"", None) if file_id is not None else self._audio(body)
         format = self._format(body.get("response_format"))
         words, segments = self._granularities(body.get("timestamp_granularities"), format)
         return AudioRequest(
             audio=audio,
             format=format,
             source=source,
+            file_id=file_id,
             language=self._language(body.get("language")),
             prompt=_text(body, "prompt", _LONGEST_PROMPT),
             temperature=_temperature(body.get("temperature")),
@@ -223,6 +227,29 @@ class AudioRules:
         if self._capabilities is not None and format not in _STREAMED:
             raise bad_value("response_format", f"one of {', '.join(_STREAMED)} when the answer is streamed")
         return True
+
+
+def _file_id(body: dict[str, Any], *, allowed: bool) -> Id | None:
+    """The file that a line of a batch names. Raises `Problem` (400, 404)."""
+    value = body.pop("file_id", None)
+    if value is None:
+        return None
+    if not allowed:
+        message = "'file_id' is for lines of batches: send the audio as 'file', or as a `data:audio/...;base64,` URL."
+        raise Problem(400, Code.UNSUPPORTED_VALUE, message, param="file_id", retry=False)
+    if type(value) is not str:
+        raise bad_type("file_id", "a string", value)
+    if body.get("url") is not None:
+        raise Problem(400, Code.INVALID_VALUE, "Send either 'file_id' or 'url', not both.", param="url")
+    found = parse(value, Prefix.FILE)
+    if found is None:
+        raise no_such_file()
+    return found
+
+
+def no_such_file() -> Problem:
+    """Not there, another project's, expired or deleted: always the same answer (DECISIONS 9)."""
+    return Problem(404, Code.NOT_FOUND, "No such File object.", param="file_id", retry=False)
 
 
 def too_large(limit: int, param: str) -> Problem:

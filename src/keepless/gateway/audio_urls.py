@@ -1,7 +1,7 @@
-"""Audio that a request names by a url: fetched between the limits and the way, if the operator allows its host.
+"""Audio that a request names by url, or a line of a batch by file id: fetched between the limits and the way.
 
-Holds: `AudioHandler`. Leaves out: which urls are allowed (audio_params asks the fetcher), fetching (outbound.fetch),
-everything about requests that bring their audio along (handler, audio).
+Holds: `AudioHandler`. Leaves out: which urls are allowed (audio_params asks the fetcher), fetching (outbound.fetch) and
+reading (audio_files), everything about requests that bring their audio along (handler, audio).
 
 The key, the parameters and the limits come first: nobody without a key makes this server fetch. The file is in memory
 only. A client that leaves ends it. What went wrong is told in fixed texts: neither the url nor what its server said.
@@ -12,6 +12,7 @@ from typing import Final, cast
 
 from keepless.errors import Code, ErrorType, KeeplessError, Problem
 from keepless.gateway.audio import AudioModel
+from keepless.gateway.audio_files import StoredAudio
 from keepless.gateway.audio_params import AudioRequest, too_large
 from keepless.gateway.handler import Accepted, Arrival, InferenceHandler
 from keepless.http.problems import internal
@@ -33,18 +34,22 @@ _WHY: Final = {
 
 
 class AudioHandler(InferenceHandler[AudioModel, AudioRequest]):
-    """Answers one of the endpoints that hear. `fetcher` None: its family allows no url."""
+    """Answers one of the endpoints that hear. `fetcher` None: its family allows no url; `stored` None: no file id."""
 
     fetcher: Fetcher | None = None
+    stored: StoredAudio | None = None
 
     def _go_on(self, arrival: Arrival, accepted: Accepted) -> None:
-        source = cast("AudioRequest", accepted[2]).source
-        fetcher = self.fetcher
-        if source is None or fetcher is None:
-            super()._go_on(arrival, accepted)
-            return
+        checked = cast("AudioRequest", accepted[2])
+        fetched = partial(self._fetched, arrival, accepted)
         try:
-            cancel = fetcher.start(source, partial(self._fetched, arrival, accepted))
+            if checked.source is not None and self.fetcher is not None:
+                cancel = self.fetcher.start(checked.source, fetched)
+            elif checked.file_id is not None and self.stored is not None:
+                cancel = self.stored.start(checked.file_id, accepted[0], fetched)
+            else:
+                super()._go_on(arrival, accepted)
+                return
         except BusyError:
             raise _busy() from None
         outlet = arrival.outlet
@@ -61,14 +66,12 @@ class AudioHandler(InferenceHandler[AudioModel, AudioRequest]):
             return
         outlet.on_disconnect = None
         try:
-            if isinstance(found, UnexpectedError):
-                self._refuse(arrival, internal())
-                return
             if isinstance(found, KeeplessError):
                 self._refuse(arrival, _problem(found, 0 if self.fetcher is None else self.fetcher.most_bytes))
                 return
             model, checked = cast("AudioModel", accepted[1]), cast("AudioRequest", accepted[2])
-            checked.audio, checked.source = model.rules.sized(found, "url"), None
+            param = "url" if checked.file_id is None else "file_id"
+            checked.audio, checked.source, checked.file_id = model.rules.sized(found, param), None, None
             super()._go_on(arrival, accepted)
         except Problem as problem:
             self._refuse(arrival, problem)
@@ -80,6 +83,10 @@ _LEFT: Final = Problem(499, Code.CLIENT_CLOSED, "")
 
 
 def _problem(error: KeeplessError, limit: int) -> Problem:
+    if isinstance(error, Problem):
+        return error
+    if isinstance(error, UnexpectedError):
+        return internal()
     failure = error.failure if isinstance(error, OutboundError) else Failure.UNREACHABLE
     if failure is Failure.TOO_LARGE:
         return too_large(limit, "url")

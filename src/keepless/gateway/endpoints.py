@@ -15,6 +15,7 @@ from keepless.accounts.lease import Lease
 from keepless.clock import Clock
 from keepless.config import Endpoint, Limits
 from keepless.gateway.audio import TranscriptionFamily, TranslationFamily
+from keepless.gateway.audio_files import StoredAudio
 from keepless.gateway.audio_urls import AudioHandler
 from keepless.gateway.chat import ChatFamily
 from keepless.gateway.embeddings import EmbeddingFamily
@@ -59,8 +60,13 @@ def handlers(
     rates: RateLimits,
     watch: Watch | None = None,
     fetcher: Fetcher | None = None,
+    stored: StoredAudio | None = None,
 ) -> Handlers:
-    """One handler for each endpoint. `fetcher`: who fetches audio that requests name by url; None: nobody."""
+    """One handler for each endpoint.
+
+    `fetcher`: who fetches audio that requests name by url; `stored`: who reads audio that lines of batches name by the
+    id of a file; None: nobody.
+    """
     parts: dict[str, Any] = {
         "lease": lease, "router": router, "way": way, "ledger": ledger, "clock": clock, "rates": rates, "watch": watch,
     }  # fmt: skip
@@ -71,7 +77,7 @@ def handlers(
     for hear in _HEARING:
         family = hear(limits.json_depth, limits.audio_bytes, fetcher)
         handler = AudioHandler(family, **parts)
-        handler.fetcher = fetcher
+        handler.fetcher, handler.stored = fetcher, stored
         found[family.endpoint] = handler
     return found
 

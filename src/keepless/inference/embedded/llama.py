@@ -2,7 +2,7 @@
 
 Holds: `LlamaProcess` (whoever supervises starts, watches and ends the engine), `LlamaBackend` (each worker's way to it,
 by socket path and key). Leaves out: the runtime (llama_process), restarting (supervised), the two dialects (dialect,
-answer). When it dies, requests that were running fail as CRASHED, requests meanwhile as BUSY.
+answer). When it dies, requests that were running fail as CRASHED, requests until it is up again as BUSY.
 """
 
 import asyncio
@@ -27,6 +27,8 @@ __all__ = ["LlamaBackend", "LlamaProcess"]
 
 COUNT: Final = "/input_tokens"  # behind a path: count the tokens of the input, answer nothing
 _CHAT: Final = b"/v1/chat/completions"
+_LOADING: Final = 503  # what the engine says while it reads its weights: it listens before it can answer
+_BUSY: Final = Failure(FailureKind.BUSY, retry_after_s=1)
 _BUFFER_LIMIT: Final = 8 * 1024 * 1024  # of one event or refusal of the engine
 
 
@@ -196,6 +198,9 @@ class _Translation:
             self._end()
 
     def _refused(self, answer: Answer) -> None:
+        if self._status == _LOADING:
+            self._fail(_BUSY)
+            return
         problem = answer.refusal(self._status, self._buffer)
         if problem is None:
             self._fail(Failure(FailureKind.CRASHED))
@@ -233,10 +238,26 @@ class _Counting:
     """Between the engine and the sink of a count: there is nothing to translate but its failures."""
 
     def __init__(self, sink: Sink) -> None:
-        self.on_head: Final = sink.on_head
-        self.on_data: Final = sink.on_data
-        self.on_end: Final = sink.on_end
         self._sink: Final = sink
+        self._loading = False
+
+    def on_head(self, status: int, content_type: bytes, retry_after_s: int | None) -> None:
+        """See `Sink`."""
+        self._loading = status == _LOADING
+        if not self._loading:
+            self._sink.on_head(status, content_type, retry_after_s)
+
+    def on_data(self, data: bytes) -> None:
+        """See `Sink`."""
+        if not self._loading:
+            self._sink.on_data(data)
+
+    def on_end(self) -> None:
+        """See `Sink`."""
+        if self._loading:
+            self._sink.on_failure(_BUSY)
+        else:
+            self._sink.on_end()
 
     def on_failure(self, failure: Failure) -> None:
         """See `_of_our_own`."""
@@ -246,5 +267,5 @@ class _Counting:
 def _of_our_own(failure: Failure) -> Failure:
     """The engine is our own: not there means starting, gone in the middle means crashed."""
     if failure.kind is FailureKind.UNREACHABLE:
-        return Failure(FailureKind.BUSY, retry_after_s=1)
+        return _BUSY
     return Failure(FailureKind.CRASHED) if failure.kind in (FailureKind.CUT, FailureKind.MALFORMED) else failure

@@ -15,7 +15,7 @@ import uvloop
 from keepless import log
 from keepless.content import Content
 from keepless.errors import ConfigError
-from keepless.inference.backend import Call, FailureKind
+from keepless.inference.backend import Call, Failure, FailureKind
 from keepless.inference.embedded.engine import Word
 from keepless.inference.embedded.llama import LlamaBackend, LlamaProcess
 from tests.support.engine import LONG, MODEL, chat, cpu_ticks, engine
@@ -91,6 +91,28 @@ def test_killed_while_answering_it_is_started_again_and_nothing_of_the_request_i
             "engine:process:started",
         ]
         assert SECRET not in said.getvalue()
+
+
+@pytest.mark.parametrize("path", ["/chat/completions", "/chat/completions/input_tokens"])
+def test_an_engine_that_still_reads_its_weights_is_busy_and_has_not_failed(tmp_path: Path, path: str) -> None:
+    async def loading(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        head = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n"
+        writer.write(head + b"{}")
+        await writer.drain()
+        writer.close()
+
+    async def main() -> None:
+        async with await asyncio.start_unix_server(loading, tmp_path / "engine.sock"):
+            made, recorder = LlamaBackend(MODEL, tmp_path / "engine.sock", "key"), Recorder()
+            body = msgspec.json.encode(chat())
+            made.start(Call(path, Content(body), False, "req_" + "a" * 24), recorder)
+            await recorder.over()
+            assert recorder.calls == ["failure"]
+            assert recorder.failure == Failure(FailureKind.BUSY, 1)
+            await made.close()
+
+    run(main())
 
 
 def test_stop_ends_it_and_removes_the_socket(tmp_path: Path) -> None:

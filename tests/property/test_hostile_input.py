@@ -18,7 +18,7 @@ from keepless.config import Engine, ModelConfig
 from keepless.errors import Code, Problem
 from keepless.gateway import embedding_params, speech_params
 from keepless.gateway.chat_params import CAPABILITIES as EVERYTHING
-from keepless.gateway.chat_params import PARAMETERS, ChatRules, model_name
+from keepless.gateway.chat_params import PARAMETERS, ChatRules
 from keepless.gateway.input_shape import sketch_of as shape_of_input
 from keepless.gateway.json_body import decode_object
 from keepless.gateway.messages import ROLES
@@ -30,9 +30,8 @@ from keepless.gateway.response_items import ITEMS_ONLY_NATIVE
 from keepless.gateway.response_object import Draft
 from keepless.gateway.response_params import PARAMETERS as OF_RESPONSES
 from keepless.gateway.response_params import ResponseRules, bridged_capabilities
-from keepless.gateway.response_shape import estimate as estimate_response
-from keepless.gateway.response_shape import sketch_of as sketch_of_response
-from keepless.gateway.shape import estimate, sketch_of
+from keepless.gateway.rules import model_name
+from keepless.gateway.shape import CHAT, RESPONSES
 from keepless.gateway.switches import BODY, HEADERS, from_headers
 from keepless.http.problems import render
 from keepless.inference.asking import MalformedError
@@ -105,11 +104,11 @@ def silent(problem: Problem) -> None:
 
 def ask(body: dict[str, Any], names: frozenset[str] | None, rules: ChatRules) -> None:
     """One request as far as the embedded engine's dialect."""
-    sketch_of(body, Phase.VALIDATE, body_bytes=1)
+    CHAT.sketch(body, Phase.VALIDATE, body_bytes=1)
     model_name(body)
     checked = rules.check(body)
-    estimate(checked.body, checked.max_tokens, checked.choices)
-    sketch_of(checked.body, Phase.ANSWER, body_bytes=1, max_tokens=checked.max_tokens)
+    CHAT.estimate(checked.body, checked.max_tokens, checked.choices)
+    CHAT.sketch(checked.body, Phase.ANSWER, body_bytes=1, max_tokens=checked.max_tokens)
     encoded = msgspec.json.encode(checked.body)
     if names == EMBEDDED:
         to_llama(msgspec.json.decode(encoded), MODEL, "req_x", 1, 1.0)
@@ -210,10 +209,10 @@ def test_responses(body: dict[str, Any], bound: tuple[frozenset[str] | None, Res
     names, rules = bound
     try:
         value, _ = decode_object(json.dumps(body).encode(), 100)
-        sketch_of_response(value, Phase.VALIDATE, body_bytes=1)
+        RESPONSES.sketch(value, Phase.VALIDATE, body_bytes=1)
         checked = rules.check(value)
-        estimate_response(checked)
-        sketch_of_response(checked.body, Phase.ANSWER, body_bytes=1, max_tokens=checked.max_tokens)
+        RESPONSES.estimate(checked.body, checked.max_tokens)
+        RESPONSES.sketch(checked.body, Phase.ANSWER, body_bytes=1, max_tokens=checked.max_tokens)
         msgspec.json.encode(Draft(checked, "m", 1).response("completed"))
         chat = None if names is None else to_chat(checked)
     except Problem as problem:

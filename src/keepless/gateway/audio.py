@@ -19,10 +19,10 @@ from keepless.config import Endpoint
 from keepless.content import Content
 from keepless.gateway.audio_params import AudioRequest, AudioRules, read_body
 from keepless.gateway.catalogue import capabilities_of
-from keepless.gateway.chat_params import model_name
 from keepless.gateway.handler import Arrival, Family, Served
 from keepless.gateway.multipart import FORM, new_boundary, write_form
 from keepless.gateway.reply import Outlet
+from keepless.gateway.rules import model_name
 from keepless.gateway.speaker import PlainSpeaker
 from keepless.gateway.transcripts import Usage, event_of, transcript_of
 from keepless.gateway.wire import JSON, SSE, clamped, head_lines
@@ -54,9 +54,6 @@ class AudioModel(Served):
     """A model that hears."""
 
     rules: AudioRules
-    name: str  # the first engine's own
-    embedded: bool
-    several_names: bool
 
 
 class _Family(Family[AudioModel, AudioRequest]):
@@ -80,9 +77,6 @@ class _Family(Family[AudioModel, AudioRequest]):
             endpoint=self.endpoint,
             path="/" + self.endpoint.value.replace(".", "/"),
             rules=AudioRules(self.endpoint, capabilities_of(model), self._audio_bytes, self._allowed),
-            name=route.targets[0].name or model.id,
-            embedded=route.embedded,
-            several_names=len({target.name for target in route.targets}) > 1,
         )
 
     def read(self, arrival: Arrival) -> str:
@@ -110,12 +104,12 @@ class _Family(Family[AudioModel, AudioRequest]):
         """See `Family`."""
         received = Content(arrival.request.body)
         renamed: Callable[[str], Content] | None = None
-        if model.embedded:
+        if model.route.embedded:
             kind, body = _FRAMES, pack(_encode(self._hearing(arrival, checked)), checked.audio)
         else:
             boundary = new_boundary()
-            kind, body = FORM + boundary, _form(checked, boundary, model.name)
-            if model.several_names:
+            kind, body = FORM + boundary, _form(checked, boundary, model.route.name or str(model.id))
+            if model.route.several_names:
                 renamed = partial(_renamed, checked, boundary)
         return arrival.ask(
             principal,
@@ -171,14 +165,13 @@ class TranslationFamily(_Family):
         super().__init__(Endpoint.TRANSLATIONS, Task.TRANSLATE, json_depth, audio_bytes, fetcher)
 
 
-class AudioSpeaker(PlainSpeaker):
+class AudioSpeaker(PlainSpeaker[AudioRequest]):
     """The client's side of one request (`Speaker`): what the engine says, byte for byte."""
 
-    __slots__ = ("_buffer", "_checked", "_done")
+    __slots__ = ("_buffer", "_done")
 
     def __init__(self, outlet: Outlet, ask: Ask, checked: AudioRequest, grant: Grant | None, rates: RateLimits) -> None:
-        super().__init__(outlet, ask, grant, rates)
-        self._checked = checked
+        super().__init__(outlet, ask, checked, grant, rates)
         self._buffer = b""
         self._done = False
 

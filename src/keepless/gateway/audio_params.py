@@ -13,8 +13,9 @@ from typing import Any, Final
 
 from keepless.config import Endpoint
 from keepless.errors import Code, Problem
+from keepless.gateway.form_stream import boundary_of
 from keepless.gateway.json_body import decode_object
-from keepless.gateway.multipart import Part, boundary_of, read_form
+from keepless.gateway.multipart import Part, read_form
 from keepless.gateway.switches import BODY, from_body
 from keepless.gateway.values import bad_type, bad_value, missing, unknown_member, unsupported
 from keepless.ids import Id, Prefix, parse

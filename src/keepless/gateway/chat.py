@@ -14,11 +14,10 @@ from keepless.accounts.principal import Principal
 from keepless.config import Endpoint, Engine
 from keepless.content import Content
 from keepless.gateway.catalogue import capabilities_of
-from keepless.gateway.chat_params import ChatRequest, ChatRules, model_name
-from keepless.gateway.handler import Arrival, Family, Served
-from keepless.gateway.json_body import decode_object
+from keepless.gateway.chat_params import ChatRequest, ChatRules
+from keepless.gateway.handler import Arrival, JsonFamily, Served
 from keepless.gateway.reply import Outlet
-from keepless.gateway.shape import estimate, sketch_of
+from keepless.gateway.shape import CHAT
 from keepless.gateway.speaker import PlainSpeaker
 from keepless.gateway.stream import StreamReader
 from keepless.gateway.wire import SSE, read_answer
@@ -44,12 +43,11 @@ class _Model(Served):
     asks_usage: bool  # usage of a stream comes only when it is asked for
 
 
-class ChatFamily(Family[_Model, ChatRequest]):
+class ChatFamily(JsonFamily[_Model, ChatRequest]):
     """See `Family`."""
 
     def __init__(self, json_depth: int) -> None:
-        self.endpoint = _CHAT
-        self._depth: Final = json_depth
+        super().__init__(_CHAT, json_depth)
 
     def serve(self, route: Route) -> _Model:
         """See `Family`."""
@@ -63,18 +61,13 @@ class ChatFamily(Family[_Model, ChatRequest]):
             asks_usage=model.engine is Engine.OPENAI,
         )
 
-    def read(self, arrival: Arrival) -> str:
-        """See `Family`."""
-        arrival.body, arrival.encoded = decode_object(arrival.request.body, self._depth)
-        return model_name(arrival.body)
-
     def check(self, arrival: Arrival, model: _Model) -> ChatRequest:
         """See `Family`."""
         return model.rules.check(arrival.members)
 
     def estimate(self, arrival: Arrival, checked: ChatRequest) -> int:
         """See `Family`."""
-        return estimate(checked.body, checked.max_tokens, checked.choices)
+        return CHAT.estimate(checked.body, checked.max_tokens, checked.choices)
 
     def ask(
         self, arrival: Arrival, principal: Principal, model: _Model, checked: ChatRequest, controls: RequestControls
@@ -94,17 +87,16 @@ class ChatFamily(Family[_Model, ChatRequest]):
 
     def sketch(self, arrival: Arrival) -> Sketch:
         """See `Family`."""
-        return sketch_of(arrival.body, arrival.phase, body_bytes=len(arrival.request.body))
+        return CHAT.sketch(arrival.body, arrival.phase, body_bytes=len(arrival.request.body))
 
 
-class ChatSpeaker(PlainSpeaker):
+class ChatSpeaker(PlainSpeaker[ChatRequest]):
     """The client's side of one request (`Speaker`): what the engine says, byte for byte."""
 
-    __slots__ = ("_checked", "_reader")
+    __slots__ = ("_reader",)
 
     def __init__(self, outlet: Outlet, ask: Ask, checked: ChatRequest, grant: Grant | None, rates: RateLimits) -> None:
-        super().__init__(outlet, ask, grant, rates)
-        self._checked = checked
+        super().__init__(outlet, ask, checked, grant, rates)
         self._reader = StreamReader(drop_usage=not checked.include_usage) if checked.stream else None
 
     def stream(self, data: bytes, retention: bytes) -> bool:
@@ -135,7 +127,7 @@ class ChatSpeaker(PlainSpeaker):
 
     def sketch(self, phase: Phase, upstream_status: int, answered_bytes: int) -> Sketch:
         """See `Speaker`."""
-        return sketch_of(
+        return CHAT.sketch(
             self._checked.body,
             phase,
             body_bytes=self._ask.received.size,

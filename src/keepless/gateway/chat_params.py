@@ -1,53 +1,35 @@
 """The parameters of chat/completions: OpenAI's and Groq's, in one table.
 
-Holds: `PARAMETERS` (every parameter, its check, the capability it needs and the values that need none), `ChatRules`
-(the table bound to one model, made once) and `ChatRequest`, what a checked request comes to. Leaves out: JSON
-(json_body), messages (messages), privacy switches (switches), what an engine makes of the parameters (inference).
-
-What a model can do is passed on; what it cannot is 400 in Groq's words. null means "not sent". A name that stands in no
-table is refused by its position: passing it on would let a client steer an engine past every check here.
+Holds: `PARAMETERS` (every parameter, its check, the capability it needs and the values that need none; see rules),
+`ChatRules` (the table bound to one model, made once) and `ChatRequest`, what a checked request comes to. Leaves out:
+JSON (json_body), messages (messages), privacy switches (switches), what an engine makes of the parameters (inference).
 """
 
-import re
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Final
 
 from keepless.config import ModelConfig
 from keepless.errors import Code, Problem
 from keepless.gateway import switches, values
 from keepless.gateway.messages import PARTS, check_messages
+from keepless.gateway.rules import (
+    Capabilities,
+    Parameter,
+    Rules,
+    anything,
+    check_name,
+    fixed,
+    lacks,
+    plain,
+    stream_options,
+    tools,
+)
 from keepless.gateway.values import Check, bad_type, bad_value, members, missing, unsupported
 from keepless.policy.controls import RequestControls
 
-__all__ = [
-    "CAPABILITIES",
-    "EFFORTS",
-    "PARAMETERS",
-    "TIERS",
-    "Capabilities",
-    "ChatRequest",
-    "ChatRules",
-    "Parameter",
-    "anything",
-    "bind",
-    "check_name",
-    "fixed",
-    "model_name",
-    "plain",
-]
+__all__ = ["CAPABILITIES", "EFFORTS", "PARAMETERS", "TIERS", "ChatRequest", "ChatRules"]
 
-Capabilities = frozenset[str] | None  # None: all
-
-
-@dataclass(frozen=True, slots=True)
-class Parameter:
-    """How one parameter is checked. `neutral`: values that ask for nothing beyond the default."""
-
-    check: Callable[[Capabilities], Check]
-    capability: str | None = None
-    neutral: tuple[Any, ...] = ()
-    never: bool = False  # no engine is asked: it would only be stored
+EFFORTS: Final = frozenset({"none", "default", "minimal", "low", "medium", "high", "xhigh", "max"})
+TIERS: Final = frozenset({"auto", "default", "on_demand", "flex", "performance", "scale", "priority", "fast"})
 
 
 class ChatRequest:
@@ -78,21 +60,6 @@ class ChatRequest:
         self.changed: Final = changed
 
 
-def fixed(check: Check) -> Callable[[Capabilities], Check]:
-    """A check that is the same whatever a model can do."""
-    return lambda _: check
-
-
-def plain(make: Callable[..., Check], *arguments: Any) -> Callable[[Capabilities], Check]:
-    """A check that is made of its arguments, the same for all models."""
-    return fixed(make(*arguments))
-
-
-_TOOL_NAME: Final = re.compile(r"[a-zA-Z0-9_.-]{1,64}\Z")
-EFFORTS: Final = frozenset({"none", "default", "minimal", "low", "medium", "high", "xhigh", "max"})
-TIERS: Final = frozenset({"auto", "default", "on_demand", "flex", "performance", "scale", "priority", "fast"})
-
-
 def _stop(value: Any) -> None:
     stops = [value] if type(value) is str else value
     if type(stops) is not list:
@@ -116,65 +83,20 @@ def _logit_bias(value: Any) -> None:
             raise bad_value("logit_bias", "numbers from -100 to 100")
 
 
-def _stream_options(value: Any) -> None:
-    for key, flag in members("stream_options", value, {"include_usage", "include_obfuscation"}).items():
-        if flag is not None and type(flag) is not bool:
-            raise bad_type(f"stream_options.{key}", "a boolean", flag)
-
-
 def _modalities(capabilities: Capabilities) -> Check:
     def check(value: Any) -> None:
         if type(value) is not list or not all(item in ("text", "audio") for item in value):
             raise bad_value("modalities", "an array of text and audio")
-        if "audio" in value and capabilities is not None and "audio_output" not in capabilities:
+        if "audio" in value and lacks(capabilities, "audio_output"):
             raise unsupported("modalities", "audio output")
 
     return check
 
 
-def _tools(capabilities: Capabilities) -> Check:
-    def check(value: Any) -> None:
-        if type(value) is not list:
-            raise bad_type("tools", "an array", value)
-        if len(value) > 128:
-            raise bad_value("tools", "at most 128 tools")
-        names = [_tool_name(f"tools[{index}]", tool, capabilities) for index, tool in enumerate(value)]
-        if len(set(names)) != len(names):
-            raise bad_value("tools", "functions with different names")
-
-    return check
-
-
-def _tool_name(param: str, tool: Any, capabilities: Capabilities) -> str:
-    if type(tool) is not dict:
-        raise bad_type(param, "an object", tool)
-    if tool.get("type") != "function":
-        if type(tool.get("type")) is not str:
-            raise bad_value(f"{param}.type", "function")
-        if capabilities is not None and "builtin_tools" not in capabilities:
-            raise unsupported(f"{param}.type", "tools other than functions")
-        return param
+def _function_of(param: str, tool: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     members(param, tool, {"type", "function"})
-    function = members(f"{param}.function", tool.get("function"), {"name", "description", "parameters", "strict"})
-    check_name(f"{param}.function.name", function.get("name"))
-    for key, kind, expected in (
-        ("description", str, "a string"),
-        ("parameters", dict, "an object"),
-        ("strict", bool, "a boolean"),
-    ):
-        if function.get(key) is not None and type(function[key]) is not kind:
-            raise bad_type(f"{param}.function.{key}", expected, function[key])
-    return str(function["name"])
-
-
-def check_name(param: str, value: Any) -> None:
-    """Check the name of a function or a schema. Raises `Problem` (400)."""
-    if value is None:
-        raise missing(param)
-    if type(value) is not str:
-        raise bad_type(param, "a string", value)
-    if _TOOL_NAME.match(value) is None:
-        raise bad_value(param, "1 to 64 letters, digits, underscores, dots or hyphens")
+    place = f"{param}.function"
+    return place, members(place, tool.get("function"), {"name", "description", "parameters", "strict"})
 
 
 def _tool_choice(capabilities: Capabilities) -> Check:
@@ -186,7 +108,7 @@ def _tool_choice(capabilities: Capabilities) -> Check:
         if type(value) is not dict:
             raise bad_type("tool_choice", "a string or an object", value)
         if value.get("type") != "function":
-            if value.get("type") == "allowed_tools" and (capabilities is None or "allowed_tools" in capabilities):
+            if value.get("type") == "allowed_tools" and not lacks(capabilities, "allowed_tools"):
                 return
             raise bad_value("tool_choice.type", "function")
         members("tool_choice", value, {"type", "function"})
@@ -203,7 +125,7 @@ def _response_format(capabilities: Capabilities) -> Check:
             raise missing("response_format.type")
         if kind not in ("text", "json_object", "json_schema"):
             raise bad_value("response_format.type", "one of json_object, json_schema, text")
-        if kind != "text" and capabilities is not None and kind not in capabilities:
+        if kind != "text" and lacks(capabilities, kind):
             raise unsupported("response_format", f"response_format.type {kind}")
         if kind == "json_schema":
             param = "response_format.json_schema"
@@ -221,10 +143,6 @@ def _messages(capabilities: Capabilities) -> Check:
     return lambda value: check_messages(value, capabilities)
 
 
-def anything(_: Any) -> None:
-    """For what only one vendor's engine understands: the capability is the check."""
-
-
 _64: Final = (-(2**63), 2**63 - 1)
 _UNCHECKED: Final = fixed(anything)
 
@@ -232,7 +150,7 @@ PARAMETERS: Final[dict[str, Parameter]] = {
     "model": Parameter(_UNCHECKED),  # looked up before
     "messages": Parameter(_messages),
     "stream": Parameter(plain(values.boolean, "stream"), "streaming", (False,)),
-    "stream_options": Parameter(fixed(_stream_options)),
+    "stream_options": Parameter(plain(stream_options, "include_usage", "include_obfuscation")),
     "max_tokens": Parameter(plain(values.integer, "max_tokens", 1, 2**31)),
     "max_completion_tokens": Parameter(plain(values.integer, "max_completion_tokens", 1, 2**31)),
     "temperature": Parameter(plain(values.number, "temperature", 0, 2)),
@@ -245,7 +163,7 @@ PARAMETERS: Final[dict[str, Parameter]] = {
     "logprobs": Parameter(plain(values.boolean, "logprobs"), "logprobs", (False,)),
     "top_logprobs": Parameter(plain(values.integer, "top_logprobs", 0, 20), "logprobs", (0,)),
     "logit_bias": Parameter(fixed(_logit_bias), "logit_bias", ({},)),
-    "tools": Parameter(_tools, "tools", ([],)),
+    "tools": Parameter(tools(_function_of), "tools", ([],)),
     "tool_choice": Parameter(_tool_choice, "tools", ("none", "auto")),
     "parallel_tool_calls": Parameter(plain(values.boolean, "parallel_tool_calls")),
     "functions": Parameter(_UNCHECKED, "functions", ([],)),
@@ -288,32 +206,17 @@ CAPABILITIES: Final = frozenset(
 )
 
 
-class ChatRules:
+class ChatRules(Rules):
     """The table bound to one model's capabilities, so that a request costs one look-up a parameter."""
 
     def __init__(self, model: ModelConfig, capabilities: Capabilities) -> None:
-        self._checks = {name: bind(name, parameter, capabilities) for name, parameter in PARAMETERS.items()}
-        self._checks.update(dict.fromkeys(model.extra_params, anything))
+        super().__init__(model, PARAMETERS, capabilities)
         self._most = model.max_completion_tokens
 
     def check(self, body: dict[str, Any]) -> ChatRequest:
         """Check a decoded body; takes switches and nulls out of it. Raises `Problem` (400)."""
-        checks, absent = self._checks, False
-        for name, value in body.items():
-            check = checks.get(name)
-            if check is None:
-                raise values.unknown_member(None, list(body).index(name), checks)
-            if value is None:
-                absent = True
-            else:
-                check(value)
-        if body.get("messages") is None:
-            raise missing("messages")
         size = len(body)
-        controls = switches.from_body(body)
-        if absent:
-            for name in [name for name, value in body.items() if value is None]:
-                del body[name]
+        controls = self._read(body, "messages")
         get = body.get
         stream, options = get("stream", False), get("stream_options")
         limit = self._limit(get("max_completion_tokens"), get("max_tokens"))
@@ -367,29 +270,3 @@ class ChatRules:
             name = choice["function"]["name"]
             if not any(tool["type"] == "function" and tool["function"]["name"] == name for tool in tools):
                 raise bad_value("tool_choice.function.name", "the name of one of 'tools'")
-
-
-def model_name(body: dict[str, Any]) -> str:
-    """The model that was asked for. Raises `Problem` (400)."""
-    name = body.get("model")
-    if name is None:
-        raise missing("model")
-    if type(name) is not str:
-        raise bad_type("model", "a string", name)
-    return name
-
-
-def bind(name: str, parameter: Parameter, capabilities: Capabilities) -> Check:
-    """The check of one parameter for one model."""
-    check = parameter.check(capabilities)
-    lacking = capabilities is not None and parameter.capability is not None and parameter.capability not in capabilities
-    if not lacking and not parameter.never:
-        return check
-    neutral = parameter.neutral
-
-    def refuse(value: Any) -> None:
-        check(value)
-        if not any(type(value) is type(item) and value == item for item in neutral):
-            raise unsupported(name)
-
-    return refuse

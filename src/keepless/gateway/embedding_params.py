@@ -1,6 +1,6 @@
 """The parameters of embeddings: OpenAI's and Groq's, in one table.
 
-Holds: `PARAMETERS` (see chat_params for what a row says), `EmbeddingRules` (the table bound to one model, made once),
+Holds: `PARAMETERS` (see rules for what a row says), `EmbeddingRules` (the table bound to one model, made once),
 `EmbeddingRequest`, what a checked request comes to. Leaves out: how long a text may be (the engine counts its tokens),
 what an engine is asked (embeddings).
 """
@@ -10,8 +10,8 @@ from typing import Any, Final
 
 from keepless.config import Engine, ModelConfig
 from keepless.gateway import switches, values
-from keepless.gateway.chat_params import Capabilities, Parameter, anything, bind, plain
-from keepless.gateway.values import Check, bad_type, bad_value, missing, unsupported
+from keepless.gateway.rules import Capabilities, Parameter, Rules, anything, plain
+from keepless.gateway.values import Check, bad_type, bad_value, unsupported
 from keepless.policy.controls import RequestControls
 
 __all__ = ["CAPABILITIES", "DIMENSIONS", "MOST_INPUTS", "PARAMETERS", "EmbeddingRequest", "EmbeddingRules"]
@@ -102,28 +102,21 @@ PARAMETERS: Final[dict[str, Parameter]] = {
 CAPABILITIES: Final = frozenset({"dimensions", "token_input"})
 
 
-class EmbeddingRules:
+class EmbeddingRules(Rules):
     """The table bound to one model's capabilities."""
 
     def __init__(self, model: ModelConfig, capabilities: Capabilities) -> None:
-        self._checks = {name: bind(name, parameter, capabilities) for name, parameter in PARAMETERS.items()}
-        self._checks.update(dict.fromkeys(model.extra_params, anything))
-        # Asking for what one gets anyway asks for nothing.
-        self._own = DIMENSIONS if model.engine is Engine.MINILM and model.path is None else None
+        super().__init__(model, PARAMETERS, capabilities)
+        if model.engine is Engine.MINILM and model.path is None:
+            self._checks["dimensions"] = _but(DIMENSIONS, self._checks["dimensions"])
 
     def check(self, body: dict[str, Any]) -> EmbeddingRequest:
         """Check a decoded body; takes switches and nulls out of it. Raises `Problem` (400)."""
-        checks = self._checks
         size = len(body)
-        for name, value in body.items():
-            check = checks.get(name)
-            if check is None:
-                raise values.unknown_member(None, list(body).index(name), checks)
-            if value is not None and not (name == "dimensions" and type(value) is int and value == self._own):
-                check(value)
-        if body.get("input") is None:
-            raise missing("input")
-        controls = switches.from_body(body)
-        for name in [name for name, value in body.items() if value is None]:
-            del body[name]
+        controls = self._read(body, "input")
         return EmbeddingRequest(body, controls, changed=len(body) != size)
+
+
+def _but(own: int, check: Check) -> Check:
+    """A check of anything but what one gets anyway: asking for that asks for nothing."""
+    return lambda value: None if type(value) is int and value == own else check(value)

@@ -11,16 +11,13 @@ from typing import Any, Final
 import msgspec
 
 from keepless.accounts.principal import Principal
-from keepless.config import Endpoint, Engine
+from keepless.config import Endpoint
 from keepless.content import Content
 from keepless.gateway.catalogue import capabilities_of
-from keepless.gateway.chat_params import model_name
 from keepless.gateway.embedding_params import PARAMETERS, EmbeddingRequest, EmbeddingRules
-from keepless.gateway.handler import Arrival, Family, Served
+from keepless.gateway.handler import Arrival, JsonFamily, Served
 from keepless.gateway.input_shape import NO_FLAG, sketch_of
-from keepless.gateway.json_body import decode_object
 from keepless.gateway.media_shapes import Vectors
-from keepless.gateway.reply import Outlet
 from keepless.gateway.speaker import PlainSpeaker
 from keepless.gateway.wire import tokens_of
 from keepless.http.limits import Grant, RateLimits
@@ -46,37 +43,18 @@ _answer: Final = msgspec.json.Decoder(Vectors).decode
 @dataclass(frozen=True, slots=True)
 class _Model(Served):
     rules: EmbeddingRules
-    name: str | None  # the first upstream's own, when it is another one
-    several_names: bool  # its upstreams call it by different names
-    ours: bool
 
 
-class EmbeddingFamily(Family[_Model, EmbeddingRequest]):
+class EmbeddingFamily(JsonFamily[_Model, EmbeddingRequest]):
     """See `Family`."""
 
     def __init__(self, json_depth: int) -> None:
-        self.endpoint = Endpoint.EMBEDDINGS
-        self._depth: Final = json_depth
+        super().__init__(Endpoint.EMBEDDINGS, json_depth)
 
     def serve(self, route: Route) -> _Model:
         """See `Family`."""
-        model = route.model
-        names = [target.name or model.id for target in route.targets]
-        return _Model(
-            route=route,
-            id=route.model_id,
-            endpoint=self.endpoint,
-            path=_PATH,
-            rules=EmbeddingRules(model, capabilities_of(model)),
-            name=names[0] if names[0] != model.id else None,
-            several_names=len(set(names)) > 1,
-            ours=model.engine is Engine.MINILM,
-        )
-
-    def read(self, arrival: Arrival) -> str:
-        """See `Family`."""
-        arrival.body, arrival.encoded = decode_object(arrival.request.body, self._depth)
-        return model_name(arrival.body)
+        rules = EmbeddingRules(route.model, capabilities_of(route.model))
+        return _Model(route=route, id=route.model_id, endpoint=self.endpoint, path=_PATH, rules=rules)
 
     def check(self, arrival: Arrival, model: _Model) -> EmbeddingRequest:
         """See `Family`."""
@@ -98,8 +76,9 @@ class EmbeddingFamily(Family[_Model, EmbeddingRequest]):
     ) -> Ask:
         """See `Family`."""
         received = Content(arrival.request.body)
-        sent = _framed(model, checked) if model.ours else _for_upstream(model, checked, arrival, received)
-        renamed = partial(_renamed, checked) if model.several_names else None
+        ours = model.route.embedded
+        sent = _framed(model, checked) if ours else _for_upstream(model, checked, arrival, received)
+        renamed = partial(_renamed, checked) if model.route.several_names else None
         return arrival.ask(principal, model, sent, received, controls, stream=False, renamed=renamed)
 
     def speaker(
@@ -113,16 +92,10 @@ class EmbeddingFamily(Family[_Model, EmbeddingRequest]):
         return sketch_of(arrival.body, PARAMETERS, arrival.phase, body_bytes=len(arrival.request.body))
 
 
-class EmbeddingSpeaker(PlainSpeaker):
+class EmbeddingSpeaker(PlainSpeaker[EmbeddingRequest]):
     """The client's side of one request (`Speaker`)."""
 
-    __slots__ = ("_checked",)
-
-    def __init__(
-        self, outlet: Outlet, ask: Ask, checked: EmbeddingRequest, grant: Grant | None, rates: RateLimits
-    ) -> None:
-        super().__init__(outlet, ask, grant, rates)
-        self._checked = checked
+    __slots__ = ()
 
     def read(self, body: bytes) -> None:
         """See `Speaker`. Our own engine has told what the answer cost, and need not be checked."""
@@ -160,8 +133,8 @@ def _framed(model: _Model, checked: EmbeddingRequest) -> Content:
 
 def _for_upstream(model: _Model, checked: EmbeddingRequest, arrival: Arrival, received: Content) -> Content:
     """What an upstream is asked. What was received is sent on only where it is our encoding, byte for byte."""
-    if model.name is not None:
-        return _renamed(checked, model.name)
+    if model.route.name is not None:
+        return _renamed(checked, model.route.name)
     if checked.changed:
         return Content(_encode(checked.body))
     return received if arrival.encoded == arrival.request.body else Content(arrival.encoded)

@@ -12,7 +12,7 @@ from keepless.content import Content
 from keepless.errors import Code, Problem
 from keepless.files.refusals import too_large
 from keepless.files.values import UPLOADED, FilePurpose
-from keepless.gateway.form_stream import FIELD_END, Field, FieldEnd, FormStream
+from keepless.gateway.form_stream import FIELD_END, Field, FieldEnd, FormStream, boundary_of
 from keepless.gateway.switches import combined, from_body
 from keepless.policy.controls import NO_REQUEST, RequestControls
 from keepless.vault.writer import LONGEST_LABEL
@@ -83,7 +83,11 @@ class FileForm:
         self._refusal: Final = refusal
         self._most: Final = most
         self._size = 0
-        self._stream: Final = FormStream(content_type)
+        boundary = boundary_of(content_type)
+        if boundary is None:
+            message = "The body must be multipart/form-data, with a boundary of its own."
+            raise Problem(415, Code.UNSUPPORTED_VALUE, message)
+        self._stream: Final = FormStream(boundary)
         self._part: Final = part
         self._allowed: Final = fields
         self._texts: Final[dict[str, str]] = {}

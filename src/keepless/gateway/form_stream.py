@@ -1,7 +1,8 @@
 """A form with a file (RFC 7578), read as it comes: memory holds one piece and never a file.
 
 Holds: `FormStream`, fed with the body piece by piece, and what it gives back: `Field` (a part begins), pieces of its
-data, `FIELD_END`. Leaves out: what the fields mean (each endpoint), where the data goes.
+data, `FIELD_END`; and `boundary_of` a content type. Leaves out: what the fields mean (each endpoint), where the data
+goes.
 
 Strict: the framing that browsers and the official clients write; anything doubtful is refused, never guessed. A file's
 name is content: it leaves here as bytes that nothing else looks into.
@@ -15,9 +16,9 @@ from urllib.parse import unquote_to_bytes
 
 from keepless.errors import Code, Problem
 
-__all__ = ["FIELD_END", "Field", "FieldEnd", "FormStream"]
+__all__ = ["FIELD_END", "Field", "FieldEnd", "FormStream", "boundary_of"]
 
-_MOST_FIELDS: Final = 40
+_MOST_FIELDS: Final = 100
 _HEAD_LIMIT: Final = 8192
 _FORM: Final = re.compile(
     rb"multipart/form-data[ \t]*;[ \t]*boundary="
@@ -58,16 +59,17 @@ class _State(Enum):
     END = auto()
 
 
-class FormStream:
-    """One form being read. Everything that it refuses is a `Problem` (400, 415)."""
+def boundary_of(content_type: bytes) -> bytes | None:
+    """The boundary, None when the body is no form."""
+    match = _FORM.match(content_type.strip())
+    return (match[1] or match[2]) if match is not None else None
 
-    def __init__(self, content_type: bytes) -> None:
-        match = _FORM.match(content_type.strip())
-        if match is None:
-            raise Problem(
-                415, Code.UNSUPPORTED_VALUE, "The body must be multipart/form-data, with a boundary of its own."
-            )
-        self._delimiter: Final = b"\r\n--" + (match[1] or match[2])
+
+class FormStream:
+    """One form being read. Everything that it refuses is a `Problem` (400)."""
+
+    def __init__(self, boundary: bytes) -> None:
+        self._delimiter: Final = b"\r\n--" + boundary
         self._waiting = bytearray(b"\r\n")  # so that the first delimiter is like every other one
         self._state = _State.PREAMBLE
         self._fields = 0

@@ -1,8 +1,9 @@
 """From the bytes of a request to the way, for every endpoint: key -> body -> model -> rules -> limits -> way.
 
-Holds: `InferenceHandler` (one an endpoint), `Family` (what an endpoint has of its own), `Arrival` (a request, and how
-far it has come), `Served`, `Checked`. Leaves out: sockets (server), formats (each family), what is permitted and kept
-(pipeline). No task and no await: everything here is called on the event loop's thread and costs microseconds.
+Holds: `InferenceHandler` (one an endpoint), `Family` and `JsonFamily` (what an endpoint has of its own), `Arrival` (a
+request, and how far it has come), `Served`, `Checked`. Leaves out: sockets (server), formats (each family), what is
+permitted and kept (pipeline). No task and no await: everything here is called on the event loop's thread and costs
+microseconds.
 
 A bad request is refused before a limit is charged; a request that no engine may have is refused before it is sent. A
 line of a batch comes without a socket and without a key of its own (`line`), and goes the same way: same checks, same
@@ -22,9 +23,11 @@ from keepless.config import Endpoint
 from keepless.content import Content
 from keepless.errors import Code, Problem
 from keepless.gateway.catalogue import does_not_serve, endpoints_of, no_such_model
+from keepless.gateway.json_body import decode_object
 from keepless.gateway.parser import Request
 from keepless.gateway.refused import refused
 from keepless.gateway.reply import FastHandler, Outlet
+from keepless.gateway.rules import model_name
 from keepless.gateway.switches import combined, from_headers
 from keepless.gateway.watch import Watch
 from keepless.http.auth import authenticate
@@ -38,7 +41,7 @@ from keepless.policy.controls import RequestControls
 from keepless.usage.ledger import Ledger
 from keepless.usage.record import Phase, Sketch
 
-__all__ = ["Accepted", "Arrival", "Checked", "Family", "InferenceHandler", "Served"]
+__all__ = ["Accepted", "Arrival", "Checked", "Family", "InferenceHandler", "JsonFamily", "Served"]
 
 # Looked up once: a member of an enum costs ten times a name.
 _REQUEST: Final = Prefix.REQUEST
@@ -157,6 +160,19 @@ class Family(Generic[S, C]):
     def sketch(self, arrival: Arrival) -> Sketch:
         """The shape of a request that was refused, however far it came."""
         raise NotImplementedError
+
+
+class JsonFamily(Family[S, C]):
+    """One whose requests are JSON objects."""
+
+    def __init__(self, endpoint: Endpoint, json_depth: int) -> None:
+        self.endpoint = endpoint
+        self._depth: Final = json_depth
+
+    def read(self, arrival: Arrival) -> str:
+        """See `Family`."""
+        arrival.body, arrival.encoded = decode_object(arrival.request.body, self._depth)
+        return model_name(arrival.body)
 
 
 class InferenceHandler(FastHandler, Generic[S, C]):

@@ -1,13 +1,13 @@
 """The shape of a request whose content is one member, `input`, without that content: embeddings and speech.
 
-Holds: `sketch_of`, `NO_FLAG`. Leaves out: chat (shape), responses (response_shape). Works on any JSON, refused or not.
+Holds: `sketch_of`, `NO_FLAG`. Leaves out: conversations (shape). Works on any JSON, refused or not.
 """
 
 from collections.abc import Mapping
 from typing import Any, Final
 
-from keepless.gateway.chat_params import Parameter
 from keepless.gateway.embedding_params import inputs_of
+from keepless.gateway.rules import Parameter
 from keepless.gateway.switches import BODY
 from keepless.usage.record import Flag, Phase, Sketch
 

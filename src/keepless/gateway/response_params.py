@@ -1,6 +1,6 @@
 """The parameters of /responses, in one table.
 
-Holds: `PARAMETERS` (see chat_params for what a row says), `ResponseRules` (the table bound to one model, made once),
+Holds: `PARAMETERS` (see rules for what a row says), `ResponseRules` (the table bound to one model, made once),
 `ResponseRequest`, what a checked request comes to. Leaves out: input items (response_items), JSON (json_body), privacy
 switches (switches), what an upstream is asked (response_bridge, responses).
 
@@ -15,25 +15,25 @@ from typing import Any, Final
 from keepless.config import ModelConfig
 from keepless.errors import Code, Problem
 from keepless.gateway import switches, values
-from keepless.gateway.chat_params import (
-    CAPABILITIES,
-    EFFORTS,
-    TIERS,
+from keepless.gateway.chat_params import CAPABILITIES, EFFORTS, TIERS
+from keepless.gateway.response_items import ITEMS_ONLY_NATIVE, check_input
+from keepless.gateway.rules import (
     Capabilities,
     Parameter,
+    Rules,
     anything,
-    bind,
     check_name,
     fixed,
+    lacks,
     plain,
+    stream_options,
+    tools,
 )
-from keepless.gateway.response_items import ITEMS_ONLY_NATIVE, check_input
 from keepless.gateway.values import Check, bad_type, bad_value, members, missing, unsupported
 from keepless.policy.controls import RequestControls
 
 __all__ = ["PARAMETERS", "ResponseRequest", "ResponseRules", "bridged_capabilities"]
 
-_MOST_TOOLS: Final = 128
 _FUNCTION: Final = frozenset(
     {"type", "name", "description", "parameters", "strict", "allowed_callers", "defer_loading", "output_schema"}
 )
@@ -77,10 +77,6 @@ def bridged_capabilities(capabilities: Capabilities) -> frozenset[str]:
     return (CAPABILITIES if capabilities is None else capabilities) - _ONLY_NATIVE
 
 
-def _lacks(capabilities: Capabilities, capability: str | None) -> bool:
-    return capability is not None and capabilities is not None and capability not in capabilities
-
-
 def _refused(param: str, what: str) -> Check:
     """For what would need something kept: OpenAI's words for organizations with Zero Data Retention."""
 
@@ -108,12 +104,6 @@ def _background(value: Any) -> None:
     _refused("background", "Background mode")(value)
 
 
-def _stream_options(value: Any) -> None:
-    for key, flag in members("stream_options", value, {"include_obfuscation"}).items():
-        if flag is not None and type(flag) is not bool:
-            raise bad_type(f"stream_options.{key}", "a boolean", flag)
-
-
 def _metadata(value: Any) -> None:
     """OpenAI's bounds. It is echoed to whoever sent it, and not kept."""
     if type(value) is not dict:
@@ -134,7 +124,7 @@ def _include(capabilities: Capabilities) -> Check:
         for index, item in enumerate(value):
             if type(item) is not str or item not in _INCLUDABLE:
                 raise bad_value(f"include[{index}]", f"one of {', '.join(sorted(_INCLUDABLE))}")
-            if _lacks(capabilities, _INCLUDABLE[item]):
+            if lacks(capabilities, _INCLUDABLE[item]):
                 raise unsupported(f"include[{index}]", item)
 
     return check
@@ -150,11 +140,11 @@ def _reasoning(capabilities: Capabilities) -> Check:
                 continue
             if key == "effort":
                 efforts(item)
-                if item != "none" and _lacks(capabilities, "reasoning"):
+                if item != "none" and lacks(capabilities, "reasoning"):
                     raise unsupported("reasoning.effort")
             else:
                 values.text(f"reasoning.{key}", 64)(item)
-                if _lacks(capabilities, "reasoning_summary"):
+                if lacks(capabilities, "reasoning_summary"):
                     raise unsupported(f"reasoning.{key}")
 
     return check
@@ -165,7 +155,7 @@ def _truncation(capabilities: Capabilities) -> Check:
 
     def check(value: Any) -> None:
         one_of(value)
-        if value == "auto" and _lacks(capabilities, "truncation"):
+        if value == "auto" and lacks(capabilities, "truncation"):
             raise unsupported("truncation", "truncation auto")
 
     return check
@@ -178,7 +168,7 @@ def _text(capabilities: Capabilities) -> Check:
         members("text", value, {"format", "verbosity"})
         if value.get("verbosity") is not None:
             verbosity(value["verbosity"])
-            if value["verbosity"] != "medium" and _lacks(capabilities, "verbosity"):
+            if value["verbosity"] != "medium" and lacks(capabilities, "verbosity"):
                 raise unsupported("text.verbosity")
         if value.get("format") is not None:
             _format(value["format"], capabilities)
@@ -192,7 +182,7 @@ def _format(value: Any, capabilities: Capabilities) -> None:
         raise missing("text.format.type")
     if type(kind) is not str or kind not in _FORMATS:
         raise bad_value("text.format.type", "one of json_object, json_schema, text")
-    if kind != "text" and _lacks(capabilities, kind):
+    if kind != "text" and lacks(capabilities, kind):
         raise unsupported("text.format", f"text.format.type {kind}")
     if kind == "json_schema":
         check_name("text.format.name", value.get("name"))
@@ -206,38 +196,8 @@ def _format(value: Any, capabilities: Capabilities) -> None:
             raise bad_type("text.format.strict", "a boolean", value["strict"])
 
 
-def _tools(capabilities: Capabilities) -> Check:
-    def check(value: Any) -> None:
-        if type(value) is not list:
-            raise bad_type("tools", "an array", value)
-        if len(value) > _MOST_TOOLS:
-            raise bad_value("tools", f"at most {_MOST_TOOLS} tools")
-        names = [_tool_name(f"tools[{index}]", tool, capabilities) for index, tool in enumerate(value)]
-        if len(set(names)) != len(names):
-            raise bad_value("tools", "functions with different names")
-
-    return check
-
-
-def _tool_name(param: str, tool: Any, capabilities: Capabilities) -> str:
-    if type(tool) is not dict:
-        raise bad_type(param, "an object", tool)
-    if tool.get("type") != "function":
-        if type(tool.get("type")) is not str:
-            raise bad_value(f"{param}.type", "function")
-        if _lacks(capabilities, "builtin_tools"):
-            raise unsupported(f"{param}.type", "tools other than functions")
-        return param
-    members(param, tool, _FUNCTION)
-    check_name(f"{param}.name", tool.get("name"))
-    for key, kind, expected in (
-        ("description", str, "a string"),
-        ("parameters", dict, "an object"),
-        ("strict", bool, "a boolean"),
-    ):
-        if tool.get(key) is not None and type(tool[key]) is not kind:
-            raise bad_type(f"{param}.{key}", expected, tool[key])
-    return str(tool["name"])
+def _function_of(param: str, tool: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    return param, members(param, tool, _FUNCTION)
 
 
 def _tool_choice(capabilities: Capabilities) -> Check:
@@ -254,7 +214,7 @@ def _tool_choice(capabilities: Capabilities) -> Check:
             check_name("tool_choice.name", value.get("name"))
         elif kind == "allowed_tools":
             _allowed_tools(members("tool_choice", value, {"type", "mode", "tools"}))
-        elif type(kind) is not str or _lacks(capabilities, "builtin_tools"):
+        elif type(kind) is not str or lacks(capabilities, "builtin_tools"):
             raise bad_value("tool_choice.type", "function or allowed_tools")
 
     return check
@@ -283,13 +243,13 @@ PARAMETERS: Final[dict[str, Parameter]] = {
     "input": Parameter(_input),
     "instructions": Parameter(plain(values.text, "instructions", 2**24)),
     "stream": Parameter(plain(values.boolean, "stream"), "streaming", (False,)),
-    "stream_options": Parameter(fixed(_stream_options)),
+    "stream_options": Parameter(plain(stream_options, "include_obfuscation")),
     "max_output_tokens": Parameter(plain(values.integer, "max_output_tokens", 1, 2**31)),
     "max_tool_calls": Parameter(plain(values.integer, "max_tool_calls", 1, 2**31), "max_tool_calls"),
     "temperature": Parameter(plain(values.number, "temperature", 0, 2)),
     "top_p": Parameter(plain(values.number, "top_p", 0, 1)),
     "top_logprobs": Parameter(plain(values.integer, "top_logprobs", 0, 20), "logprobs", (0,)),
-    "tools": Parameter(_tools, "tools", ([],)),
+    "tools": Parameter(tools(_function_of), "tools", ([],)),
     "tool_choice": Parameter(_tool_choice, "tools", ("none", "auto")),
     "parallel_tool_calls": Parameter(plain(values.boolean, "parallel_tool_calls")),
     "text": Parameter(_text),
@@ -315,34 +275,21 @@ PARAMETERS: Final[dict[str, Parameter]] = {
 }
 
 
-class ResponseRules:
-    """The table bound to one model's capabilities, so that a request costs one look-up a parameter.
-
-    `only`: which of the parameters an endpoint has (default: all).
-    """
+class ResponseRules(Rules):
+    """The table bound to one model's capabilities. `only`: which of the parameters an endpoint has (default: all)."""
 
     def __init__(
         self, model: ModelConfig, capabilities: Capabilities, *, only: Callable[[str], bool] | None = None
     ) -> None:
-        names = [name for name in PARAMETERS if only is None or only(name)]
-        self._checks = {name: bind(name, PARAMETERS[name], capabilities) for name in names}
-        self._checks.update(dict.fromkeys(model.extra_params, anything))
+        table = {name: row for name, row in PARAMETERS.items() if only is None or only(name)}
+        super().__init__(model, table, capabilities)
         self._most = model.max_completion_tokens
 
     def check(self, body: dict[str, Any]) -> ResponseRequest:
         """Check a decoded body; takes switches and nulls out of it. Raises `Problem` (400)."""
-        checks = self._checks
-        for name, value in body.items():
-            check = checks.get(name)
-            if check is None:
-                raise values.unknown_member(None, list(body).index(name), checks)
-            if value is not None:
-                check(value)
-        if body.get("input") is None and body.get("prompt") is None:
+        controls = self._read(body)
+        if "input" not in body and "prompt" not in body:
             raise missing("input")
-        controls = switches.from_body(body)
-        for name in [name for name, value in body.items() if value is None]:
-            del body[name]
         limit = body.get("max_output_tokens")
         if limit is not None and limit > self._most:
             raise bad_value("max_output_tokens", f"at most {self._most}, the most that this model completes")

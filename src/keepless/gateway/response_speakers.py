@@ -18,8 +18,8 @@ from keepless.gateway.response_events import Events
 from keepless.gateway.response_native import NativeReader, error_event, read_native
 from keepless.gateway.response_object import Draft, Json
 from keepless.gateway.response_params import ResponseRequest
-from keepless.gateway.response_shape import sketch_of
 from keepless.gateway.response_shapes import InputTokens
+from keepless.gateway.shape import RESPONSES
 from keepless.gateway.speaker import PlainSpeaker, rejected
 from keepless.gateway.stream import StreamReader, datas_of
 from keepless.gateway.wire import SSE, clamped
@@ -38,18 +38,12 @@ _encode: Final = msgspec.json.Encoder().encode
 _count: Final = msgspec.json.Decoder(InputTokens).decode
 
 
-class _Speaker(PlainSpeaker):
-    __slots__ = ("_checked",)
-
-    def __init__(
-        self, outlet: Outlet, ask: Ask, checked: ResponseRequest, grant: Grant | None, rates: RateLimits
-    ) -> None:
-        super().__init__(outlet, ask, grant, rates)
-        self._checked = checked
+class _Speaker(PlainSpeaker[ResponseRequest]):
+    __slots__ = ()
 
     def sketch(self, phase: Phase, upstream_status: int, answered_bytes: int) -> Sketch:
         """See `Speaker`."""
-        return sketch_of(
+        return RESPONSES.sketch(
             self._checked.body,
             phase,
             body_bytes=self._ask.received.size,

@@ -19,13 +19,11 @@ from keepless.config import Endpoint
 from keepless.content import Content
 from keepless.gateway.catalogue import capabilities_of
 from keepless.gateway.chat import ENGINE_PATH
-from keepless.gateway.chat_params import model_name
-from keepless.gateway.handler import Arrival, Family, Served
-from keepless.gateway.json_body import decode_object
+from keepless.gateway.handler import Arrival, JsonFamily, Served
 from keepless.gateway.response_bridge import to_chat
 from keepless.gateway.response_params import ResponseRequest, ResponseRules, bridged_capabilities
-from keepless.gateway.response_shape import estimate, sketch_of
 from keepless.gateway.response_speakers import BridgeSpeaker, CountSpeaker, NativeSpeaker
+from keepless.gateway.shape import RESPONSES
 from keepless.http.limits import Grant, RateLimits
 from keepless.inference.asking import Ask, Speaker
 from keepless.inference.router import Route
@@ -51,12 +49,8 @@ class _Model(Served):
     native: bool
 
 
-class _Family(Family[_Model, ResponseRequest]):
+class _Family(JsonFamily[_Model, ResponseRequest]):
     """What both endpoints have in common."""
-
-    def __init__(self, endpoint: Endpoint, json_depth: int) -> None:
-        self.endpoint = endpoint
-        self._depth: Final = json_depth
 
     def serve(self, route: Route) -> _Model:
         """See `Family`."""
@@ -77,11 +71,6 @@ class _Family(Family[_Model, ResponseRequest]):
             native=native,
         )
 
-    def read(self, arrival: Arrival) -> str:
-        """See `Family`."""
-        arrival.body, arrival.encoded = decode_object(arrival.request.body, self._depth)
-        return model_name(arrival.body)
-
     def check(self, arrival: Arrival, model: _Model) -> ResponseRequest:
         """See `Family`."""
         checked = model.rules.check(arrival.members)
@@ -96,7 +85,7 @@ class _Family(Family[_Model, ResponseRequest]):
 
     def estimate(self, arrival: Arrival, checked: ResponseRequest) -> int:
         """See `Family`."""
-        return estimate(checked)
+        return RESPONSES.estimate(checked.body, checked.max_tokens)
 
     def ask(
         self, arrival: Arrival, principal: Principal, model: _Model, checked: ResponseRequest, controls: RequestControls
@@ -110,7 +99,7 @@ class _Family(Family[_Model, ResponseRequest]):
 
     def sketch(self, arrival: Arrival) -> Sketch:
         """See `Family`."""
-        return sketch_of(arrival.body, arrival.phase, body_bytes=len(arrival.request.body))
+        return RESPONSES.sketch(arrival.body, arrival.phase, body_bytes=len(arrival.request.body))
 
 
 def _named(checked: ResponseRequest, name: str) -> Content:

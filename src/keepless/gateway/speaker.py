@@ -4,6 +4,8 @@ Holds: `PlainSpeaker`, to be derived from by each endpoint. Leaves out: formats 
 (pipeline).
 """
 
+from typing import Generic, TypeVar
+
 from keepless.errors import Code, ErrorType, Problem
 from keepless.gateway.reply import Outlet
 from keepless.gateway.stream import error_event, kept_comment
@@ -15,15 +17,18 @@ from keepless.usage.record import Phase, Sketch
 
 __all__ = ["PlainSpeaker", "rejected"]
 
+C = TypeVar("C")  # a request as its endpoint checked it
 
-class PlainSpeaker(Speaker):
+
+class PlainSpeaker(Speaker, Generic[C]):
     """An endpoint that answers whole; a subclass reads answers, sketches requests, and may stream (`Speaker`)."""
 
-    __slots__ = ("_ask", "_grant", "_outlet", "_rates", "_spoke", "bytes_out", "tokens")
+    __slots__ = ("_ask", "_checked", "_grant", "_outlet", "_rates", "_spoke", "bytes_out", "tokens")
 
-    def __init__(self, outlet: Outlet, ask: Ask, grant: Grant | None, rates: RateLimits) -> None:
+    def __init__(self, outlet: Outlet, ask: Ask, checked: C, grant: Grant | None, rates: RateLimits) -> None:
         self._outlet = outlet
         self._ask = ask
+        self._checked = checked
         self._grant = grant
         self._rates = rates
         self._spoke = False  # some of an engine's answer is with the client

@@ -15,14 +15,12 @@ from typing import Final
 import msgspec
 
 from keepless.accounts.principal import Principal
-from keepless.config import Endpoint, Engine
+from keepless.config import Endpoint
 from keepless.content import Content
 from keepless.errors import Problem
 from keepless.gateway.catalogue import capabilities_of
-from keepless.gateway.chat_params import model_name
-from keepless.gateway.handler import Arrival, Family, Served
+from keepless.gateway.handler import Arrival, JsonFamily, Served
 from keepless.gateway.input_shape import NO_FLAG, sketch_of
-from keepless.gateway.json_body import decode_object
 from keepless.gateway.media_shapes import SpeechEvent
 from keepless.gateway.reply import Outlet
 from keepless.gateway.speaker import PlainSpeaker
@@ -54,37 +52,18 @@ _event: Final = msgspec.json.Decoder(SpeechEvent).decode
 @dataclass(frozen=True, slots=True)
 class _Model(Served):
     rules: SpeechRules
-    name: str | None  # the first upstream's own, when it is another one
-    several_names: bool  # its upstreams call it by different names
-    ours: bool
 
 
-class SpeechFamily(Family[_Model, SpeechRequest]):
+class SpeechFamily(JsonFamily[_Model, SpeechRequest]):
     """See `Family`."""
 
     def __init__(self, json_depth: int) -> None:
-        self.endpoint = Endpoint.SPEECH
-        self._depth: Final = json_depth
+        super().__init__(Endpoint.SPEECH, json_depth)
 
     def serve(self, route: Route) -> _Model:
         """See `Family`."""
-        model = route.model
-        names = [target.name or model.id for target in route.targets]
-        return _Model(
-            route=route,
-            id=route.model_id,
-            endpoint=self.endpoint,
-            path=_PATH,
-            rules=SpeechRules(model, capabilities_of(model)),
-            name=names[0] if names[0] != model.id else None,
-            several_names=len(set(names)) > 1,
-            ours=model.engine is Engine.FLITE,
-        )
-
-    def read(self, arrival: Arrival) -> str:
-        """See `Family`."""
-        arrival.body, arrival.encoded = decode_object(arrival.request.body, self._depth)
-        return model_name(arrival.body)
+        rules = SpeechRules(route.model, capabilities_of(route.model))
+        return _Model(route=route, id=route.model_id, endpoint=self.endpoint, path=_PATH, rules=rules)
 
     def check(self, arrival: Arrival, model: _Model) -> SpeechRequest:
         """See `Family`."""
@@ -100,8 +79,9 @@ class SpeechFamily(Family[_Model, SpeechRequest]):
         """See `Family`."""
         received = Content(arrival.request.body)
         answered_as = SSE_ANSWER if checked.events else _SOUND
-        sent = _framed(checked) if model.ours else _for_upstream(checked, model.name or str(model.id))
-        renamed = partial(_for_upstream, checked) if model.several_names else None
+        route = model.route
+        sent = _framed(checked) if route.embedded else _for_upstream(checked, route.name or str(model.id))
+        renamed = partial(_for_upstream, checked) if route.several_names else None
         return arrival.ask(
             principal, model, sent, received, controls, stream=True, answered_as=answered_as, renamed=renamed
         )
@@ -119,16 +99,10 @@ class SpeechFamily(Family[_Model, SpeechRequest]):
         )
 
 
-class SoundSpeaker(PlainSpeaker):
+class SoundSpeaker(PlainSpeaker[SpeechRequest]):
     """The client's side of one request (`Speaker`): sound, as it comes."""
 
-    __slots__ = ("_checked",)
-
-    def __init__(
-        self, outlet: Outlet, ask: Ask, checked: SpeechRequest, grant: Grant | None, rates: RateLimits
-    ) -> None:
-        super().__init__(outlet, ask, grant, rates)
-        self._checked = checked
+    __slots__ = ()
 
     def stream(self, data: bytes, retention: bytes) -> bool:
         """See `Speaker`."""

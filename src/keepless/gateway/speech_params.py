@@ -1,6 +1,6 @@
 """The parameters of audio/speech: OpenAI's and Groq's, in one table.
 
-Holds: `PARAMETERS` (see chat_params for what a row says), `SpeechRules` (the table bound to one model, made once),
+Holds: `PARAMETERS` (see rules for what a row says), `SpeechRules` (the table bound to one model, made once),
 `SpeechRequest`, what a checked request comes to. Leaves out: the formats (inference.embedded.formats) and voices
 (inference.embedded.voices) of the embedded engine, what an engine is asked (speech).
 
@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from keepless.config import Engine, ModelConfig
 from keepless.gateway import switches, values
-from keepless.gateway.chat_params import Capabilities, Parameter, anything, bind, plain
+from keepless.gateway.rules import Capabilities, Parameter, Rules, anything, plain
 from keepless.gateway.values import Check, bad_type, bad_value, members, missing
 from keepless.inference.embedded.formats import FORMATS, RATES
 from keepless.inference.embedded.voices import ALIASES, VOICES, voice_of
@@ -80,30 +80,17 @@ PARAMETERS: Final[dict[str, Parameter]] = {
 CAPABILITIES: Final = frozenset({"sample_rate", "speed", "sse"})  # the embedded engine's
 
 
-class SpeechRules:
+class SpeechRules(Rules):
     """The table bound to one model's capabilities."""
 
     def __init__(self, model: ModelConfig, capabilities: Capabilities) -> None:
-        self._checks = {name: bind(name, parameter, capabilities) for name, parameter in PARAMETERS.items()}
+        super().__init__(model, PARAMETERS, capabilities)
         self._checks["input"] = _input(model.max_input_characters)
-        self._checks.update(dict.fromkeys(model.extra_params, anything))
         self._ours = model.engine is Engine.FLITE
 
     def check(self, body: dict[str, Any], accept: bytes | None) -> SpeechRequest:
         """Check a decoded body; takes switches and nulls out of it. `accept`: the header. Raises `Problem` (400)."""
-        checks = self._checks
-        for name, value in body.items():
-            check = checks.get(name)
-            if check is None:
-                raise values.unknown_member(None, list(body).index(name), checks)
-            if value is not None:
-                check(value)
-        for required in ("input", "voice"):
-            if body.get(required) is None:
-                raise missing(required)
-        controls = switches.from_body(body)
-        for name in [name for name, value in body.items() if value is None]:
-            del body[name]
+        controls = self._read(body, "input", "voice")
         wanted = body.get("response_format")
         if wanted is None:
             wanted = "wav" if accept is not None and accept.strip().lower() == _WAV else "mp3"

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from keepless.config import Engine, ModelConfig
 from keepless.errors import Code, Problem
-from keepless.gateway.chat_params import PARAMETERS, ChatRules, model_name
+from keepless.gateway.chat_params import PARAMETERS, ChatRules
+from keepless.gateway.rules import model_name
 from keepless.policy.controls import NO_REQUEST, RequestControls
 from tests.support.outcome import outcome
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keepless.errors import Problem
-from keepless.gateway.multipart import FORM, Part, boundary_of, new_boundary, read_form, write_form
+from keepless.gateway.multipart import Part, new_boundary, read_form, write_form
 
 B = b"XX"
 NAMES = st.text("abcdefghijklmnopqrstuvwxyz_[]-", min_size=1, max_size=12)
@@ -17,7 +17,6 @@ NAMES = st.text("abcdefghijklmnopqrstuvwxyz_[]-", min_size=1, max_size=12)
 def test_what_is_written_is_read(fields: list[tuple[str, bytes]], file: bytes) -> None:
     boundary = new_boundary()
     body = write_form(boundary, fields, file, extension="wav")
-    assert boundary_of(FORM + boundary) == boundary
     assert read_form(body, boundary) == [*(Part(*field) for field in fields), Part("file", file, True)]
 
 
@@ -38,6 +37,7 @@ GOOD = b'Content-Disposition: form-data; name="a"'
     ("body", "found"),
     [
         (one(GOOD), [Part("a", b"x")]),
+        (one(GOOD + b'; filename="a\\"b.wav"'), [Part("a", b"x", True)]),
         (one(GOOD, b""), [Part("a", b"")]),
         (one(GOOD, b"\r\n--XY\r\n"), [Part("a", b"\r\n--XY\r\n")]),
         (one(GOOD + b'; filename="Zebra \xc3\xa4.wav"\r\nContent-Type: audio/x'), [Part("a", b"x", True)]),
@@ -67,7 +67,7 @@ def test_as_clients_write_them(body: bytes, found: list[Part]) -> None:
         one(GOOD + b"\r\n" + GOOD),
         one(GOOD + b"\r\nContent-Transfer-Encoding: base64"),
         one(GOOD + b"\r\n folded"),
-        one(GOOD + b"\r\nX: " + b"y" * 5000),
+        one(GOOD + b"\r\nX: " + b"y" * 9000),
         (one(GOOD, end=b"\r\n") * 101) + b"--XX--\r\n",
     ],
 )
@@ -75,18 +75,3 @@ def test_what_is_doubtful_is_refused(body: bytes) -> None:
     with pytest.raises(Problem) as caught:
         read_form(body, B)
     assert caught.value.status == 400
-
-
-@pytest.mark.parametrize(
-    ("kind", "boundary"),
-    [
-        (b"multipart/form-data; boundary=abc", b"abc"),
-        (b'Multipart/Form-Data; boundary="a b"', b"a b"),
-        (b"multipart/form-data", None),
-        (b"multipart/mixed; boundary=abc", None),
-        (b"multipart/form-data; boundary=" + b"a" * 71, None),
-        (b"application/json", None),
-    ],
-)
-def test_the_boundary(kind: bytes, boundary: bytes | None) -> None:
-    assert boundary_of(kind) == boundary

@@ -24,7 +24,6 @@ TOOL = {"type": "function", "name": "f", "parameters": {"type": "object"}}
 FUNCTION = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
 SCHEMA = {"type": "json_schema", "name": "n", "schema": {"type": "object"}, "strict": True}
 ZDR = "cannot be used for this organization due to Zero Data Retention."
-SWITCH = "Request-level privacy switches"
 
 
 class Row(NamedTuple):
@@ -47,6 +46,10 @@ ABSENT: Any = object()
 
 def kind(name: str, expected: str, got: str = "an object") -> str:
     return f"Invalid type for '{name}': expected {expected}, but got {got} instead."
+
+
+def loosens(name: str) -> str:
+    return f"'{name}' would keep more than the data controls allow a request to ask for; a request can only tighten."
 
 
 def lacks(what: str) -> str:
@@ -136,12 +139,15 @@ WALK: dict[str, Row] = {
     "access_programs": Row({"x": 1}, lacks("access_programs"), ABSENT, None, ""),
     "image": Row({"x": 1}, lacks("image"), ABSENT, None, ""),
     "moderation": Row({"x": 1}, lacks("moderation"), ABSENT, None, ""),
-    "store": Row(False, {}, False, True, SWITCH, "loosening_refused"),
-    "prompt_cache_retention": Row("in_memory", {}, ABSENT, "24h", SWITCH, "loosening_refused"),
-    "no-log": Row(True, {}, ABSENT, False, SWITCH, "loosening_refused"),
-    "provider": Row({"zdr": True}, {}, ABSENT, {"zdr": False}, SWITCH, "loosening_refused"),
+    "store": Row(False, {}, False, True, loosens("store"), "loosening_refused"),
+    "prompt_cache_retention": Row(
+        "in_memory", {}, ABSENT, "24h", loosens("prompt_cache_retention"), "loosening_refused"
+    ),
+    "no-log": Row(True, {}, ABSENT, False, loosens("no-log"), "loosening_refused"),
+    "provider": Row({"zdr": True}, {}, ABSENT, {"zdr": False}, loosens("provider.zdr"), "loosening_refused"),
     "providerOptions": Row(
-        {"gateway": {"zeroDataRetention": True}}, {}, ABSENT, {"gateway": {"zeroDataRetention": False}}, SWITCH,
+        {"gateway": {"zeroDataRetention": True}}, {}, ABSENT, {"gateway": {"zeroDataRetention": False}},
+        loosens("providerOptions.gateway.zeroDataRetention"),
         "loosening_refused",
     ),
 }  # fmt: skip
@@ -198,7 +204,7 @@ def test_what_is_refused_is_refused_in_these_words(name: str, model: str) -> Non
     assert reply.status == 400
     error = reply.error
     assert (error["code"], error["type"]) == (row.code, "invalid_request_error")
-    assert error["message"] == row.words or (row.words is SWITCH and row.words in error["message"])
+    assert error["message"] == row.words
     assert (error["param"] or "").split(".")[0].split("[")[0] == name
     assert not harness.backend.calls
 

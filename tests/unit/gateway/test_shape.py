@@ -2,11 +2,14 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keepless.gateway.shape import estimate, sketch_of
+from keepless.config import ModelConfig
+from keepless.gateway.response_params import ResponseRules
+from keepless.gateway.shape import CHAT, RESPONSES
 from keepless.usage.record import Flag, Phase, Role, roles_to
 
 M = "MARKER"
@@ -33,7 +36,7 @@ CASES: list[tuple[dict[str, Any], Flag]] = [
 
 @pytest.mark.parametrize(("body", "flags"), CASES)
 def test_flags(body: dict[str, Any], flags: Flag) -> None:
-    assert sketch_of(body, Phase.VALIDATE, body_bytes=1).flags == flags
+    assert CHAT.sketch(body, Phase.VALIDATE, body_bytes=1).flags == flags
 
 
 def test_counts_and_sizes() -> None:
@@ -41,7 +44,7 @@ def test_counts_and_sizes() -> None:
         "messages": [{"role": "system", "content": "x"}, {"role": M, "content": M * 10}, {"role": "tool"}],
         "tools": [{}, {}],
     }
-    sketch = sketch_of(body, Phase.ANSWER, body_bytes=9, max_tokens=10**30, upstream_status=500, answered_bytes=4)
+    sketch = CHAT.sketch(body, Phase.ANSWER, body_bytes=9, max_tokens=10**30, upstream_status=500, answered_bytes=4)
     assert (sketch.messages, sketch.tools, sketch.body_bytes, sketch.max_tokens) == (3, 2, 9, 2**31)
     assert roles_to(sketch.roles) == [Role.SYSTEM, Role.OTHER, Role.TOOL]
     assert sketch.largest_message_bytes == len(b'{"role":"MARKER","content":"') + 60 + 2
@@ -49,7 +52,7 @@ def test_counts_and_sizes() -> None:
 
 
 def test_a_body_that_could_not_be_read() -> None:
-    sketch = sketch_of(None, Phase.BODY, body_bytes=7, switched=True)
+    sketch = CHAT.sketch(None, Phase.BODY, body_bytes=7, switched=True)
     assert (sketch.flags, sketch.messages, sketch.body_bytes) == (Flag.PRIVACY_SWITCH, 0, 7)
 
 
@@ -66,7 +69,7 @@ JSON = st.recursive(
     )
 )
 def test_any_json_has_a_shape_and_nothing_of_it_is_in_the_row(body: dict[str, Any]) -> None:
-    row = sketch_of(body, Phase.VALIDATE, body_bytes=1).row("req_x", 1)
+    row = CHAT.sketch(body, Phase.VALIDATE, body_bytes=1).row("req_x", 1)
     assert M not in str(row)
 
 
@@ -81,4 +84,61 @@ def test_any_json_has_a_shape_and_nothing_of_it_is_in_the_row(body: dict[str, An
     ],
 )
 def test_estimate(messages: list[dict[str, Any]], max_tokens: int | None, choices: int, tokens: int) -> None:
-    assert estimate({"messages": messages}, max_tokens, choices) == tokens
+    assert CHAT.estimate({"messages": messages}, max_tokens, choices) == tokens
+
+
+# -- /responses ----------------------------------------------------------------------------------------------------
+
+RULES = ResponseRules(ModelConfig(id="m"), None)
+NAMES = st.sampled_from(["input", "tools", "text", "instructions", "stream", "reasoning", "store", "extra"])
+
+
+def test_a_conversation_of_responses() -> None:
+    body = {
+        "input": [
+            {"role": "user", "content": [{"type": "input_image", "image_url": M}]},
+            {"type": "function_call", "call_id": "c", "name": M, "arguments": M},
+            {"type": "function_call_output", "call_id": "c", "output": M},
+            {"type": "reasoning", "encrypted_content": M},
+        ],
+        "instructions": M,
+        "tools": [{}, {}],
+        "stream": True,
+        "text": {"format": {"type": "json_schema"}},
+        "reasoning": {"effort": "low"},
+        M: M,
+    }
+    sketch = RESPONSES.sketch(body, Phase.ANSWER, body_bytes=9, max_tokens=2**40, switched=True)
+    assert roles_to(sketch.roles) == [Role.USER, Role.ASSISTANT, Role.TOOL, Role.ASSISTANT]
+    assert (sketch.messages, sketch.tools, sketch.max_tokens, sketch.body_bytes) == (4, 2, 2**31, 9)
+    assert sketch.flags == (
+        Flag.IMAGES
+        | Flag.SYSTEM
+        | Flag.TOOLS
+        | Flag.STREAM
+        | Flag.JSON_SCHEMA
+        | Flag.REASONING
+        | Flag.EXTRA_PARAMETERS
+        | Flag.PRIVACY_SWITCH
+    )
+    assert M not in str(msgspec.structs.asdict(sketch))
+
+
+@given(st.none() | st.dictionaries(NAMES, JSON, max_size=5))
+def test_any_json_sent_to_responses_has_a_shape(body: dict[str, Any] | None) -> None:
+    assert RESPONSES.sketch(body, Phase.VALIDATE, body_bytes=1).phase is Phase.VALIDATE
+
+
+def test_the_estimate_of_responses_counts_texts_media_and_what_is_asked_for() -> None:
+    checked = RULES.check(
+        {
+            "model": "m",
+            "instructions": "a" * 40,
+            "max_output_tokens": 100,
+            "input": [
+                {"role": "user", "content": [{"type": "input_text", "text": "b" * 40}]},
+                {"role": "user", "content": [{"type": "input_image", "image_url": "data:"}]},
+            ],
+        }
+    )
+    assert RESPONSES.estimate(checked.body, checked.max_tokens) == (40 + 40) // 4 + 2 * 4 + 800 + 100

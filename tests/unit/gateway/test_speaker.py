@@ -20,7 +20,7 @@ class Asked:
 def speaker() -> tuple[PlainSpeaker, FakeReply]:
     async def main() -> tuple[PlainSpeaker, FakeReply]:
         reply = FakeReply()
-        return PlainSpeaker(reply, cast("Ask", Asked()), None, cast("RateLimits", None)), reply
+        return PlainSpeaker(reply, cast("Ask", Asked()), None, None, cast("RateLimits", None)), reply
 
     return asyncio.run(main())
 

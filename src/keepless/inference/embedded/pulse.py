@@ -41,7 +41,8 @@ class Pulse:
     @property
     def state(self) -> State:
         """What was told last (`resting` before anything was)."""
-        return _STATES[_NUMBER.unpack_from(self._memory, self._at)[0]]
+        number: int = _NUMBER.unpack_from(self._memory, self._at)[0]
+        return _STATES[number]
 
     @property
     def crashes(self) -> int:

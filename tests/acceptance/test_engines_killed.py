@@ -65,11 +65,6 @@ def hear(times: int) -> Ask:
     return lambda client: client.audio.transcriptions.create(model="whisper-base", file=file, language="en")
 
 
-def translate(times: int) -> Ask:
-    file = ("a.wav", spoken(" ".join([SENTENCE] * times)))
-    return lambda client: client.audio.translations.create(model="whisper-base", file=file)
-
-
 def speak(text: str) -> Ask:
     return lambda client: client.audio.speech.create(model="flite", voice="slt", input=text)
 
@@ -83,13 +78,11 @@ KINDS: dict[str, tuple[str, bytes, Callable[[], tuple[Ask, Ask]]]] = {
     "chat": (EMBEDDED["id"], b"llama_process", lambda: (chat(4000), chat(2))),
     "responses": (EMBEDDED["id"], b"llama_process", lambda: (respond(4000), respond(2))),
     "transcriptions": ("whisper-base", b"whisper_process", lambda: (hear(8), hear(1))),
-    "translations": ("whisper-base", b"whisper_process", lambda: (translate(8), translate(1))),
     "speech": ("flite", b"flite_process", lambda: (speak("Please wait."), speak("Hello there."))),
     "embeddings": (MINILM["id"], b"minilm_process", lambda: (embed(2000), embed(1))),
 }
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # the client's own word about translations
 @pytest.mark.parametrize("kind", KINDS)
 def test_who_waits_is_told_and_the_next_request_is_answered(kind: str, served: Served, client: openai.OpenAI) -> None:
     model, program, requests = KINDS[kind]

@@ -9,7 +9,7 @@ from keepless.ids import trusted
 from keepless.inference.embedded.dialect import CAPABILITIES
 from tests.support.way import MODELS
 
-WITHOUT_A_MODEL = {Endpoint.FILES, Endpoint.UPLOADS, Endpoint.BATCHES, Endpoint.OTHER}
+WITHOUT_A_MODEL = {Endpoint.FILES, Endpoint.UPLOADS, Endpoint.BATCHES, Endpoint.FINE_TUNINGS, Endpoint.OTHER}
 BY_ID = {model.id: model for model in MODELS}
 
 

@@ -215,8 +215,8 @@ class OidcGroup(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """One `[[oidc.groups]]` entry: who is in this group of the provider is a member here, with this role."""
 
     group: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
-    role: Literal["owner", "developer", "reader", "auditor"]
-    organization: str | None = None  # its id; None: the only organization of this deployment
+    role: Literal["owner", "developer", "reader", "auditor", "operator"]
+    organization: str | None = None  # its id; None: the only organization of this deployment; an operator has none
 
 
 class OidcConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

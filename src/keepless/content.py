@@ -25,6 +25,7 @@ class Purpose(StrEnum):
     BREAK_GLASS = "break_glass"  # shown to a person under an approved opening request
     CUSTOMER = "customer"  # handed back to the customer whose content it is
     TRAIN = "train"  # handed to the process that trains its owner's own model, and read there
+    EXPORT = "export"  # streamed to an owner who takes everything along before it is destroyed
     PROVE = "prove"  # compared with the prover's own markers
 
 

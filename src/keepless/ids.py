@@ -46,6 +46,7 @@ class Prefix(StrEnum):
     RECEIPT = "rcpt_"
     REQUEST = "req_"
     PURGE = "purge_"
+    EXPORT = "export_"
     OPENING = "open_"  # a request to see the content of what is kept
     KEK = "kek_"
     PROCESS = "proc_"

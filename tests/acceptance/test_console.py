@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from keepless.receipts.checkpoint import VerifierKey
 from keepless.receipts.verify import Verified, verify_receipt
-from tests.support.browser import chromium, opened, overflow, serious
+from tests.support.browser import chromium, good, opened, serious
 from tests.support.governed import eventually
 from tests.support.serve import Served, serve, upstream_models
 from tests.support.upstream import Behaviour, MockUpstream
@@ -41,14 +41,6 @@ def browser() -> Iterator[Browser]:
 def page(browser: Browser, served: Served) -> Iterator[Page]:
     with opened(browser, served.url, served.told["admin_key"]) as it:
         yield it
-
-
-def good(page: Page) -> None:
-    """Nothing serious for axe-core, and no page wider than a phone."""
-    assert serious(page) == []
-    page.set_viewport_size({"width": 360, "height": 740})
-    assert overflow(page) <= 0
-    page.set_viewport_size({"width": 1280, "height": 800})
 
 
 def test_the_first_key_and_the_first_request(page: Page, upstream: MockUpstream) -> None:
@@ -192,7 +184,8 @@ def test_a_hold_keeps_until_it_is_released(page: Page, browser: Browser, served:
 
 
 EVIL = "<img src=x onerror=alert(1)>\"'></textarea>{{7*7}}"
-PAGES = "/ /controls /controls/history /kept /receipts /holds /usage /files /batches /projects /keys /members /audit"
+PAGES = """/ /captures /cases /controls /controls/history /kept /receipts /holds /usage /files /batches /projects /keys
+/members /audit"""
 
 
 def test_no_string_of_a_customer_becomes_markup(page: Page, served: Served) -> None:
@@ -266,13 +259,15 @@ def foreign(person: Page, served: Served) -> None:
     assert "forged" not in {one["name"] for one in served.ask("GET", "/organization/projects?limit=100")["data"]}
 
 
-OTHERS = "/holds /projects /keys /members /usage /audit /location /batches /controls/history"
+OTHERS = "/holds /projects /keys /members /usage /audit /location /batches /captures /cases /files /controls/history"
 
 
 @pytest.mark.parametrize("path", OTHERS.split())
 def test_nothing_serious_on_any_other_page(page: Page, path: str) -> None:
     page.goto(path)
     good(page)
+    page.emulate_media(color_scheme="dark")
+    assert serious(page) == []
 
 
 def test_the_keyboard_alone_reaches_the_content(page: Page) -> None:

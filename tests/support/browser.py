@@ -66,3 +66,12 @@ def serious(page: Page) -> list[str]:
 def overflow(page: Page) -> int:
     """By how many pixels a page is wider than its window."""
     return int(page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth"))
+
+
+def good(page: Page) -> None:
+    """Nothing serious for axe-core, no page wider than a phone, none larger than it may be."""
+    assert serious(page) == []
+    assert len(page.content()) < 150_000
+    page.set_viewport_size({"width": 360, "height": 740})
+    assert overflow(page) <= 0
+    page.set_viewport_size({"width": 1280, "height": 800})

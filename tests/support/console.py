@@ -3,11 +3,12 @@
 import contextlib
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+from sqlalchemy.engine import Connection
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -15,15 +16,17 @@ from starlette.requests import Request
 from keepless.accounts.principal import AdminPrincipal
 from keepless.accounts.roles import Role
 from keepless.accounts.store import policy_in_force
-from keepless.batches.book import Book
+from keepless.batches.book import Book, InputFile
 from keepless.console.app import routes
 from keepless.console.door import by_key
 from keepless.console.services import Services, Visitor
 from keepless.db import Database
+from keepless.files import store
 from keepless.files.service import FileLimits, Files
+from keepless.files.values import FilePurpose
+from keepless.governance.exports import Exports
+from keepless.governance.governed import Governed
 from keepless.governance.organizations import FOREVER_MS
-from keepless.governance.people import People
-from keepless.governance.sign_in import SignIn
 from keepless.http import problems
 from keepless.ids import Id
 from tests.support.asgi import Answer, call
@@ -101,30 +104,23 @@ def pages_of(found: Platform) -> Console:
         policy_now=policy_now,
         limits=FileLimits(1_000_000, 100, 10_000_000),
     )
+
+    def inputs(tx: Connection, file_id: Id, project_id: Id) -> InputFile | None:
+        one = store.get(tx, file_id, found.organization_id, project_id)
+        return None if one is None else InputFile(one.purpose is FilePurpose.BATCH, None)
+
     who: list[Visitor | None] = []
     key = by_key(found.services.lease)
 
     def doorkeeper(request: Request) -> Visitor | None:
         return who[0] if who else key(request)
 
+    shared: dict[str, Any] = {one.name: getattr(found.services, one.name) for one in fields(Governed)}
     services = Services(
-        settings=found.services.settings,
-        db=db,
-        clock=clock,
-        lease=found.services.lease,
-        log=found.services.log,
-        organizations=found.services.organizations,
-        access=found.services.access,
-        controls=found.services.controls,
-        sweeper=found.services.sweeper,
-        people=People(found.deployment.office, SignIn(db, clock, found.rig.log)),
-        holds=found.services.holds,
-        cases=found.services.cases,
-        openings=found.services.openings,
-        refusals=found.services.refusals,
-        location=found.services.location,
+        **shared,
+        exports=Exports(db, clock, found.rig.log, vault),
         files=files,
-        batches=Book(db, clock, vault, lambda *_: None),
+        batches=Book(db, clock, vault, inputs, lambda _: None),
         file_deleted=lambda _: None,
         doorkeeper=doorkeeper,
     )

@@ -160,10 +160,12 @@ def add_member(
     now_ms: int,
     name: str | None = None,
     subject: bytes | None = None,
+    invited: bool = False,
 ) -> None:
     """A new member; `password` is the argon2id hash, None = signs in elsewhere; no organization: an operator."""
     values = {"id": member_id, "organization_id": organization_id, "email": email.lower(), "role": role}
-    tx.execute(member.insert().values(created_at=now_ms, password=password, name=name, subject=subject, **values))
+    proofs = {"password": password, "subject": subject, "invited": invited}
+    tx.execute(member.insert().values(created_at=now_ms, name=name, **values, **proofs))
 
 
 def _key(generation: int, key: MintedKey, name: str, now_ms: int) -> dict[str, Any]:
@@ -221,8 +223,8 @@ def admin_keys(tx: Connection, organization_id: Id | None) -> list[AdminKeyRecor
     ]
 
 
-def members(tx: Connection, organization_id: Id) -> list[MemberRecord]:
-    """The members of an organization."""
+def members(tx: Connection, organization_id: Id | None) -> list[MemberRecord]:
+    """The members of an organization; None: operators."""
     query = sa.select(member).where(member.c.organization_id == organization_id, member.c.revoked_at.is_(None))
     rows = tx.execute(query.order_by(member.c.created_at, member.c.id))
     return [MemberRecord(row.id, row.email, row.role, row.created_at, row.name) for row in rows]

@@ -29,6 +29,7 @@ __all__ = [
     "forget_invites_to",
     "invites_of",
     "use_invite",
+    "use_invite_of",
 ]
 
 _DAY_MS: Final = 24 * 3_600_000
@@ -84,11 +85,20 @@ def invites_of(tx: Connection, organization_id: Id) -> list[InviteRecord]:
 
 def use_invite(tx: Connection, secret: str, now_ms: int) -> InviteRecord | None:
     """The invite of a secret, while it can be accepted; locked until the end of the transaction."""
+    return _usable(tx, invite.c.digest == digest_of(secret.encode()), now_ms)
+
+
+def use_invite_of(tx: Connection, invite_id: Id, now_ms: int) -> InviteRecord | None:
+    """The same for who has shown the secret before."""
+    return _usable(tx, invite.c.id == invite_id, now_ms)
+
+
+def _usable(tx: Connection, which: sa.ColumnElement[bool], now_ms: int) -> InviteRecord | None:
     query = (
         sa.select(invite)
         .join(organization, invite.c.organization_id == organization.c.id)
         .where(
-            invite.c.digest == digest_of(secret.encode()),
+            which,
             invite.c.accepted_at.is_(None),
             invite.c.expires_at > now_ms,
             organization.c.deleted_at.is_(None),

@@ -80,6 +80,7 @@ oidc_visit = table(
     sa.Column("digest", sa.LargeBinary(32), primary_key=True),  # of `state`
     sa.Column("browser", sa.LargeBinary(32), nullable=False),  # of the cookie of whoever set out
     sa.Column("member_id", IdText),  # who signs in again; null: whoever comes back
+    sa.Column("invite_id", IdText),  # the invite that whoever comes back accepts
     sa.Column("path", sa.String(200), nullable=False),  # the page to go on to, one of ours
     sa.Column("ends_at", Instant, nullable=False, index=True),
     holds=Holds.CONTROL,

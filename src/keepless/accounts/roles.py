@@ -31,6 +31,7 @@ class Permission(StrEnum):
     USAGE_READ = "usage:totals:read"
     FILES_READ = "files:file:list"  # names and batches
     FILES_MANAGE = "files:file:manage"  # content, upload, delete, cancel
+    FILES_EXPORT = "files:file:export"  # everything of a feature at once
     PROJECTS_READ = "accounts:projects:read"
     PROJECTS_MANAGE = "accounts:projects:manage"
     KEYS_READ = "accounts:keys:read"
@@ -91,6 +92,7 @@ ROLES: Final = {
         Permission.CONTROLS_CHANGE,
         Permission.OBJECTS_DELETE,
         Permission.FILES_MANAGE,
+        Permission.FILES_EXPORT,
         Permission.OPENINGS_DECIDE,
         Permission.PROJECTS_MANAGE,
         Permission.KEYS_MANAGE,

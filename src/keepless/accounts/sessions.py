@@ -71,6 +71,7 @@ class Person:
     role: Role
     password: str | None = field(repr=False)
     subject: bytes | None = field(repr=False)
+    invited: bool = False  # the role is an invite's, not a group's
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +99,7 @@ class Visit:
 
     member_id: Id | None
     path: str
+    invite_id: Id | None = None
 
 
 _PERSON: Final = (
@@ -108,6 +110,7 @@ _PERSON: Final = (
     member.c.role,
     member.c.password,
     member.c.subject,
+    member.c.invited,
 )
 
 
@@ -124,7 +127,7 @@ def _people() -> sa.Select[Any]:
 
 def _person(row: Row[Any]) -> Person:
     subject = None if row.subject is None else bytes(row.subject)
-    return Person(row.id, row.organization_id, row.email, row.name, row.role, row.password, subject)
+    return Person(row.id, row.organization_id, row.email, row.name, row.role, row.password, subject, row.invited)
 
 
 def subject_of(issuer: str, subject: str) -> bytes:
@@ -212,13 +215,16 @@ def use_link(tx: Connection, secret: str, now_ms: int) -> Person | None:
     return person(tx, row.member_id) if row is not None and row.ends_at > now_ms else None
 
 
-def set_out(tx: Connection, state: str, browser: str, *, member_id: Id | None, path: str, now_ms: int) -> None:
+def set_out(
+    tx: Connection, state: str, browser: str, *, member_id: Id | None, invite_id: Id | None, path: str, now_ms: int
+) -> None:
     """Remember who goes to the provider; `browser` is the secret of a cookie that must come back with `state`."""
     tx.execute(
         oidc_visit.insert().values(
             digest=digest_of(state.encode()),
             browser=digest_of(browser.encode()),
             member_id=member_id,
+            invite_id=invite_id,
             path=path,
             ends_at=now_ms + _VISIT_MS,
         )
@@ -228,9 +234,9 @@ def set_out(tx: Connection, state: str, browser: str, *, member_id: Id | None, p
 def use_visit(tx: Connection, state: str, browser: str, now_ms: int) -> Visit | None:
     """Who is back, once; None for another browser, an unknown or used state, and after ten minutes."""
     own = (oidc_visit.c.digest == digest_of(state.encode()), oidc_visit.c.browser == digest_of(browser.encode()))
-    columns = (oidc_visit.c.member_id, oidc_visit.c.path, oidc_visit.c.ends_at)
+    columns = (oidc_visit.c.member_id, oidc_visit.c.path, oidc_visit.c.invite_id, oidc_visit.c.ends_at)
     row = tx.execute(oidc_visit.delete().where(*own).returning(*columns)).one_or_none()
-    return Visit(row.member_id, row.path) if row is not None and row.ends_at > now_ms else None
+    return Visit(row.member_id, row.path, row.invite_id) if row is not None and row.ends_at > now_ms else None
 
 
 def count_try(tx: Connection, email: str, now_ms: int) -> bool:

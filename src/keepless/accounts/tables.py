@@ -123,6 +123,7 @@ member = table(
     sa.Column("role", EnumText(Role), nullable=False),
     sa.Column("password", sa.String(200)),  # argon2id; null = signs in elsewhere
     sa.Column("subject", sa.LargeBinary(32), unique=True),  # SHA-256 of issuer and subject at the OIDC provider
+    sa.Column("invited", sa.Boolean, nullable=False, default=False),  # the role is an invite's, not a group's
     sa.Column("created_at", Instant, nullable=False),
     sa.Column("revoked_at", Instant),
     sa.UniqueConstraint("organization_id", "email"),

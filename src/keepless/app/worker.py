@@ -18,8 +18,9 @@ import ssl
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import fields
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import uvloop
 from starlette.applications import Starlette
@@ -67,6 +68,8 @@ from keepless.governance.cases import CaseDecisions
 from keepless.governance.change import Office
 from keepless.governance.controls import DataControls
 from keepless.governance.erasure import Erasure
+from keepless.governance.exports import Exports
+from keepless.governance.governed import Governed
 from keepless.governance.holds import Holds
 from keepless.governance.openings import Openings
 from keepless.governance.organizations import Organizations
@@ -305,22 +308,10 @@ def _console(
     services: Services, deployment: Deployment, book: Book, deleted: Callable[[Id], object], entrance: Entrance
 ) -> ConsoleServices:
     """The console stands on what the admin API stands on, and on what customers' files and batches are."""
+    shared: dict[str, Any] = {one.name: getattr(services, one.name) for one in fields(Governed)}
     return ConsoleServices(
-        settings=services.settings,
-        db=services.db,
-        clock=services.clock,
-        lease=services.lease,
-        log=services.log,
-        organizations=services.organizations,
-        access=services.access,
-        controls=services.controls,
-        sweeper=services.sweeper,
-        people=entrance.people,
-        holds=services.holds,
-        cases=services.cases,
-        openings=services.openings,
-        refusals=services.refusals,
-        location=services.location,
+        **shared,
+        exports=Exports(services.db, services.clock, services.log, deployment.vault),
         files=deployment.files,
         batches=book,
         file_deleted=deleted,

@@ -25,6 +25,7 @@ from keepless.cli.doctor import doctor
 from keepless.cli.files import files
 from keepless.cli.fine_tunings import fine_tunings
 from keepless.cli.holds import cases, holds
+from keepless.cli.operators import operators
 from keepless.cli.output import FINDING, OK, USAGE, FindingError
 from keepless.cli.proofs import explain, receipts, verify
 from keepless.cli.prove import prove
@@ -51,6 +52,7 @@ for command in (
     projects,
     keys,
     members,
+    operators,
     holds,
     cases,
     captures,

@@ -15,6 +15,7 @@ from keepless.config import load
 from keepless.ids import Prefix, parse
 from keepless.receipts.bundle import issue_all
 from keepless.receipts.checkpoint import NoteError, VerifierKey
+from keepless.receipts.stated import Stated
 from keepless.receipts.verify import KEY_FILE, SUFFIX, FileResult, Report, verify_paths
 from keepless.receipts.verify_audit import AuditVerified
 
@@ -142,6 +143,8 @@ def _file(file: FileResult) -> dict[str, Any]:
             "first_index": found.first_index,
             "last_index": found.last_index,
         }
+    elif isinstance(found, Stated):
+        shown |= {"statement": found.statement, "log_index": found.index}
     elif found is not None:
         shown |= {
             "receipt_id": found.receipt_id,
@@ -163,6 +166,8 @@ def _instants(file: FileResult) -> tuple[str, str, str]:
     found = file.verified
     if isinstance(found, AuditVerified):
         return f"audit log, {found.events} events", "-", "-"
+    if isinstance(found, Stated):
+        return f"entry {found.index}: {found.statement.get('kind')}", "-", "-"
     if found is None:
         return "-", "-", "-"
     shredded = None if found.shredded_at_ms is None else found.shredded_at_ms // 1000

@@ -8,6 +8,7 @@ from typing import Final
 from keepless.accounts.principal import Limits
 from keepless.accounts.roles import Permission, Role
 from keepless.clock import DAY_MS
+from keepless.console.paging import offered, paged
 from keepless.console.services import Services
 from keepless.console.visit import Answer, Redirect, View, Visit
 from keepless.errors import Code, Problem
@@ -45,7 +46,9 @@ _ROLES: Final = (Role.OWNER, Role.DEVELOPER, Role.AUDITOR, Role.READER)
 
 def projects(services: Services, visit: Visit) -> Answer:
     """Projects in use, and those that are archived."""
-    return View("projects.html", {"found": services.organizations.projects(visit.organization_id, archived=True)})
+    everything = services.organizations.projects(visit.organization_id, archived=True)
+    found, after = paged(everything, visit.asked_id("after", Prefix.PROJECT))
+    return View("projects.html", {"found": found, "after": after})
 
 
 def create_project(services: Services, visit: Visit) -> Answer:
@@ -115,12 +118,18 @@ def keys(services: Services, visit: Visit) -> Answer:
     """API keys of all projects, and for owners the admin keys."""
     own = visit.organization_id
     admin = services.access.admin_keys(own) if visit.may(Permission.ADMIN_KEYS_MANAGE) else None
+    found, after = paged(services.access.api_keys(own), visit.asked_id("after", Prefix.API_KEY))
+    admin, admin_after = (None, None) if admin is None else paged(admin, visit.asked_id("admin", Prefix.ADMIN_KEY))
+    projects = services.organizations.projects(own)
     return View(
         "keys.html",
         {
-            "found": services.access.api_keys(own),
+            "found": found,
+            "after": after,
             "admin": admin,
-            "projects": services.organizations.projects(own),
+            "admin_after": admin_after,
+            "projects": offered(projects),
+            "names": {one.id: one.name for one in projects},
             "roles": _ROLES,
             "may_loosen": may_loosen(visit.visitor.principal, services.clock.now_ms()),
         },
@@ -192,7 +201,10 @@ def members(services: Services, visit: Visit) -> Answer:
     """Who belongs to the organization, and who is invited."""
     own, now_ms = visit.organization_id, services.clock.now_ms()
     pending = [one for one in services.people.invites(own) if one.accepted_at_ms is None and one.expires_at_ms > now_ms]
-    return View("members.html", {"found": services.access.members(own), "invites": pending, "roles": _ROLES})
+    found, after = paged(services.access.members(own), visit.asked_id("after", Prefix.MEMBER))
+    pending, invite_after = paged(pending, visit.asked_id("invite", Prefix.INVITE))
+    values = {"found": found, "after": after, "invites": pending, "invite_after": invite_after}
+    return View("members.html", {**values, "roles": _ROLES})
 
 
 def invite(services: Services, visit: Visit) -> Answer:

@@ -8,20 +8,21 @@ A form is sent by POST, urlencoded, with the visitor's CSRF token; a browser's o
 (`Sec-Fetch-Site`, `Origin`) is believed too, so a stolen token alone is not enough. A problem is a page as well.
 """
 
+from functools import partial
 from typing import Any, Final
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import urlencode, urlsplit
 
-from starlette.concurrency import run_in_threadpool
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response, StreamingResponse
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Match, Route
 
 from keepless import log
 from keepless.console import assets, chrome, render
 from keepless.console.files import Upload
+from keepless.console.forms import Methods, pairs
 from keepless.console.guard import check_origin, check_token
 from keepless.console.services import Services, Visitor
+from keepless.console.streams import Streamed
 from keepless.console.table import ROWS
 from keepless.console.visit import Answer, Download, Redirect, Row, Visit, Whose
 from keepless.errors import Code, ErrorType, Problem
@@ -45,11 +46,15 @@ def routes(services: Services) -> list[BaseRoute]:
     paths: dict[str, dict[str, Row]] = {}
     for row in ROWS:
         paths.setdefault(row.path, {})[row.method] = row
+
+    def page(rows: dict[str, Row]) -> Methods[Row]:
+        return Methods(rows, partial(_answer, services), _FORM_BYTES)
+
     return [
         Route("/static/{digest}/{name:path}", assets.serve, methods=["GET"]),
         Route("/files/upload", Upload(services), include_in_schema=False),
-        *(Route(path, _Dispatch(services, rows), include_in_schema=False) for path, rows in paths.items()),
-        _Lost("/{rest:path}", _Dispatch(services, {})),
+        *(Route(path, page(rows), include_in_schema=False) for path, rows in paths.items()),
+        _Lost("/{rest:path}", page({})),
     ]
 
 
@@ -62,23 +67,6 @@ class _Lost(Route):
         if scope.get("method") != "GET" or b"text/html" not in accepts or scope["path"].startswith(_NOT_OURS):
             return Match.NONE, {}
         return super().matches(scope)
-
-
-class _Dispatch:
-    """The methods of one path. An ASGI application, so that it is given every method and can name those it has."""
-
-    def __init__(self, services: Services, rows: dict[str, Row]) -> None:
-        self._services = services
-        self._rows = rows
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        request = Request(scope, receive)
-        row = self._rows.get("GET" if request.method == "HEAD" else request.method)
-        if row is None and self._rows:
-            raise HTTPException(405, headers={"allow": ", ".join(sorted(self._rows))})
-        raw = await _body(request)
-        answer = await run_in_threadpool(_answer, self._services, row, request, raw)
-        await answer(scope, receive, send)
 
 
 def _answer(services: Services, row: Row | None, request: Request, raw: bytes | None) -> Response:
@@ -103,9 +91,7 @@ def _answer(services: Services, row: Row | None, request: Request, raw: bytes | 
 
 
 def _visit(request: Request, row: Row, visitor: Visitor, raw: bytes | None) -> Visit:
-    if raw is None:
-        raise Problem(413, Code.REQUEST_TOO_LARGE, f"The form is larger than {_FORM_BYTES} bytes.")
-    form = _pairs(raw)
+    form = pairs(raw, _FORM_BYTES, _FIELDS)
     if row.method == "POST":
         check_origin(request)
         check_token(visitor, form.get("csrf") or request.headers.get("x-csrf-token", ""))
@@ -116,23 +102,11 @@ def _visit(request: Request, row: Row, visitor: Visitor, raw: bytes | None) -> V
         visitor=visitor,
         path=request.url.path,
         ids=request.path_params,
-        query=_pairs(request.scope["query_string"]),
+        query=pairs(request.scope["query_string"], _FORM_BYTES, _FIELDS),
         form=form,
         origin=request.headers.get("origin") or f"{request.url.scheme}://{request.headers.get('host', '')}",
         partial="hx-request" in request.headers,
     )
-
-
-def _pairs(raw: bytes) -> dict[str, str]:
-    """What was typed, the first of each name. Raises `Problem` 400."""
-    try:
-        pairs = parse_qsl(raw.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=_FIELDS)
-    except (ValueError, UnicodeDecodeError):
-        raise Problem(400, Code.INVALID_VALUE, "The form is not valid.") from None
-    found: dict[str, str] = {}
-    for name, value in pairs:
-        found.setdefault(name, value)
-    return found
 
 
 def _response(services: Services, visit: Visit, answer: Answer) -> Response:
@@ -150,7 +124,7 @@ def _response(services: Services, visit: Visit, answer: Answer) -> Response:
         }
         if isinstance(answer.body, bytes):
             return Response(answer.body, media_type=answer.media_type, headers=headers)
-        return StreamingResponse(answer.body, media_type=answer.media_type, headers=headers)
+        return Streamed(answer.body, answer.ended, answer.media_type, headers)
     return render.page(answer.template, {**chrome.around(services, visit), **answer.values}, answer.status)
 
 
@@ -179,15 +153,3 @@ def _to_sign_in(request: Request) -> Response:
 
 def _no_such_page() -> Problem:
     return Problem(404, Code.UNKNOWN_URL, "There is no such page.")
-
-
-async def _body(request: Request) -> bytes | None:
-    """The form, or None when it is too large (it is then not read to its end)."""
-    parts: list[bytes] = []
-    size = 0
-    async for part in request.stream():
-        size += len(part)
-        if size > _FORM_BYTES:
-            return None
-        parts.append(part)
-    return b"".join(parts)

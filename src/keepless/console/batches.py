@@ -1,26 +1,54 @@
-"""Batches: how far each is, its results, and its end. They are begun by the API, with a key of the project."""
+"""Batches: begun from a file that is kept, how far each is, its results, and its end.
+
+A batch that is begun here is accounted to who began it, as one that is begun by the API is to its key.
+"""
 
 from typing import Any, Final
 
-from keepless.batches.values import ACTIVE, TEXT_OF
+from keepless.accounts.principal import Principal
+from keepless.accounts.roles import Permission
+from keepless.batches.book import Order
+from keepless.batches.values import ACTIVE, TEXT_OF, BatchEndpoint
+from keepless.clock import DAY_MS
+from keepless.console.paging import offered
 from keepless.console.services import Services
 from keepless.console.visit import Answer, Redirect, View, Visit
+from keepless.errors import Code, Problem
+from keepless.files.values import FilePurpose
 from keepless.governance.change import not_found
-from keepless.ids import Id, Prefix
+from keepless.ids import Id, Prefix, mint
 
-__all__ = ["ask_cancel", "batches", "batches_part", "cancel"]
+__all__ = ["ask_cancel", "batches", "batches_part", "begin", "cancel"]
 
+MOST_DAYS: Final = 7
 _PAGE: Final = 25
+_INPUTS: Final = 50
 
 
 def batches(services: Services, visit: Visit) -> Answer:
     """The page."""
-    return View("batches.html", _listed(services, visit))
+    listed = _listed(services, visit)
+    return View("batches.html", {**listed, **_offered(services, visit, listed["project_id"])})
 
 
 def batches_part(services: Services, visit: Visit) -> Answer:
     """The part of it that moves."""
     return View("batches_part.html", _listed(services, visit))
+
+
+def begin(services: Services, visit: Visit) -> Answer:
+    """Begin a batch."""
+    own, project_id = visit.organization_id, _project(services, visit)
+    endpoint, days = visit.choice("endpoint", BatchEndpoint), visit.number("days", 1, MOST_DAYS)
+    if endpoint is None:
+        raise Problem(400, Code.MISSING_PARAMETER, "Say what the lines of the batch call.", param="endpoint")
+    organization, project = services.lease.organization(own), services.lease.project_of(own, project_id)
+    if organization is None or project is None:
+        raise not_found()
+    order = Order(endpoint, visit.asked_id("file", Prefix.FILE), DAY_MS * (1 if days is None else days))
+    principal = Principal(visit.visitor.principal.id, organization, project)
+    services.batches.create(principal, order, mint(Prefix.REQUEST))
+    return Redirect(f"/batches?project={project_id}", "batch_created")
 
 
 def ask_cancel(services: Services, visit: Visit) -> Answer:
@@ -51,6 +79,22 @@ def cancel(services: Services, visit: Visit) -> Answer:
     return Redirect(f"/batches?project={project_id}", "batch_cancelled")
 
 
+def _offered(services: Services, visit: Visit, project_id: Id) -> dict[str, Any]:
+    """What a batch can be begun with. `refused`: the feature is off, and why."""
+    files: list[tuple[Id, str]] = []
+    refused = None
+    if visit.may(Permission.FILES_MANAGE):
+        try:
+            found, _ = services.files.page(visit.organization_id, project_id, limit=_INPUTS, purpose=FilePurpose.BATCH)
+        except Problem as problem:
+            if problem.code is not Code.FEATURE_DISABLED:
+                raise
+            refused = problem.message
+        else:
+            files = [(one.file.id, one.name.decode("utf-8", "replace")) for one in found]
+    return {"inputs": files, "refused": refused, "endpoints": list(BatchEndpoint), "most_days": MOST_DAYS}
+
+
 def _listed(services: Services, visit: Visit) -> dict[str, Any]:
     project_id, after = _project(services, visit), visit.asked_id("after", Prefix.BATCH)
     found = services.batches.listing(project_id, limit=_PAGE + 1, after=after)
@@ -67,7 +111,7 @@ def _listed(services: Services, visit: Visit) -> dict[str, Any]:
         "moves": any(row["active"] for row in rows),
         "after": found[_PAGE - 1][0].id if len(found) > _PAGE else None,
         "this_after": after,
-        "projects": services.organizations.projects(visit.organization_id, archived=True),
+        "projects": offered(services.organizations.projects(visit.organization_id, archived=True), project_id),
         "project_id": project_id,
     }
 

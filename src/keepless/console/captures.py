@@ -10,11 +10,11 @@ Leaves out: the rules (governance.openings), the end of a capture (kept).
 from typing import Any, Final
 
 from keepless.accounts.roles import Permission
+from keepless.console.paging import offered
 from keepless.console.services import Services
 from keepless.console.visit import Answer, Redirect, View, Visit
 from keepless.content import Content, Purpose
 from keepless.errors import Code, Problem
-from keepless.governance.change import not_found
 from keepless.governance.openings import MOST_MINUTES, REFERENCE_LETTERS
 from keepless.governance.retained import Narrowed, one_of, page_of
 from keepless.ids import Id, Prefix
@@ -28,7 +28,7 @@ _PAGE: Final = 50
 
 def captures(services: Services, visit: Visit) -> Answer:
     """What was captured of an organization, and every request to see some of it."""
-    own, all_of_them = _whose(visit), visit.visitor.principal.organization_id is None
+    own, all_of_them = visit.whose(), visit.visitor.principal.organization_id is None
     found = []
     if own is not None:
         after = visit.asked_id("after", Prefix.OBJECT)
@@ -39,7 +39,7 @@ def captures(services: Services, visit: Visit) -> Answer:
             "found": found[:_PAGE],
             "after": found[_PAGE - 1].id if len(found) > _PAGE else None,
             "openings": services.openings.list(own, limit=_PAGE),
-            "organizations": services.organizations.all() if all_of_them else [],
+            "organizations": offered(services.organizations.all(), own) if all_of_them else [],
             "organization_id": own,
             "everybodys": all_of_them,
         },
@@ -48,7 +48,7 @@ def captures(services: Services, visit: Visit) -> Answer:
 
 def capture(services: Services, visit: Visit) -> Answer:
     """One capture and the requests to see it."""
-    own, object_id = _named(visit), visit.id("object_id", Prefix.OBJECT)
+    own, object_id = visit.named(), visit.id("object_id", Prefix.OBJECT)
     return View(
         "capture.html",
         {
@@ -65,7 +65,7 @@ def capture(services: Services, visit: Visit) -> Answer:
 
 def request(services: Services, visit: Visit) -> Answer:
     """Ask to see a capture."""
-    own, object_id = _named(visit), visit.id("object_id", Prefix.OBJECT)
+    own, object_id = visit.named(), visit.id("object_id", Prefix.OBJECT)
     reason, minutes = visit.choice("reason", OpeningReason), visit.number("minutes", 1, MOST_MINUTES)
     if reason is None:
         raise Problem(400, Code.MISSING_PARAMETER, "A request to see content needs a reason.", param="reason")
@@ -82,28 +82,28 @@ def request(services: Services, visit: Visit) -> Answer:
 
 def approve(services: Services, visit: Visit) -> Answer:
     """Allow it, as the second person."""
-    own = _named(visit)
+    own = visit.named()
     found = services.openings.approve(visit.visitor.principal, own, visit.id("opening_id", Prefix.OPENING))
     return Redirect(_page(own, found.object_id), "opening_decided")
 
 
 def refuse(services: Services, visit: Visit) -> Answer:
     """Refuse it."""
-    own = _named(visit)
+    own = visit.named()
     found = services.openings.refuse(visit.visitor.principal, own, visit.id("opening_id", Prefix.OPENING))
     return Redirect(_page(own, found.object_id), "opening_decided")
 
 
 def end(services: Services, visit: Visit) -> Answer:
     """End it now."""
-    own = _named(visit)
+    own = visit.named()
     found = services.openings.end(visit.visitor.principal, own, visit.id("opening_id", Prefix.OPENING))
     return Redirect(_page(own, found.object_id), "opening_decided")
 
 
 def show(services: Services, visit: Visit) -> Answer:
     """The content, to who asked for it. A POST: each access is counted and logged."""
-    own, opening_id = _named(visit), visit.id("opening_id", Prefix.OPENING)
+    own, opening_id = visit.named(), visit.id("opening_id", Prefix.OPENING)
     asked = services.openings.get(own, opening_id)
     shown = services.openings.show(visit.visitor.principal, own, asked.object_id, opening_id)
     values: dict[str, Any] = {
@@ -119,20 +119,6 @@ def show(services: Services, visit: Visit) -> Answer:
 
 def _text(content: Content | None) -> str | None:
     return None if content is None else content.reveal(Purpose.BREAK_GLASS).decode("utf-8", "replace")
-
-
-def _whose(visit: Visit) -> Id | None:
-    """The organization: the visitor's own, or for an operator the one that was named, if any."""
-    own = visit.visitor.principal.organization_id
-    return own if own is not None else visit.asked_id("organization", Prefix.ORGANIZATION)
-
-
-def _named(visit: Visit) -> Id:
-    """The same, when one must be named. Raises `Problem` 404."""
-    found = _whose(visit)
-    if found is None:
-        raise not_found()
-    return found
 
 
 def _page(organization_id: Id, object_id: Id) -> str:

@@ -21,7 +21,7 @@ P: Final = Permission
 
 # group -> (title, path, what it takes to see it)
 NAVIGATION: Final = (
-    ("", (("Overview", "/", P.PROJECTS_READ),)),
+    ("", (("Overview", "/", P.PROJECTS_READ), ("Platform", "/platform", P.ORGANIZATIONS_MANAGE))),
     (
         "Customer data",
         (
@@ -29,6 +29,7 @@ NAVIGATION: Final = (
             ("What is kept", "/kept", P.OBJECTS_LIST),
             ("Receipts", "/receipts", P.RECEIPTS_READ),
             ("Captures", "/captures", P.CAPTURES_READ),
+            ("Abuse cases", "/cases", P.CASES_READ),
             ("Legal holds", "/holds", P.HOLDS_READ),
             ("Location", "/location", P.CONTROLS_READ),
         ),
@@ -64,10 +65,24 @@ def frame(visit: Visit) -> dict[str, Any]:
         ]
         if own:
             shown.append({"group": group, "entries": own})
-    return {"visit": visit, "nav": shown, "name": None, "posture": None, "said": visit.query.get("done", "")}
+    home = "/" if visit.visitor.principal.organization_id is not None else "/platform"
+    return {
+        "home": home,
+        "visit": visit,
+        "nav": shown,
+        "name": None,
+        "posture": None,
+        "said": visit.query.get("done", ""),
+    }
 
 
-_PLATFORM: Final = ("/captures", "/holds")  # what an operator, who belongs to no organization, has pages of
+_PLATFORM: Final = (
+    "/platform",
+    "/captures",
+    "/cases",
+    "/holds",
+    "/audit",
+)  # what an operator, who belongs to no organization, has pages of
 
 
 def _within(path: str, entry: str) -> bool:

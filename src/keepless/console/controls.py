@@ -13,16 +13,18 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from keepless.console.history import history
+from keepless.console.paging import SHOWN
 from keepless.console.patches import SWITCHES, Consequences, consequences, fields_of, read
 from keepless.console.services import Services
 from keepless.console.visit import Answer, Redirect, View, Visit
 from keepless.errors import Code, Problem
 from keepless.expiry.progress import Progress
 from keepless.governance.change import may_loosen, not_found
+from keepless.governance.exports import EXPORTED
 from keepless.ids import Id, Prefix
 from keepless.policy.controls import Controls, allowed_days
 from keepless.policy.data_class import DataClass, Feature
-from keepless.policy.schedule import SCHEDULE, max_days
+from keepless.policy.schedule import SCHEDULE, max_days, row_of
 from keepless.vault.states import PurgeState
 from keepless.vault.tables import tombstone
 
@@ -52,7 +54,8 @@ def controls(services: Services, visit: Visit) -> Answer:
         "rows": _schedule(state),
         "days": [(name, max_days(name), allowed_days(name)[-1]) for name in DataClass],
         "project": next((one for one in projects if one.id == project_id), None),
-        "projects": _overrides(services, own, projects) if project_id is None else [],
+        "projects": _overrides(services, own, projects[:SHOWN]) if project_id is None else [],
+        "more_projects": len(projects) > SHOWN,
         "history": history(services, own, project_id, limit=6),
         "loosens": may_loosen(visit.visitor.principal, services.clock.now_ms()),
     }
@@ -77,6 +80,7 @@ def review(services: Services, visit: Visit) -> Answer:
             "project_id": project_id,
             "names": {feature: title for feature, (title, _) in FEATURES.items()},
             "phrase": _phrase(told),
+            "offered": _offered(told),
             "terms": services.settings.policy_url,
             "allowed": not preview["loosens"] or may_loosen(visit.visitor.principal, services.clock.now_ms()),
         },
@@ -148,6 +152,13 @@ def _phrase(told: Consequences) -> str:
     if told.zdr == (False, True):
         return "keep nothing"
     return "turn off" if told.off else "shorten"
+
+
+def _offered(told: Consequences) -> list[Feature]:
+    """Of which features something ends that an owner could take along first."""
+    ends = [row_of(name).feature for name, *_ in told.ending if name in EXPORTED]
+    off = [feature for feature in told.off if told.states and feature is not Feature.INFERENCE_LOGGING]
+    return [feature for feature in Feature if feature in (*off, *ends)]
 
 
 def _own(services: Services, organization_id: Id, project_id: Id | None) -> Controls:

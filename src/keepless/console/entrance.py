@@ -10,11 +10,10 @@ the session's token as well. Answers never say what was wrong about an address, 
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
-from urllib.parse import parse_qsl, urlencode
+from functools import partial
+from typing import Final
+from urllib.parse import urlencode
 
-from starlette.concurrency import run_in_threadpool
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
@@ -23,9 +22,11 @@ from keepless.accounts.people_tables import Method
 from keepless.accounts.roles import Role
 from keepless.config import OidcConfig
 from keepless.console import render
+from keepless.console.forms import Methods, pairs
 from keepless.console.guard import check_origin, check_token
 from keepless.console.services import Visitor
 from keepless.errors import Code, ConfigError, Problem
+from keepless.governance.change import not_found
 from keepless.governance.people import People
 from keepless.governance.sign_in import Opened
 from keepless.http import problems
@@ -86,7 +87,10 @@ Handler = Callable[[Entrance, _Knock], Response]
 
 def sign_in_page(entrance: Entrance, knock: _Knock) -> Response:
     """The form; who is signed in goes on."""
-    return _go(knock.next) if knock.present is not None else _form(entrance, knock)
+    if knock.present is None:
+        return _form(entrance, knock)
+    nobodys = knock.present.session.person.organization_id is None
+    return _go("/platform" if nobodys and knock.next == "/" else knock.next)
 
 
 def sign_in(entrance: Entrance, knock: _Knock) -> Response:
@@ -102,9 +106,9 @@ def sign_in(entrance: Entrance, knock: _Knock) -> Response:
     return _in(entrance, opened, knock.next)
 
 
-def link_page(_: Entrance, knock: _Knock) -> Response:
+def link_page(entrance: Entrance, knock: _Knock) -> Response:
     """What a link shows: it is used by the form."""
-    return _token_page("link.html", knock)
+    return _token_page("link.html", entrance, knock)
 
 
 def use_link(entrance: Entrance, knock: _Knock) -> Response:
@@ -116,13 +120,13 @@ def use_link(entrance: Entrance, knock: _Knock) -> Response:
             knock.typed("token"), password=knock.typed("password"), instead_of=knock.secret
         )
     except Problem as problem:
-        return _token_page("link.html", knock, problem)
+        return _token_page("link.html", entrance, knock, problem)
     return _in(entrance, opened, "/")
 
 
-def invite_page(_: Entrance, knock: _Knock) -> Response:
+def invite_page(entrance: Entrance, knock: _Knock) -> Response:
     """What an invite shows: it is accepted by the form."""
-    return _token_page("invite.html", knock)
+    return _token_page("invite.html", entrance, knock)
 
 
 def accept_invite(entrance: Entrance, knock: _Knock) -> Response:
@@ -137,7 +141,7 @@ def accept_invite(entrance: Entrance, knock: _Knock) -> Response:
             instead_of=knock.secret,
         )
     except Problem as problem:
-        return _token_page("invite.html", knock, problem)
+        return _token_page("invite.html", entrance, knock, problem)
     return _in(entrance, opened, "/")
 
 
@@ -202,25 +206,52 @@ def from_provider(entrance: Entrance, knock: _Knock) -> Response:
             claims = federation.provider.claims(query.get("code", ""), browser, federation.callback, again=again)
         except ProviderError:
             raise sign_in.refused(None, Method.OIDC) from None
-        grants = [(role, own) for group, role, own in federation.grants if group in claims.groups]
-        opened = entrance.people.by_provider(grants, claims.vouched, instead_of=knock.secret, again=visit.member_id)
+        if visit.invite_id is not None:
+            opened = entrance.people.accept_vouched(visit.invite_id, claims.vouched, instead_of=knock.secret)
+        else:
+            grants = [(role, own) for group, role, own in federation.grants if group in claims.groups]
+            opened = entrance.people.by_provider(grants, claims.vouched, instead_of=knock.secret, again=visit.member_id)
     except Problem as problem:
         return _form(entrance, knock, problem)
     return _in(entrance, opened, visit.path)  # the cookie of the way is worth nothing any more, and ends by itself
 
 
-def _to_provider(entrance: Entrance, knock: _Knock, present: SignedIn | None) -> Response:
-    federation = _federation(entrance)
-    entrance.visitors.count(knock.request)
-    who = None if present is None else present.session.person.id
-    state, browser = entrance.sessions.sign_in.set_out(knock.next, who)
+def to_provider_invited(entrance: Entrance, knock: _Knock) -> Response:
+    """Go to the provider to accept an invite: its form says so, and the next page leads there.
+
+    (A form of ours may not lead to another site by itself: the policy of every page says so.)
+    """
+    check_from_here(knock.request)
+    _federation(entrance)
     try:
-        where = federation.provider.start(state, browser, federation.callback, again=who is not None)
-    except ProviderError:
-        raise Problem(502, Code.UPSTREAM_UNREACHABLE, "The provider cannot be asked at the moment.") from None
+        entrance.visitors.count(knock.request)
+        invite_id = entrance.people.shown_invite(knock.typed("token"))
+    except Problem as problem:
+        return _token_page("invite.html", entrance, knock, problem)
+    where, browser = _way(entrance, knock, invite_id=invite_id)
+    answer: Response = render.page("onwards.html", {"where": where, "provider": _button(entrance)})
+    entrance.sessions.set_cookie(answer, _cookie(entrance), browser, 600)
+    return answer
+
+
+def _to_provider(entrance: Entrance, knock: _Knock, present: SignedIn | None) -> Response:
+    _federation(entrance)
+    entrance.visitors.count(knock.request)
+    where, browser = _way(entrance, knock, None if present is None else present.session.person.id)
     answer = _go(where)
     entrance.sessions.set_cookie(answer, _cookie(entrance), browser, 600)
     return answer
+
+
+def _way(entrance: Entrance, knock: _Knock, again: Id | None = None, *, invite_id: Id | None = None) -> tuple[str, str]:
+    """The provider's address for a new visit, and the secret of the browser that makes it."""
+    federation = _federation(entrance)
+    state, browser = entrance.sessions.sign_in.set_out(knock.next, again, invite_id)
+    try:
+        where = federation.provider.start(state, browser, federation.callback, again=again is not None)
+    except ProviderError:
+        raise Problem(502, Code.UPSTREAM_UNREACHABLE, "The provider cannot be asked at the moment.") from None
+    return where, browser
 
 
 def _federation(entrance: Entrance) -> Federation:
@@ -244,6 +275,7 @@ ROUTES: Final[tuple[tuple[str, str, Handler], ...]] = (
     ("POST", "/sign-in/again", again),
     ("GET", "/sign-in/oidc", to_provider),
     ("GET", "/sign-in/oidc/again", to_provider_again),
+    ("POST", "/sign-in/oidc/invite", to_provider_invited),
     ("GET", "/sign-in/oidc/callback", from_provider),
     ("POST", "/sign-out", sign_out),
     ("POST", "/sign-out/everywhere", sign_out_everywhere),
@@ -257,6 +289,8 @@ def federation_of(config: OidcConfig | None, environ: Mapping[str, str]) -> Fede
     secret = environ.get(config.client_secret_env)
     if not secret:
         raise ConfigError("oidc.client_secret_env names a variable that is not set")
+    if any(one.role == "operator" and one.organization is not None for one in config.groups):
+        raise ConfigError("an operator belongs to no organization: leave organization out in [[oidc.groups]]")
     grants = [
         (one.group, Role(one.role), None if one.organization is None else trusted(one.organization))
         for one in config.groups
@@ -270,53 +304,23 @@ def routes(entrance: Entrance) -> list[BaseRoute]:
     paths: dict[str, dict[str, Handler]] = {}
     for method, path, handler in ROUTES:
         paths.setdefault(path, {})[method] = handler
-    return [Route(path, _Dispatch(entrance, found), include_in_schema=False) for path, found in paths.items()]
+
+    def page(handlers: dict[str, Handler]) -> Methods[Handler]:
+        return Methods(handlers, partial(_answer, entrance), _FORM_BYTES)
+
+    return [Route(path, page(found), include_in_schema=False) for path, found in paths.items()]
 
 
-class _Dispatch:
-    """The methods of one path; see `console.app`."""
-
-    def __init__(self, entrance: Entrance, handlers: dict[str, Handler]) -> None:
-        self._entrance = entrance
-        self._handlers = handlers
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        request = Request(scope, receive)
-        handler = self._handlers.get("GET" if request.method == "HEAD" else request.method)
-        if handler is None:
-            raise HTTPException(405, headers={"allow": ", ".join(sorted(self._handlers))})
-        raw = await _body(request)
-        answer = await run_in_threadpool(_answer, self._entrance, handler, request, raw)
-        await answer(scope, receive, send)
-
-
-def _answer(entrance: Entrance, handler: Handler, request: Request, raw: bytes | None) -> Response:
+def _answer(entrance: Entrance, handler: Handler | None, request: Request, raw: bytes | None) -> Response:
     try:
         with stores_may_fail():
-            return handler(entrance, _Knock(request, _pairs(raw), entrance.sessions.present(request)))
+            if handler is None:
+                raise not_found()
+            typed = pairs(raw, _FORM_BYTES, _FIELDS)
+            return handler(entrance, _Knock(request, typed, entrance.sessions.present(request)))
     except Problem as problem:
         values = {"problem": problem, "request_id": str(request.scope.get(problems.REQUEST_ID, "")), "visit": None}
         return _with_headers(render.page("alone.html", values, problem.status), problem)
-
-
-def _pairs(raw: bytes | None) -> dict[str, str]:
-    if raw is None:
-        raise Problem(413, Code.REQUEST_TOO_LARGE, f"The form is larger than {_FORM_BYTES} bytes.")
-    try:
-        return dict(parse_qsl(raw.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=_FIELDS))
-    except (ValueError, UnicodeDecodeError):
-        raise Problem(400, Code.INVALID_VALUE, "The form is not valid.") from None
-
-
-async def _body(request: Request) -> bytes | None:
-    parts: list[bytes] = []
-    size = 0
-    async for part in request.stream():
-        size += len(part)
-        if size > _FORM_BYTES:
-            return None
-        parts.append(part)
-    return b"".join(parts)
 
 
 # --- answers ---------------------------------------------------------------------------------------------------------
@@ -327,9 +331,10 @@ def _form(entrance: Entrance, knock: _Knock, problem: Problem | None = None) -> 
     return _with_headers(render.page("sign_in.html", values, 200 if problem is None else problem.status), problem)
 
 
-def _token_page(template: str, knock: _Knock, problem: Problem | None = None) -> Response:
+def _token_page(template: str, entrance: Entrance, knock: _Knock, problem: Problem | None = None) -> Response:
     token = knock.typed("token") or knock.request.query_params.get("token", "")
-    values = {"problem": problem, "token": token[:80], "name": knock.typed("name")[:200]}
+    typed = {"token": token[:80], "name": knock.typed("name")[:200]}
+    values = {"problem": problem, "provider": _button(entrance), **typed}
     return _with_headers(render.page(template, values, 200 if problem is None else problem.status), problem)
 
 
@@ -365,7 +370,7 @@ def _own_form(knock: _Knock) -> None:
 
 
 def _in(entrance: Entrance, opened: Opened, path: str) -> Response:
-    answer = _go(path)
+    answer = _go("/platform" if opened.person.organization_id is None and path == "/" else path)
     entrance.sessions.begin(answer, opened)
     return answer
 

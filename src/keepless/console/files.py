@@ -8,7 +8,7 @@ Upload: the browser sends the file as the body of a POST, its name in a header -
 a mebibyte into the vault's sealing -> commit. Leaves out: forms with files (a browser without scripts has the API).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 from urllib.parse import unquote_to_bytes
 
@@ -19,6 +19,7 @@ from starlette.responses import JSONResponse, Response
 from keepless.accounts.principal import AdminPrincipal
 from keepless.accounts.roles import Permission, Role
 from keepless.console.guard import check_origin, check_token
+from keepless.console.paging import offered
 from keepless.console.services import Services
 from keepless.console.visit import Answer, Download, Redirect, View, Visit
 from keepless.content import Content, Purpose
@@ -61,7 +62,7 @@ def files(services: Services, visit: Visit) -> Answer:
             "rows": [{"it": one, "name": one.name.decode("utf-8", "replace")} for one in found],
             "after": found[-1].file.id if more else None,
             "refused": refused,
-            "projects": projects,
+            "projects": offered(projects, project_id),
             "project_id": project_id,
             "all": _sees_all(visit.visitor.principal),
             "purposes": _OFFERED,
@@ -77,7 +78,7 @@ def content(services: Services, visit: Visit) -> Answer:
     return Download(f"{file_id}.jsonl", "application/octet-stream", _revealed(reader.stream()))
 
 
-def _revealed(parts: Iterable[Content]) -> Iterable[bytes]:
+def _revealed(parts: Iterable[Content]) -> Iterator[bytes]:
     for part in parts:
         yield part.reveal(Purpose.CUSTOMER)
 

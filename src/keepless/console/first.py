@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from keepless.accounts.roles import Permission
 from keepless.config import Endpoint, Engine, ModelConfig
+from keepless.console.paging import offered
 from keepless.console.services import Services
 from keepless.console.visit import Answer, View, Visit
 from keepless.governance.change import not_found
@@ -31,7 +32,8 @@ def overview(services: Services, visit: Visit) -> Answer:
     return View(
         "overview.html",
         {
-            "projects": projects,
+            "projects": offered(projects),
+            "projects_count": len(projects),
             "keys": len(keys),
             "state": state,
             "kept": _kept(services, own),

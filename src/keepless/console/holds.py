@@ -4,16 +4,16 @@ from datetime import UTC, date, datetime, time
 from typing import Any, Final
 
 from keepless.accounts.roles import Permission
+from keepless.console.paging import offered
 from keepless.console.services import Services
 from keepless.console.visit import Answer, Redirect, View, Visit
 from keepless.errors import Code, Problem
-from keepless.governance.change import not_found
 from keepless.governance.holds import REFERENCE_LETTERS, HoldOrder
-from keepless.ids import Id, Prefix
+from keepless.ids import Prefix
 from keepless.policy.data_class import DataClass
 from keepless.policy.hold import HoldAuthority, HoldReason
 
-__all__ = ["ask_release", "holds", "new_hold", "place", "release"]
+__all__ = ["ask_release", "day", "holds", "new_hold", "place", "release"]
 
 _PAGE: Final = 50
 
@@ -34,12 +34,14 @@ def holds(services: Services, visit: Visit) -> Answer:
     )
 
 
-def new_hold(services: Services, _: Visit) -> Answer:
+def new_hold(services: Services, visit: Visit) -> Answer:
     """The form."""
+    chosen = visit.asked_id("organization", Prefix.ORGANIZATION)
     return View(
         "hold_new.html",
         {
-            "organizations": services.organizations.all(),
+            "organizations": offered(services.organizations.all(), chosen),
+            "chosen": chosen,
             "reasons": list(HoldReason),
             "authorities": list(HoldAuthority),
             "classes": list(DataClass),
@@ -52,7 +54,7 @@ def place(services: Services, visit: Visit) -> Answer:
     """Place a hold."""
     organization_id = visit.asked_id("organization", Prefix.ORGANIZATION)
     reason, authority = visit.choice("reason", HoldReason), visit.choice("authority", HoldAuthority)
-    review = _day(visit, "review")
+    review = day(visit, "review")
     if organization_id is None or reason is None or authority is None or review is None:
         message = "A hold needs an organization, a reason, an authority and a review date."
         raise Problem(400, Code.MISSING_PARAMETER, message, param="reason")
@@ -65,8 +67,8 @@ def place(services: Services, visit: Visit) -> Answer:
         project_id=visit.asked_id("project", Prefix.PROJECT),
         data_class=visit.choice("class", DataClass),
         object_id=visit.asked_id("object", Prefix.OBJECT),
-        created_from_ms=_day(visit, "from"),
-        created_to_ms=_day(visit, "to"),
+        created_from_ms=day(visit, "from"),
+        created_to_ms=day(visit, "to"),
     )
     services.holds.place(order, visit.visitor.principal.id)
     return Redirect("/holds", "hold_placed")
@@ -75,31 +77,22 @@ def place(services: Services, visit: Visit) -> Answer:
 def ask_release(services: Services, visit: Visit) -> Answer:
     """One hold, and whether it shall end."""
     hold_id = visit.id("hold_id", Prefix.HOLD)
-    return View("hold.html", {"hold": services.holds.get(_whose(visit), hold_id)})
+    return View("hold.html", {"hold": services.holds.get(visit.named(), hold_id)})
 
 
 def release(services: Services, visit: Visit) -> Answer:
     """Release a hold; what is overdue is destroyed at once."""
     hold_id = visit.id("hold_id", Prefix.HOLD)
     visit.confirm("release")
-    services.holds.release(_whose(visit), hold_id, visit.visitor.principal.id)
+    services.holds.release(visit.named(), hold_id, visit.visitor.principal.id)
     return Redirect("/holds", "hold_released")
-
-
-def _whose(visit: Visit) -> Id:
-    """Whose hold it is: for an operator the organization that the form or the address names."""
-    own = visit.visitor.principal.organization_id
-    found = own if own is not None else visit.asked_id("organization", Prefix.ORGANIZATION)
-    if found is None:
-        raise not_found()
-    return found
 
 
 def _names(services: Services) -> dict[str, Any]:
     return {one.id: one.name for one in services.organizations.all()}
 
 
-def _day(visit: Visit, name: str) -> int | None:
+def day(visit: Visit, name: str) -> int | None:
     """A day as a browser sends it, its beginning in Unix ms; None when none was chosen. Raises `Problem` 400."""
     typed = visit.asked(name)
     if not typed:

@@ -11,14 +11,17 @@ from sqlalchemy.engine import Connection
 
 from keepless.accounts.roles import Permission
 from keepless.clock import DAY_MS
+from keepless.console.paging import OFFERED
 from keepless.console.services import Services
 from keepless.console.visit import Answer, Redirect, View, Visit
 from keepless.expiry.purge import Outcome
 from keepless.governance.deletion import deleted
+from keepless.governance.exports import EXPORTED
 from keepless.governance.retained import Narrowed, one_of, page_of
 from keepless.governance.standing import KeptCount, Standing, kept_by_class
 from keepless.ids import Id, Prefix
 from keepless.policy.data_class import DataClass
+from keepless.policy.schedule import row_of
 from keepless.vault.days import ending
 from keepless.vault.tables import tombstone
 
@@ -56,6 +59,8 @@ def kept(services: Services, visit: Visit) -> Answer:
             "bytes": sum(one.bytes for one in counts),
             "ends": ends,
             "names": names,
+            "offered_projects": list(names.items())[:OFFERED],
+            "offered": sorted({row_of(one.data_class).feature for one in counts if one.data_class in EXPORTED}),
             "may_delete": visit.may(Permission.OBJECTS_DELETE),
         },
     )

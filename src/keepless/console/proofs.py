@@ -12,19 +12,20 @@ from keepless.receipts import bundle
 from keepless.receipts.checkpoint import LogForkError
 from keepless.receipts.statement import EntryKind
 
-__all__ = ["file", "one", "receipts"]
+__all__ = ["file", "one", "receipts", "unsigned"]
 
 _PAGE: Final = 50
+_RECEIPTED: Final = (EntryKind.DELETED, EntryKind.EXPORTED)
 
 
 def receipts(services: Services, visit: Visit) -> Answer:
-    """Every deletion that is proved, newest first."""
+    """Every deletion and every export that is proved, newest first."""
     before, object_id = visit.number("before", 0, 999_999_999_999), visit.asked_id("object", Prefix.OBJECT)
     with services.db.read() as tx:
         found = services.log.entries(
             tx,
             organization_id=visit.organization_id,
-            kinds=[EntryKind.DELETED],
+            kinds=_RECEIPTED,
             object_id=object_id,
             before=before,
             limit=_PAGE + 1,
@@ -40,7 +41,8 @@ def one(services: Services, visit: Visit) -> Answer:
         entry = services.log.receipt(tx, receipt_id, own)
     if entry is None:
         raise not_found()
-    return View("receipt.html", {"entry": entry, "facts": facts_of(entry), "key": str(services.log.key)})
+    values = {"entry": entry, "facts": facts_of(entry), "key": str(services.log.key)}
+    return View("receipt.html", {**values, "exported": entry.kind is EntryKind.EXPORTED})
 
 
 def file(services: Services, visit: Visit) -> Answer:
@@ -53,10 +55,13 @@ def _issued(services: Services, receipt_id: Id, organization_id: Id) -> bytes:
     try:
         found = bundle.issue(services.db, services.log, receipt_id, organization_id)
     except LogForkError:
-        message = (
-            "The log does not continue what was signed before, so nothing is signed. The operator must look into it."
-        )
-        raise Problem(503, Code.INTERNAL, message, type=ErrorType.SERVER, retry=False) from None
+        raise unsigned() from None
     if found is None:
         raise not_found()
     return found
+
+
+def unsigned() -> Problem:
+    """The log refuses to sign; no proof can be given until an operator has found out why."""
+    message = "The log does not continue what was signed before, so nothing is signed. The operator must look into it."
+    return Problem(503, Code.INTERNAL, message, type=ErrorType.SERVER, retry=False)

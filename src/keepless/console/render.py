@@ -51,6 +51,7 @@ DONE: Final = {
     "uploaded": "The file is kept.",
     "opening_requested": "The opening was requested. A second person decides.",
     "opening_decided": "The decision stands.",
+    "case_decided": "The decision stands.",
 }
 
 _UNITS: Final = ("B", "KB", "MB", "GB", "TB", "PB")
@@ -121,6 +122,7 @@ def _environment() -> Environment:
         "when": _when,
         "day": _day,
         "left": left,
+        "short": lambda text: text if len(text) <= 60 else text[:59] + "…",
         "ago": ago,
         "words": lambda text: str(text).replace("_", " "),
         "named": lambda text: str(text).replace("_", " ").capitalize(),

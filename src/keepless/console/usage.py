@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from keepless.clock import DAY_MS
+from keepless.console.history import people
 from keepless.console.kept import project_names
 from keepless.console.services import Services
 from keepless.console.visit import Answer, Download, View, Visit
@@ -85,6 +86,7 @@ def _names(services: Services, organization_id: Id, by: By) -> dict[str, str]:
     if by is By.PROJECT:
         names |= project_names(services, organization_id)
     if by is By.KEY:
+        names |= people(services, organization_id)  # who began batches here
         names |= {one.id: one.name for one in services.access.api_keys(organization_id)}
     return names
 

@@ -5,7 +5,7 @@ Holds: `Visit`, `Row` (a row of the table of pages) and the three kinds of answe
 are used, and reach a page only through the templates, which escape.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, TypeVar
@@ -45,13 +45,18 @@ class Redirect:
     done: str | None = None
 
 
+def _not_told(_: bool) -> None:
+    """For who does not ask how it ended."""
+
+
 @dataclass(frozen=True, slots=True)
 class Download:
-    """A file to save. Its name is ours."""
+    """A file to save. Its name is ours. `ended`: told once a streamed one is over, and whether all of it was sent."""
 
     name: str
     media_type: str
-    body: bytes | Iterable[bytes]
+    body: bytes | Iterator[bytes]
+    ended: Callable[[bool], None] = _not_told
 
 
 Answer = View | Redirect | Download
@@ -73,6 +78,18 @@ class Visit:
     def organization_id(self) -> Id:
         """Whose console it is. Raises `Problem` 404 for an operator, who belongs to none."""
         found = self.visitor.principal.organization_id
+        if found is None:
+            raise not_found()
+        return found
+
+    def whose(self) -> Id | None:
+        """The visitor's organization; for an operator the one that was named, if any. Raises `Problem` 404."""
+        own = self.visitor.principal.organization_id
+        return own if own is not None else self.asked_id("organization", Prefix.ORGANIZATION)
+
+    def named(self) -> Id:
+        """The same, where one must be named. Raises `Problem` 404."""
+        found = self.whose()
         if found is None:
             raise not_found()
         return found

@@ -6,7 +6,7 @@ protocol (http.oidc). No role that is given here reaches beyond the organization
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy.engine import Connection
 
@@ -151,32 +151,62 @@ class People:
         hashed, now_ms = hash_password(password), self._office.clock.now_ms()
         with self._office.db.write() as tx:
             found = invites.use_invite(tx, secret, now_ms)
-            if found is None:
-                raise _invite_refused()
-            if any(one.email == found.email for one in directory.members(tx, found.organization_id)):
-                raise already_a_member()
-            created = mint(Prefix.MEMBER)
-            directory.add_member(
-                tx,
-                created,
-                organization_id=found.organization_id,
-                email=found.email,
-                role=found.role,
-                password=hashed,
-                now_ms=now_ms,
-                name=shown or None,
-            )
-            invites.accept_invite(tx, found.id, now_ms)
-            facts: dict[Fact, FactValue] = {Fact.ACTOR: created, Fact.MEMBER_ID: created, Fact.ROLE: found.role}
-            with_invite: dict[Fact, FactValue] = {Fact.ACTOR: created, Fact.INVITE_ID: found.id}
-            entries = [
-                Entry(EntryKind.INVITE_ACCEPTED, now_ms, found.organization_id, facts=with_invite),
-                Entry(EntryKind.MEMBER_ADDED, now_ms, found.organization_id, facts=facts),
-            ]
-            who = sessions.person(tx, created)
-            if who is None:
-                raise _invite_refused()
-            return self._sign_in.opened(tx, who, Method.INVITE, now_ms, instead_of=instead_of, before=entries)
+            proof = {"password": hashed, "name": shown or None}
+            return self._joined(tx, found, now_ms=now_ms, method=Method.INVITE, instead_of=instead_of, proof=proof)
+
+    def shown_invite(self, secret: str) -> Id:
+        """The invite of a secret, for who goes to the provider to accept it. Raises `Problem` 401."""
+        with self._office.db.write() as tx:
+            found = invites.use_invite(tx, secret, self._office.clock.now_ms())
+        if found is None:
+            raise _invite_refused()
+        return found.id
+
+    def accept_vouched(self, invite_id: Id, vouched: Vouched, *, instead_of: str | None = None) -> Opened:
+        """Become the member that an invite is for, as whom the provider vouches for. Raises `Problem` 401, 400.
+
+        The provider must have verified the very address that was invited, and know nobody who is a member already.
+        """
+        now_ms = self._office.clock.now_ms()
+        with self._office.db.write() as tx:
+            found = invites.use_invite_of(tx, invite_id, now_ms)
+            if found is not None and (found.email != vouched.email or _known(tx, vouched)):
+                message = "The invite is for another address than the provider says, or you are a member already."
+                raise Problem(401, Code.SIGN_IN_REFUSED, message, type=ErrorType.AUTHENTICATION, retry=False)
+            proof = {"password": None, "name": vouched.name, "subject": vouched.subject, "invited": True}
+            return self._joined(tx, found, now_ms=now_ms, method=Method.OIDC, instead_of=instead_of, proof=proof)
+
+    def _joined(
+        self,
+        tx: Connection,
+        found: InviteRecord | None,
+        *,
+        now_ms: int,
+        method: Method,
+        instead_of: str | None,
+        proof: dict[str, Any],
+    ) -> Opened:
+        """The last steps of accepting, in the caller's transaction."""
+        if found is None:
+            raise _invite_refused()
+        own = found.organization_id
+        if any(one.email == found.email for one in directory.members(tx, own)):
+            raise already_a_member()
+        created = mint(Prefix.MEMBER)
+        directory.add_member(
+            tx, created, organization_id=own, email=found.email, role=found.role, now_ms=now_ms, **proof
+        )
+        invites.accept_invite(tx, found.id, now_ms)
+        facts: dict[Fact, FactValue] = {Fact.ACTOR: created, Fact.MEMBER_ID: created, Fact.ROLE: found.role}
+        with_invite: dict[Fact, FactValue] = {Fact.ACTOR: created, Fact.INVITE_ID: found.id}
+        entries = [
+            Entry(EntryKind.INVITE_ACCEPTED, now_ms, own, facts=with_invite),
+            Entry(EntryKind.MEMBER_ADDED, now_ms, own, facts=facts),
+        ]
+        who = sessions.person(tx, created)
+        if who is None:
+            raise _invite_refused()
+        return self._sign_in.opened(tx, who, method, now_ms, instead_of=instead_of, before=entries)
 
     # --- members that a provider brings ------------------------------------------------------------------------------
 
@@ -190,28 +220,46 @@ class People:
     ) -> Opened:
         """Sign in whom a provider vouches for, as the first of what their groups grant; None: the only organization.
 
-        Who is not here yet becomes a member; a role that the groups changed is changed. Raises `Problem` 401: no
-        grant, no verified address, or (`again`) somebody else.
+        Who is not here yet becomes a member; a role that the groups changed is changed. Whom no group grants anything
+        comes in with the role of the invite that was accepted, as long as no group ever gave another. Raises `Problem`
+        401: neither, no verified address, or (`again`) somebody else.
         """
         now_ms = self._office.clock.now_ms()
         with self._office.db.write() as tx:
-            known = [one.id for one in directory.organizations(tx)]
-            only = known[0] if len(known) == 1 else None
-            possible = ((role, named or only) for role, named in grants)
-            role, own = next(((role, own) for role, own in possible if own in known), (Role.READER, None))
-            if own is not None:
-                own_organization(tx, own)
+            granted = _granted(grants, [one.id for one in directory.organizations(tx)])
+            if granted is None:
+                who, entries = _known(tx, vouched), list[Entry]()
+                who = who if who is not None and who.invited else None
+            else:
+                role, own = granted
+                if own is not None:
+                    own_organization(tx, own)
                 who, entries = _brought(tx, own, role, vouched, now_ms)
-                if who is not None and again in (None, who.id):
-                    return self._sign_in.opened(tx, who, Method.OIDC, now_ms, instead_of=instead_of, before=entries)
+            if who is not None and again in (None, who.id):
+                return self._sign_in.opened(tx, who, Method.OIDC, now_ms, instead_of=instead_of, before=entries)
         raise self._sign_in.refused(None, Method.OIDC)
 
 
+def _granted(grants: Sequence[tuple[Role, Id | None]], known: Sequence[Id]) -> tuple[Role, Id | None] | None:
+    """The first grant that means something here; an operator belongs to no organization."""
+    only = known[0] if len(known) == 1 else None
+    for role, named in grants:
+        if role is Role.OPERATOR:
+            return role, None
+        if (own := named or only) in known:
+            return role, own
+    return None
+
+
+def _known(tx: Connection, vouched: Vouched) -> Person | None:
+    return next(iter(sessions.people_with(tx, subject=vouched.subject)), None)
+
+
 def _brought(
-    tx: Connection, organization_id: Id, role: Role, vouched: Vouched, now_ms: int
+    tx: Connection, organization_id: Id | None, role: Role, vouched: Vouched, now_ms: int
 ) -> tuple[Person | None, list[Entry]]:
-    """The member of a subject: as known, found by the verified address, or new."""
-    found = next(iter(sessions.people_with(tx, subject=vouched.subject)), None)
+    """The member of a subject: as known, found by the verified address, or new. No organization: an operator."""
+    found = _known(tx, vouched)
     if found is None and vouched.email is not None:
         same = [one for one in sessions.people_with(tx, email=vouched.email) if one.organization_id == organization_id]
         found = next((one for one in same if one.subject is None), None)
@@ -236,7 +284,8 @@ def _brought(
             subject=vouched.subject,
         )
         return sessions.person(tx, member_id), [Entry(EntryKind.MEMBER_ADDED, now_ms, organization_id, facts=facts)]
-    tx.execute(member.update().where(member.c.id == member_id).values(role=role, subject=vouched.subject))
+    values = {"role": role, "subject": vouched.subject, "invited": False}
+    tx.execute(member.update().where(member.c.id == member_id).values(values))
     changed = [] if found.role is role else [Entry(EntryKind.MEMBER_CHANGED, now_ms, organization_id, facts=facts)]
     return sessions.person(tx, member_id), changed
 

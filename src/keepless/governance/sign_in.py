@@ -139,12 +139,13 @@ class SignIn:
             self._log.append(tx, [_refusal(now_ms, who, method)])
         return _refused()
 
-    def set_out(self, path: str, member_id: Id | None = None) -> tuple[str, str]:
+    def set_out(self, path: str, member_id: Id | None = None, invite_id: Id | None = None) -> tuple[str, str]:
         """Remember who goes to a provider; the state for its address and the secret for the browser's cookie."""
         state, browser, now_ms = mint_secret(), mint_secret(), self._clock.now_ms()
         with self._db.write() as tx:
             sessions.forget_ended(tx, now_ms)
-            sessions.set_out(tx, state, browser, member_id=member_id, path=path, now_ms=now_ms)
+            whose = {"member_id": member_id, "invite_id": invite_id}
+            sessions.set_out(tx, state, browser, **whose, path=path, now_ms=now_ms)
         return state, browser
 
     def back(self, state: str, browser: str) -> Visit:

@@ -1,7 +1,8 @@
 """The receipt file: everything a stranger needs to check one deletion offline, but the log's key.
 
-Holds: the file's type, its canonical bytes, and issuing it from the log. Leaves out: verification (verify), files
-on disk (the command line's export).
+Holds: the file's type, its canonical bytes, and issuing it from the log; the file of any other entry of the log, which
+states that entry alone (`EntryFile`). Leaves out: verification (verify, stated), files on disk (the command line's
+export).
 
 One file states: this object is destroyed (statement and salt), that statement stands in the log (`proof`, a C2SP
 tlog-proof with its signed checkpoint), and the key that sealed it is destroyed too (`key_destruction`, the same
@@ -26,9 +27,21 @@ from keepless.receipts.log import Log, Logged
 from keepless.receipts.statement import EntryKind, Fact, canonical
 from keepless.receipts.tables import log_entry
 
-__all__ = ["FORMAT", "Proved", "Receipt", "StatementBody", "issue", "issue_all", "to_bytes"]
+__all__ = [
+    "ENTRY_FORMAT",
+    "FORMAT",
+    "EntryFile",
+    "Proved",
+    "Receipt",
+    "StatementBody",
+    "issue",
+    "issue_all",
+    "issue_entry",
+    "to_bytes",
+]
 
 FORMAT: Final = "keepless-receipt/1"
+ENTRY_FORMAT: Final = "keepless-entry/1"
 StatementBody = dict[str, str | int | bool]
 _PAGE: Final = 500
 
@@ -50,13 +63,22 @@ class Receipt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     shredded_by_ms: int
 
 
-def to_bytes(receipt: Receipt) -> bytes:
-    """The canonical bytes of a receipt file."""
+class EntryFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A file that states one entry of the log, whatever it says."""
+
+    entry: Proved
+    format: str
+
+
+def to_bytes(receipt: Receipt | EntryFile) -> bytes:
+    """The canonical bytes of a file."""
     return canonical(receipt)
 
 
 def issue(db: Database, log: Log, receipt_id: Id, organization_id: Id | None = None) -> bytes | None:
-    """The receipt file of one deletion; None when there is none (for that organization) or its text was erased.
+    """The receipt file of one deletion, or of an export, which is a file of its entry.
+
+    None when there is none (for that organization) or its text was erased.
 
     Raises `LogForkError` when the log cannot be signed.
     """
@@ -64,6 +86,18 @@ def issue(db: Database, log: Log, receipt_id: Id, organization_id: Id | None = N
     with db.read() as tx:
         entry = log.receipt(tx, receipt_id, organization_id)
         return None if entry is None else _issue(tx, log, entry, head, checkpoint)
+
+
+def issue_entry(db: Database, log: Log, index: int, organization_id: Id) -> bytes | None:
+    """The file of one entry; None when the organization has none there, or its text was erased.
+
+    Raises `LogForkError` when the log cannot be signed.
+    """
+    head, checkpoint = log.signed_head()
+    with db.read() as tx:
+        entry = log.entry(tx, index)
+        own = entry is not None and entry.organization_id == organization_id
+        return _entry_file(tx, log, entry, head, checkpoint) if entry is not None and own else None
 
 
 def issue_all(db: Database, log: Log, organization_id: Id | None = None) -> Iterator[tuple[Id, bytes]]:
@@ -83,6 +117,8 @@ def issue_all(db: Database, log: Log, organization_id: Id | None = None) -> Iter
 
 
 def _issue(tx: Connection, log: Log, entry: Logged, head: TreeHead, checkpoint: str) -> bytes | None:
+    if entry.kind is not EntryKind.DELETED:
+        return _entry_file(tx, log, entry, head, checkpoint)
     deletion = _proved(tx, log, entry, head, checkpoint)
     if deletion is None:
         return None
@@ -97,6 +133,11 @@ def _issue(tx: Connection, log: Log, entry: Logged, head: TreeHead, checkpoint: 
             shredded_by_ms=deleted_at + DAY_MS,
         )
     )
+
+
+def _entry_file(tx: Connection, log: Log, entry: Logged, head: TreeHead, checkpoint: str) -> bytes | None:
+    found = _proved(tx, log, entry, head, checkpoint)
+    return None if found is None else to_bytes(EntryFile(entry=found, format=ENTRY_FORMAT))
 
 
 def _destruction_of(tx: Connection, log: Log, kek_id: str, head: TreeHead, checkpoint: str) -> Proved | None:

@@ -47,6 +47,8 @@ TYPES: Final[Mapping[EntryKind, str]] = {
     EntryKind.OPENING_REFUSED: "open_request.refused",
     EntryKind.OPENING_ENDED: "open_request.ended",
     EntryKind.OPENED: "content.accessed",
+    EntryKind.EXPORT_BEGUN: "export.started",
+    EntryKind.EXPORTED: "content.exported",
     EntryKind.DELETED: "content.deleted",
     EntryKind.KEY_DESTROYED: "encryption_key.destroyed",
     EntryKind.HOLD_PLACED: "legal_hold.placed",

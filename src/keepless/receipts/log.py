@@ -138,6 +138,10 @@ class Log:
         """The entry at an index."""
         return _one(tx, log_entry.c.idx == index)
 
+    def some(self, tx: Connection, indexes: Sequence[int]) -> list[Logged]:
+        """The entries at some indexes."""
+        return [_logged(row) for row in tx.execute(sa.select(log_entry).where(log_entry.c.idx.in_(list(indexes))))]
+
     def receipt(self, tx: Connection, receipt_id: Id, organization_id: Id | None = None) -> Logged | None:
         """The entry that a receipt states; of that organization only, when one is given."""
         found = _one(tx, log_entry.c.receipt_id == receipt_id)
@@ -215,6 +219,20 @@ class Log:
     def inclusion(self, tx: Connection, index: int, size: int) -> list[bytes]:
         """The audit path of an entry in the tree of `size` entries. Raises ValueError when it is not in it."""
         return merkle.inclusion_proof(index, size, _reader(tx))
+
+    def inclusions(self, tx: Connection, indexes: Sequence[int], size: int) -> dict[int, list[bytes]]:
+        """The audit paths of several entries, read at once. Raises ValueError when one is not in the tree."""
+        wanted: set[merkle.Node] = set()
+
+        def noted(nodes: Iterable[merkle.Node]) -> Mapping[merkle.Node, bytes]:
+            asked = list(nodes)
+            wanted.update(asked)
+            return dict.fromkeys(asked, bytes(merkle.HASH_BYTES))
+
+        for index in indexes:
+            merkle.inclusion_proof(index, size, noted)
+        known = _reader(tx)(wanted)
+        return {index: merkle.inclusion_proof(index, size, lambda _: known) for index in indexes}
 
     def consistency(self, tx: Connection, old: int, new: int) -> list[bytes]:
         """The proof between two sizes. Raises ValueError unless 0 < old <= new."""

@@ -90,6 +90,8 @@ class EntryKind(StrEnum):
     OPENING_REFUSED = "opening_refused"
     OPENING_ENDED = "opening_ended"  # its time was over, or somebody ended it
     OPENED = "opened"  # its content was shown under an approved request
+    EXPORT_BEGUN = "export_begun"  # an owner began to take along what exists of a feature
+    EXPORTED = "exported"  # how far that came: the statement of a receipt
     DELETED = "deleted"  # an object is destroyed: the statement of a receipt
     KEY_DESTROYED = "key_destroyed"  # a key-encryption key: every copy of what it wrapped is dead
     HOLD_PLACED = "hold_placed"
@@ -116,6 +118,7 @@ class Fact(StrEnum):
     CAUSE = "cause"
     CLASSES = "classes"  # bit i = the i-th member of DataClass
     CODE = "code"  # of a refusal
+    COMPLETE = "complete"  # nothing that was asked for is missing
     CREATED_AT = "created_at_ms"
     CREATED_BEFORE = "created_before_ms"
     CREATED_FROM = "created_from_ms"
@@ -129,6 +132,7 @@ class Fact(StrEnum):
     EPOCH = "epoch"
     EXPIRES_AT = "expires_at_ms"
     EXPIRY_DAY = "expiry_day"
+    EXPORT_ID = "export_id"
     FINE_TUNING_OFF = "fine_tuning_off"
     HELD = "held"
     HOLD_ID = "hold_id"
@@ -170,6 +174,7 @@ SUBJECTS: Final = (
     Fact.MEMBER_ID,
     Fact.INVITE_ID,
     Fact.WEBHOOK_ID,
+    Fact.EXPORT_ID,
 )
 
 
@@ -187,7 +192,7 @@ class Entry:
     @property
     def has_receipt(self) -> bool:
         """Whether an entry of this kind is what a receipt states."""
-        return self.kind is EntryKind.DELETED
+        return self.kind in (EntryKind.DELETED, EntryKind.EXPORTED)
 
     @property
     def actor_id(self) -> Id | None:

@@ -9,6 +9,8 @@ key has signed -> 4 the statements fit together: kinds, the key's id, the order 
 all files: no two checkpoints of one size with different roots (a forked log). The first thing that fails is the
 `Finding`.
 
+A file that states one entry of the log (stated) is verified as far as that goes: steps 1 to 3.
+
 Without a trusted key the one found beside the files (`log.vkey`) shows only that they fit together: `key_trusted`
 is False then.
 """
@@ -24,6 +26,7 @@ from keepless.clock import DAY_MS
 from keepless.receipts.bundle import FORMAT, Proved, Receipt, to_bytes
 from keepless.receipts.checkpoint import NoteError, TreeHead, VerifierKey
 from keepless.receipts.checks import Finding, RefusedError, leaf_of, shown, verify_proof
+from keepless.receipts.stated import Stated, is_entry_file, verify_entry
 from keepless.receipts.statement import VERSION, EntryKind, Fact
 from keepless.receipts.verify_audit import AuditVerified, verify_audit
 
@@ -36,7 +39,6 @@ __all__ = [
     "Report",
     "Verified",
     "verify_paths",
-    "verify_proof",
     "verify_receipt",
 ]
 
@@ -77,7 +79,7 @@ class FileResult:
     """One file: what it proves (a receipt, or an export of an audit log), or why it proves nothing."""
 
     path: Path
-    verified: Verified | AuditVerified | None
+    verified: Verified | AuditVerified | Stated | None
     finding: Finding | None
     key_trusted: bool
 
@@ -137,10 +139,16 @@ def _file(path: Path, trusted: VerifierKey | None) -> FileResult:
         return found(Finding.BAD_KEY)
     try:
         with path.open("rb") as file:
-            result = verify_audit(file, key) if path.suffix == AUDIT_SUFFIX else verify_receipt(file.read(_READ), key)
+            result = verify_audit(file, key) if path.suffix == AUDIT_SUFFIX else _checked(file.read(_READ), key)
     except OSError:
         return found(Finding.UNREADABLE)
     return found(result) if isinstance(result, Finding) else FileResult(path, result, None, trusted is not None)
+
+
+def _checked(data: bytes, key: VerifierKey) -> Verified | Stated | Finding:
+    if is_entry_file(data):
+        return verify_entry(data, key) or Finding.BAD_PROOF
+    return verify_receipt(data, key)
 
 
 def _without_forks(results: Sequence[FileResult]) -> Iterable[FileResult]:

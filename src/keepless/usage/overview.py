@@ -1,11 +1,13 @@
 """Usage as people look at it: sums by day and by model, project or key, with errors and latency.
 
 Holds: `overview`. Every endpoint counts here, also requests that failed (the sums in OpenAI's shape are `totals`).
-Requests of which only sums remain count by day and by model. Latency percentiles are told over the latest requests of
-the span, at most `SAMPLE`, so that they cost the same however many there were.
+Requests of which only sums remain count by day and by model. Latency percentiles are told over every request of the
+span of which there is a row: the database counts them by latencies of two digits (at most 90 a power of ten), so what
+comes out of it is small however many there were, and a percentile is at most a tenth too low.
 """
 
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
@@ -16,9 +18,8 @@ from keepless.db import Database
 from keepless.ids import Id
 from keepless.usage.tables import usage, usage_gap, usage_kind
 
-__all__ = ["SAMPLE", "By", "Latency", "Overview", "Sums", "overview"]
+__all__ = ["By", "Latency", "Overview", "Sums", "overview"]
 
-SAMPLE: Final = 5_000
 _DAY_MS: Final = 86_400_000
 
 
@@ -88,17 +89,19 @@ def overview(db: Database, organization_id: Id, start_ms: int, end_ms: int, by: 
                 found.days.setdefault(int(row.day), Sums()).add(row)
                 found.groups.setdefault(group, Sums()).add(row)
                 found.both.setdefault((int(row.day), group), Sums()).add(row)
-        sample = tx.execute(_latest(organization_id, start_ms, end_ms, by)).all()
-    by_group: dict[str, list[int]] = {}
-    for one in sample:
-        by_group.setdefault("" if one.of is None else str(one.of), []).append(int(one.latency_us))
+        counted = tx.execute(_counted(organization_id, start_ms, end_ms, by)).all()
+    everything: Counter[int] = Counter()
+    by_group: dict[str, Counter[int]] = defaultdict(Counter)
+    for one in counted:
+        everything[int(one.latency)] += int(one.requests)
+        by_group["" if one.of is None else str(one.of)][int(one.latency)] += int(one.requests)
     return Overview(
         found.total,
         found.days,
         found.groups,
         found.both,
-        _latency([one.latency_us for one in sample]),
-        {group: told for group, numbers in by_group.items() if (told := _latency(numbers)) is not None},
+        _latency(everything),
+        {group: told for group, counts in by_group.items() if (told := _latency(counts)) is not None},
     )
 
 
@@ -139,20 +142,33 @@ def _gaps(organization_id: Id, start_ms: int, end_ms: int, by: By) -> sa.Select[
     )
 
 
-def _latest(organization_id: Id, start_ms: int, end_ms: int, by: By) -> sa.Select[Any]:
-    kind, row = usage_kind.c, usage.c
+def _counted(organization_id: Id, start_ms: int, end_ms: int, by: By) -> sa.Select[Any]:
+    """How many requests took how long, by two digits of microseconds."""
+    kind, row, of = usage_kind.c, usage.c, _COLUMN[by]
+    powers = [10**power for power in range(1, 9)]
+    steps = [(row.latency_us < 100 * power, row.latency_us // power * power) for power in (1, *powers)]
+    latency = sa.case(*steps, else_=100 * powers[-1]).label("latency")
     return (
-        sa.select(_COLUMN[by].label("of"), row.latency_us)
+        sa.select(of.label("of"), latency, sa.func.count().label("requests"))
         .select_from(usage.join(usage_kind, row.kind_id == kind.id))
         .where(kind.organization_id == organization_id, row.at >= start_ms, row.at < end_ms)
-        .order_by(row.at.desc())
-        .limit(SAMPLE)
+        .group_by(of, latency)
     )
 
 
-def _latency(numbers: Sequence[int]) -> Latency | None:
-    if not numbers:
+def _latency(counts: Mapping[int, int]) -> Latency | None:
+    requests = sum(counts.values())
+    if not requests:
         return None
-    ordered, most = sorted(numbers), len(numbers) - 1
-    p50, p95, p99 = (ordered[-(-most * part // 100)] for part in (50, 95, 99))
-    return Latency(p50, p95, p99, len(ordered))
+    p50, p95, p99 = (_at(counts, -(-(requests - 1) * part // 100)) for part in (50, 95, 99))
+    return Latency(p50, p95, p99, requests)
+
+
+def _at(counts: Mapping[int, int], place: int) -> int:
+    """The latency of the request that stands at a place, the quickest first."""
+    before = 0
+    for latency in sorted(counts):
+        before += counts[latency]
+        if before > place:
+            return latency
+    return max(counts)

@@ -33,7 +33,7 @@ __all__ = ["Labelled", "ObjectReader", "Opened", "Reading"]
 _TRIES: Final = 4
 _WINDOW: Final = 4  # segments of 1 MiB that are fetched at once
 _FED: Final = frozenset({Purpose.INFERENCE, Purpose.TRAIN})  # to a model
-_READERS: Final = frozenset({Purpose.CUSTOMER, Purpose.BREAK_GLASS, Purpose.PROVE}) | _FED
+_READERS: Final = frozenset({Purpose.CUSTOMER, Purpose.BREAK_GLASS, Purpose.EXPORT, Purpose.PROVE}) | _FED
 T = TypeVar("T")
 
 
@@ -189,7 +189,10 @@ class Reading:
             )
             # What a feature that is off has left stays readable until it ends (DECISIONS 6), but inference logs have
             # lost their reason with the switch, and nothing is fed to a model any more.
-            needs_feature = purpose in _FED or row_of(row.data_class).feature is Feature.INFERENCE_LOGGING
+            captured = row_of(row.data_class).feature is Feature.INFERENCE_LOGGING
+            if captured and purpose is Purpose.EXPORT:
+                continue  # what was captured is read under an opening alone (DECISIONS 11)
+            needs_feature = purpose in _FED or captured
             if (
                 policy.alive
                 and (end is None or now_ms < end)

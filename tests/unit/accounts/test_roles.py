@@ -13,6 +13,7 @@ MAY = {
     "receipts:audit_log:read": "owner developer reader auditor operator",
     "files:file:list": "owner developer reader",
     "files:file:manage": "owner developer",
+    "files:file:export": "owner",
     "usage:totals:read": "owner developer reader",
     "accounts:projects:read": "owner developer reader auditor",
     "accounts:projects:manage": "owner",

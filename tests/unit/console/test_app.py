@@ -1,20 +1,25 @@
 """The way of every page: who looks, from where a form comes, what a role may, what an answer allows a browser."""
 
+import os
 import re
+from pathlib import Path
 
 import pytest
 
 from keepless.accounts.roles import ROLES, Role
+from keepless.accounts.tables import api_key, member, organization, project
 from keepless.console.table import ROWS
 from keepless.console.visit import Whose
+from keepless.db import Database
 from keepless.ids import Prefix, mint
-from tests.support.console import TOKEN, Console
+from tests.support.console import TOKEN, Console, console
 
 PREFIXES = {
     "purge_id": Prefix.PURGE,
     "project_id": Prefix.PROJECT,
     "key_id": Prefix.API_KEY,
     "hold_id": Prefix.HOLD,
+    "case_id": Prefix.CASE,
     "receipt_id": Prefix.RECEIPT,
     "file_id": Prefix.FILE,
     "batch_id": Prefix.BATCH,
@@ -32,6 +37,7 @@ def here(shared: Console) -> Console:
 
 def concrete(path: str) -> str:
     """A path with ids that nobody has."""
+    path = path.replace("{index}", "999999")
     return re.sub(r"{(\w+)}", lambda found: mint(PREFIXES.get(found[1], Prefix.OBJECT)), path)
 
 
@@ -136,4 +142,53 @@ def test_an_organization_named_like_a_script_is_a_text(here: Console) -> None:
     assert "<script>alert" not in page
     assert "<img src=x" not in page
     assert "&lt;script&gt;alert(1)" in page
-    assert "{{7*7}}" in page
+    assert "{{7*7}}" in here.page("/projects")
+
+
+LONG = "<long & 'long'>" * 13  # a name of nearly 200 letters, each of which may be escaped
+
+
+def crowded(here: Console) -> None:
+    """As many projects, keys and members as may be, all with the longest names, and many organizations."""
+    own = here.platform.organization_id
+    shared = {"name": LONG, "created_at": 1, "generation": 1}
+    projects = [{"id": mint(Prefix.PROJECT), "organization_id": own, **shared} for _ in range(1_000)]
+    owned = {"organization_id": own, "project_id": projects[0]["id"], **shared}
+    keys = [{"id": mint(Prefix.API_KEY), "digest": os.urandom(32), "hint": "sk-…x", **owned} for _ in range(10_000)]
+    people = [
+        {
+            "id": mint(Prefix.MEMBER),
+            "organization_id": own,
+            "email": f"{at}{LONG}@example.com",
+            "role": Role.READER,
+            "created_at": 1,
+        }
+        for at in range(1_000)
+    ]
+    others = [{"id": mint(Prefix.ORGANIZATION), "epoch": 1, **shared} for _ in range(1_000)]
+    with here.platform.services.db.write() as tx:
+        for rows, owner in ((projects, project), (keys, api_key), (people, member), (others, organization)):
+            tx.execute(owner.insert(), rows)
+
+
+def test_no_page_grows_with_an_organization(tmp_path: Path) -> None:
+    db = Database(f"sqlite:///{tmp_path}/keepless.sqlite")
+    db.create_all()
+    with console(db, tmp_path) as here:
+        crowded(here)
+        for role in (Role.OWNER, Role.OPERATOR):
+            here.sign_in(role)
+            paths = [row.path for row in ROWS if row.method == "GET" and "{" not in row.path]
+            answers = {path: here.get(path) for path in paths}
+            pages = {path: one for path, one in answers.items() if "content-disposition" not in one.headers}
+            assert {path: len(one.body) for path, one in pages.items() if len(one.body) > 150_000} == {}
+        here.sign_in(Role.OWNER)
+        seen: set[str] = set()
+        path: str | None = "/keys"
+        while path is not None:
+            page = here.page(path)
+            seen |= set(re.findall(r"/keys/(key_[a-z2-7]{24})/revoke", page))
+            more = re.search(r'href="(/keys\?after=[^"]+)" rel="next"', page)
+            path = None if more is None else more[1]
+        assert len(seen) == 10_001
+    db.close()

@@ -1,27 +1,39 @@
 """Sign-in through a real OpenID Connect provider, a process of its own; and everything that must not get in."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import httpx2
 import pytest
+import sqlalchemy as sa
 
-from keepless.accounts.roles import Role
+from keepless.accounts.roles import ROLES, Role
+from keepless.accounts.tables import member
 from keepless.config import OidcConfig, OidcGroup
 from keepless.console.entrance import federation_of
+from keepless.console.table import ROWS
+from keepless.console.visit import Whose
 from keepless.db import Database
 from keepless.errors import ConfigError
+from keepless.ids import Id
 from keepless.receipts.statement import EntryKind
 from tests.support.entrance import OWNER, House, Visitor, house
 
 PROVIDER = """
-import json, sys, warnings
+import json, sys, time, warnings
 warnings.simplefilter("ignore")
-from oidc_provider_mock import User, run_server_in_thread
+from oidc_provider_mock import User, _storage, run_server_in_thread
+
+def when(code):  # it asked the person for proof just now; one of them it did not ask
+    return int(time.time()) - (3600 if code.user_id == "stale" else 0)
+
+_storage.AuthorizationCode.get_auth_time = when
 users = [User(**one) for one in json.loads(sys.argv[1])]
 with run_server_in_thread(user_claims=users) as server:
     print(server.server_port, flush=True)
@@ -42,7 +54,13 @@ PEOPLE = [
     person("unverified", "staff", verified=False),
     person("owner", "admins", email=OWNER),
     person("thief", "admins", email=OWNER),
+    person("stale", "admins"),
+    person("olga", "ops"),
+    person("both", "ops", "admins"),
+    person("guest"),
+    person("boss", verified=False),
 ]
+MINUTE_MS = 60_000
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +82,11 @@ def here(tmp_path: Path, issuer: str) -> Iterator[House]:
         client_id="keepless",
         client_secret_env="SECRET",
         base_url="http://here",
-        groups=[OidcGroup(group="admins", role="owner"), OidcGroup(group="staff", role="developer")],
+        groups=[
+            OidcGroup(group="admins", role="owner"),
+            OidcGroup(group="staff", role="developer"),
+            OidcGroup(group="ops", role="operator"),
+        ],
     )
     db = Database(f"sqlite:///{tmp_path}/keepless.sqlite")
     db.create_all()
@@ -172,3 +194,149 @@ def test_the_secret_must_be_there(issuer: str) -> None:
     config = OidcConfig(issuer=issuer, client_id="x", client_secret_env="SECRET", base_url="http://here", groups=groups)
     with pytest.raises(ConfigError):
         federation_of(config, {})
+
+
+def tightened(here: House, sub: str) -> Visitor:
+    """An owner who has turned something off, too long ago to turn it on again."""
+    who = arrived(here, sub)
+    form = {"csrf": who.csrf(), "batch": "disabled", "confirm": "turn off"}
+    assert who.post("/controls", form).status == 303
+    here.console.platform.rig.clock.advance_ms(6 * MINUTE_MS)
+    assert loosened(who) == 403
+    return who
+
+
+def loosened(who: Visitor) -> int:
+    """Try to turn on what is off."""
+    return who.post("/controls", {"csrf": who.csrf(), "batch": "enabled"}).status
+
+
+def test_loosening_takes_a_proof_of_the_provider_that_is_recent(here: House) -> None:
+    who = tightened(here, "ada")
+    assert b"Sign in again with single sign-on" in who.get("/sign-in/again?next=/controls").body
+    where = who.get("/sign-in/oidc/again?next=/controls").headers["location"]
+    assert parse_qs(urlsplit(where).query)["max_age"] == ["0"]
+    before = dict(who.cookies)
+    answer = who.get(at_provider(where, "ada"))
+    assert (answer.status, answer.headers["location"]) == (303, "/controls")
+    assert who.cookies["keepless"] != before["keepless"], "a new session"
+    assert loosened(who) == 303
+
+
+def test_a_proof_that_is_old_loosens_nothing(here: House) -> None:
+    who = tightened(here, "stale")
+    answer = who.get(at_provider(who.get("/sign-in/oidc/again").headers["location"], "stale"))
+    assert answer.status == 401
+    assert loosened(who) == 403
+
+
+def test_somebody_elses_proof_loosens_nothing(here: House) -> None:
+    arrived(here, "owner")
+    who = tightened(here, "ada")
+    answer = who.get(at_provider(who.get("/sign-in/oidc/again").headers["location"], "owner"))
+    assert answer.status == 401
+    assert loosened(who) == 403
+    assert here.visitor().get("/sign-in/oidc/again").headers["location"].startswith("/sign-in")
+
+
+# --- operators -------------------------------------------------------------------------------------------------------
+
+
+def test_operators_sign_in_and_see_no_content(here: House) -> None:
+    who = here.visitor()
+    answer = who.get(at_provider(who.get("/sign-in/oidc").headers["location"], "olga"))
+    assert (answer.status, answer.headers["location"]) == (303, "/platform")
+    page = who.get("/platform").body.decode()
+    assert "olga" in page and "operator" in page and 'href="/kept"' not in page
+    assert who.get("/sign-in").headers["location"] == "/platform"
+    for row in ROWS:
+        if row.method == "GET" and "{" not in row.path:
+            allowed = row.permission in ROLES[Role.OPERATOR] and row.whose is Whose.ANY
+            assert who.get(row.path).status != 200 or allowed, row.path
+    people = here.console.platform.services.people
+    assert people.invites(here.console.platform.organization_id) == []
+    own = here.console.platform.deployment
+    assert "olga@example.com" not in {one.email for one in own.access.members(own.organization_id)}
+
+
+def test_the_first_group_decides_whether_somebody_runs_the_platform_or_belongs_to_it(here: House) -> None:
+    arrived(here, "both")
+    own = here.console.platform.deployment
+    assert "both@example.com" in {one.email for one in own.access.members(own.organization_id)}
+
+
+def test_an_operator_belongs_to_no_organization(issuer: str) -> None:
+    groups = [OidcGroup(group="ops", role="operator", organization="org_x")]
+    config = OidcConfig(issuer=issuer, client_id="x", client_secret_env="SECRET", base_url="http://here", groups=groups)
+    with pytest.raises(ConfigError):
+        federation_of(config, {"SECRET": "s"})
+
+
+# --- invites ---------------------------------------------------------------------------------------------------------
+
+
+def invited(here: House, email: str, role: Role = Role.READER) -> str:
+    own = here.console.platform.deployment
+    return here.people.invite(own.owner, own.organization_id, email=email, role=role).secret
+
+
+def way_of(here: House, who: Visitor, token: str) -> str:
+    """Where the page of an accepted invite leads."""
+    assert b"Join with single sign-on" in who.get(f"/sign-in/invite?token={token}").body
+    answer = who.post("/sign-in/oidc/invite", {"token": token})
+    assert answer.status == 200, answer.body.decode()
+    found = re.search(r'class="button primary" href="([^"]+)"', answer.body.decode())
+    assert found is not None
+    assert token not in found[1]
+    return found[1].replace("&amp;", "&")
+
+
+def test_an_invite_is_accepted_through_the_provider(here: House) -> None:
+    token, who = invited(here, "guest@example.com"), here.visitor()
+    answer = who.get(at_provider(way_of(here, who, token), "guest"))
+    assert answer.status == 303, answer.body.decode()
+    own = here.console.platform.deployment
+    member = {one.email: one for one in own.access.members(own.organization_id)}["guest@example.com"]
+    assert (member.role, member.name) == (Role.READER, "guest")
+    assert len(own.kinds(EntryKind.INVITE_ACCEPTED)) == 1
+    assert who.post("/sign-in/oidc/invite", {"token": token}).status == 401, "it opens once"
+    arrived(here, "guest")  # no group grants anything: the role is the invite's
+    assert here.people.member(own.organization_id, member.id).role is Role.READER
+
+
+def test_a_role_that_groups_gave_ends_with_them(here: House) -> None:
+    token, who = invited(here, "dev@example.com"), here.visitor()
+    assert who.get(at_provider(way_of(here, who, token), "dev")).status == 303
+    own = here.console.platform.deployment
+    found = {one.email: one for one in own.access.members(own.organization_id)}["dev@example.com"]
+    assert found.role is Role.READER
+    arrived(here, "dev")
+    assert here.people.member(own.organization_id, found.id).role is Role.DEVELOPER
+    with here.console.platform.services.db.read() as tx:
+        assert tx.execute(sa.select(member.c.invited).where(member.c.id == found.id)).scalar_one() is False
+
+
+@pytest.mark.parametrize(("address", "sub"), [("else@example.com", "guest"), ("boss@example.com", "boss")])
+def test_an_invite_is_for_the_verified_address_that_was_invited(here: House, address: str, sub: str) -> None:
+    token, who = invited(here, address, Role.OWNER), here.visitor()
+    answer = who.get(at_provider(way_of(here, who, token), sub))
+    assert answer.status == 401 and "keepless" not in who.cookies
+    own = here.console.platform.deployment
+    assert len(own.access.members(own.organization_id)) == 1
+
+
+def test_who_is_a_member_already_accepts_no_other_invite(here: House) -> None:
+    arrived(here, "dev")
+    own = here.console.platform.deployment
+    other = here.console.platform.other()["id"]
+    actor = replace(own.owner, organization_id=Id(other))
+    token = here.people.invite(actor, Id(other), email="dev@example.com", role=Role.OWNER).secret
+    who = here.visitor()
+    assert who.get(at_provider(way_of(here, who, token), "dev")).status == 401
+
+
+def test_a_foreign_page_sends_nobody_off_with_an_invite(here: House) -> None:
+    token, who = invited(here, "guest@example.com"), here.visitor()
+    assert who.post("/sign-in/oidc/invite", {"token": token}, origin="http://elsewhere").status == 403
+    assert who.post("/sign-in/oidc/invite", {"token": "x" * 52}).status == 401
+    assert who.get(f"/sign-in/oidc/invite?token={token}").status == 405

@@ -1,0 +1,272 @@
+"""The console's longer ways in a real browser: two people and a capture, a ZIP before a purge, a batch, receipts."""
+
+import io
+import json
+import re
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Download, Page, expect
+
+from tests.support.browser import chromium, good, opened
+from tests.support.outside import keepless
+from tests.support.serve import Served, serve, upstream_models
+from tests.support.upstream import Behaviour, MockUpstream
+
+EVIL = "<img src=x onerror=alert(1)>\"'></textarea>{{7*7}}"
+LINES = "".join(
+    json.dumps(
+        {
+            "custom_id": f"line-{at}",
+            "method": "POST",
+            "url": "/v1/chat/completions",
+            "body": {"model": "ok", "messages": [{"role": "user", "content": "hello"}]},
+        }
+    )
+    + "\n"
+    for at in range(3)
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("acts")
+
+
+@pytest.fixture(scope="module")
+def served(folder: Path) -> Iterator[Served]:
+    with MockUpstream() as upstream, serve(folder, upstream_models(upstream.base_url)) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as found:
+        yield found
+
+
+@pytest.fixture
+def page(browser: Browser, served: Served) -> Iterator[Page]:
+    with opened(browser, served.url, served.told["admin_key"]) as it:
+        yield it
+
+
+def saved(download: Download, folder: Path) -> Path:
+    path = folder / download.suggested_filename
+    download.save_as(path)
+    return path
+
+
+def verified(served: Served, page: Page, folder: Path, *paths: Path) -> list[dict[str, object]]:
+    """What `keepless verify` says of files, with the log's key from elsewhere."""
+    key = folder / "log.vkey"
+    key.write_bytes(page.request.get("/log/key").body())
+    code, told = keepless("verify", *map(str, paths), "--log-key", str(key))
+    assert (code, told["ok"], told["key_trusted"]) == (0, True, True), told
+    return list(told["files"])
+
+
+def failing(served: Served, page: Page, text: str) -> None:
+    """A request that is captured because the upstream cut its answer."""
+    body = {"model": Behaviour.CUT_JSON.value, "messages": [{"role": "user", "content": text}]}
+    headers = {"authorization": f"Bearer {served.api_key}"}
+    assert page.request.post("/v1/chat/completions", data=body, headers=headers).status == 502
+
+
+def uploaded(page: Page, path: Path) -> None:
+    page.goto("/files")
+    page.get_by_label("File", exact=True).set_input_files(path)
+    page.get_by_role("button", name="Upload").click()
+    expect(page.get_by_text("The file is kept.")).to_be_visible()
+
+
+def test_a_capture_is_opened_by_two_people(page: Page, browser: Browser, served: Served, folder: Path) -> None:
+    failing(served, page, f"a question {EVIL}")
+    code, made = keepless("operators", "link", "ops@example.com", "--data-dir", str(folder / "data"))
+    assert code == 0, made
+    with opened(browser, served.url) as operator:
+        operator.on("dialog", lambda _: pytest.fail("a script of a customer's ran"))
+        operator.goto(made["sign_in_path"])
+        operator.get_by_role("main").get_by_role("button").first.click()
+        expect(operator.get_by_role("heading", name="Platform")).to_be_visible()
+        good(operator)
+        operator.get_by_role("link", name="Captures").first.click()
+        operator.get_by_label("Organization").select_option(served.told["organization_id"])
+        operator.get_by_role("region", name="Captures").get_by_role("link").first.click()
+        good(operator)
+        operator.get_by_label("Reference").fill(EVIL)
+        operator.get_by_role("button", name="Ask").click()
+        expect(operator.get_by_text("A second person decides.").first).to_be_visible()
+        expect(operator.get_by_role("button", name="Approve")).to_have_count(0)
+        expect(operator.get_by_role("button", name="Show the content")).to_have_count(0)
+        page.goto("/captures")
+        good(page)
+        page.get_by_role("button", name="Approve").click()
+        expect(page.get_by_text("The decision stands.")).to_be_visible()
+        expect(page.get_by_role("button", name="Show the content")).to_have_count(0)
+        operator.reload()
+        operator.get_by_role("button", name="Show the content").click()
+        expect(operator.get_by_role("heading", name="Content of a capture")).to_be_visible()
+        expect(operator.locator("pre").first).to_contain_text("a question <img src=x onerror=alert(1)>")
+        assert operator.locator("img[src=x]").count() == 0
+        good(operator)
+        page.reload()
+        page.get_by_role("button", name="End").click()
+        expect(page.get_by_text("The decision stands.")).to_be_visible()
+        operator.go_back()
+        operator.reload()
+        expect(operator.get_by_role("button", name="Show the content")).to_have_count(0)
+    for kind in ("open_request.created", "open_request.approved", "content.accessed", "open_request.ended"):
+        page.goto(f"/audit?type={kind}")
+        expect(page.get_by_role("rowheader").filter(has_text=kind)).to_have_count(1)
+
+
+def test_the_audit_log_is_filtered_and_a_line_of_it_verified_offline(
+    page: Page, served: Served, tmp_path: Path
+) -> None:
+    page.goto("/audit")
+    page.get_by_label("What happened").select_option("organization.created")
+    page.get_by_role("button", name="Filter").click()
+    expect(page.get_by_role("rowheader")).to_have_count(1)
+    expect(page.get_by_text("in the log")).to_be_visible()
+    good(page)
+    with page.expect_download() as download:
+        page.get_by_role("link", name="the proof as a file").click()
+    (file,) = verified(served, page, tmp_path, saved(download.value, tmp_path))
+    assert isinstance(file["statement"], dict)
+    assert file["statement"]["kind"] == "organization_created"
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Export JSONL").click()
+    (export,) = verified(served, page, tmp_path, saved(download.value, tmp_path))
+    assert export["events"] == 1
+
+
+def test_a_batch_is_begun_watched_and_its_results_taken(page: Page, tmp_path: Path) -> None:
+    path = tmp_path / "lines.jsonl"
+    path.write_text(LINES)
+    uploaded(page, path)
+    page.goto("/batches")
+    good(page)
+    page.get_by_role("button", name="Begin").click()
+    expect(page.get_by_text("The batch was accepted.")).to_be_visible()
+    expect(page.get_by_role("table").get_by_text("completed")).to_be_visible()
+    good(page)
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Results").click()
+    answers = saved(download.value, tmp_path).read_text().splitlines()
+    assert {json.loads(line)["custom_id"] for line in answers} == {"line-0", "line-1", "line-2"}
+
+
+def test_a_file_is_deleted_and_its_receipt_verified_offline(page: Page, served: Served, tmp_path: Path) -> None:
+    path = tmp_path / "secret plans.jsonl"
+    path.write_text("{}\n")
+    uploaded(page, path)
+    page.get_by_role("link", name="Delete… secret plans.jsonl").click()
+    page.get_by_label("To confirm, type delete").fill("delete")
+    page.get_by_role("button", name="Delete for good").click()
+    page.get_by_role("link", name="Open").click()
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Download the receipt").click()
+    (file,) = verified(served, page, tmp_path, saved(download.value, tmp_path))
+    assert file["class"] == "batch_input"
+    assert "secret plans" not in (tmp_path / download.value.suggested_filename).read_text()
+
+
+def test_a_zip_is_taken_along_before_a_purge_without_javascript(
+    browser: Browser, page: Page, served: Served, tmp_path: Path
+) -> None:
+    path = tmp_path / "keep me.jsonl"
+    path.write_text("the only copy\n")
+    uploaded(page, path)
+    with opened(browser, served.url, served.told["admin_key"], java_script_enabled=False) as plain:
+        plain.goto("/controls")
+        plain.get_by_role("link", name="Turn off… Batch").click()
+        with plain.expect_download() as download:
+            plain.get_by_role("button", name="Download a ZIP of it").click()
+        archive = zipfile.ZipFile(io.BytesIO(saved(download.value, tmp_path).read_bytes()))
+        assert archive.testzip() is None
+        (name,) = [one for one in archive.namelist() if one.endswith("/keep me.jsonl")]
+        assert archive.read(name) == b"the only copy\n"
+        assert all(not one.startswith("reliability_log") for one in archive.namelist())
+        plain.get_by_label("Destroy them now").check()
+        plain.get_by_label("To confirm, type turn off").fill("turn off")
+        plain.get_by_role("button", name="Make the change").click()
+        expect(plain.get_by_text("Data controls changed")).to_be_visible()
+    page.goto("/receipts")
+    page.get_by_role("row").filter(has_text="export").get_by_role("link").click()
+    expect(page.get_by_role("heading", name="Receipt of an export")).to_be_visible()
+    good(page)
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Download the receipt").click()
+    (file,) = verified(served, page, tmp_path, saved(download.value, tmp_path))
+    assert isinstance(file["statement"], dict)
+    assert (file["statement"]["kind"], file["statement"]["complete"]) == ("exported", True)
+    served.ask("POST", "/organization/data_controls", {"batch": "enabled"})
+
+
+def test_what_is_final_works_without_javascript(browser: Browser, page: Page, served: Served) -> None:
+    failing(served, page, "hello")
+    project = served.ask("POST", "/organization/projects", {"name": "Short-lived"})["id"]
+    served.ask("POST", f"/organization/projects/{project}/api_keys", {"name": "short-lived key"})
+    served.ask("POST", "/organization/users", {"email": "gone@example.com", "role": "reader"})
+    with opened(browser, served.url, served.told["admin_key"], java_script_enabled=False) as plain:
+        for path, link, phrase, button in (
+            ("/kept", "Delete…", "delete", "Delete for good"),
+            ("/keys", "short-lived key", "revoke", "Revoke"),
+            (f"/projects/{project}", "Archive", "archive", "Archive"),
+            ("/members", "gone@example.com", "remove", "Remove"),
+        ):
+            plain.goto(path)
+            plain.get_by_role("link", name=re.compile(re.escape(link))).last.click()
+            plain.get_by_label(f"To confirm, type {phrase}").fill(phrase)
+            plain.get_by_role("button", name=button).click()
+            expect(plain.get_by_role("status")).to_be_visible()
+
+
+def test_what_customers_type_is_text_on_every_page(
+    browser: Browser, page: Page, served: Served, tmp_path: Path
+) -> None:
+    made = served.ask("POST", "/organizations", {"name": EVIL}, key="operator_key")
+    path = tmp_path / "<img src=x onerror=alert(1)>.jsonl"
+    path.write_text("{}\n")
+    page.on("dialog", lambda _: pytest.fail("a script of a customer's ran"))
+    uploaded(page, path)
+    for where in ("/files", "/batches", "/captures", "/kept", "/audit?actor=%3Cimg%20src=x%3E&resource=%22%3E%3Cimg"):
+        page.goto(where)
+        assert page.locator("img[src=x], img:not([alt])").count() == 0, where
+    with opened(browser, served.url, served.told["operator_key"]) as operator:
+        operator.on("dialog", lambda _: pytest.fail("a script of a customer's ran"))
+        for where in ("/platform", "/captures", "/cases", "/holds", "/holds/new", "/audit"):
+            operator.goto(where)
+            assert operator.locator("img[src=x]").count() == 0, where
+            good(operator)
+        operator.goto("/platform")
+        expect(operator.get_by_role("rowheader").filter(has_text=EVIL)).to_be_visible()
+    with opened(browser, served.url, made["admin_key"]) as theirs:
+        theirs.goto("/")
+        expect(theirs.get_by_text(EVIL).first).to_be_attached()
+        assert theirs.locator("img[src=x]").count() == 0
+
+
+def test_a_session_that_was_ended_elsewhere_changes_nothing(browser: Browser, served: Served, folder: Path) -> None:
+    code, made = keepless("members", "rescue", "--data-dir", str(folder / "data"))
+    assert code == 0, made
+    with opened(browser, served.url) as person:
+        person.goto(made["sign_in_path"])
+        person.get_by_role("main").get_by_role("button").first.click()
+        expect(person.get_by_role("heading", name="Overview")).to_be_visible()
+        person.goto("/projects")
+        cookies = person.context.cookies()
+        elsewhere = person.context.new_page()
+        elsewhere.goto("/projects")
+        elsewhere.get_by_role("button", name="Sign out everywhere").last.click()
+        expect(elsewhere).to_have_url(re.compile("/sign-in"))
+        person.context.add_cookies([{**one} for one in cookies])  # as a thief of the cookie has it
+        person.get_by_label("Name").fill("too late")
+        person.get_by_role("button", name="Create project").click()
+        expect(person.get_by_text("Nothing was changed: you are not signed in")).to_be_visible()
+        person.goto("/projects")
+        expect(person).to_have_url(re.compile("/sign-in"))
+    assert "too late" not in {one["name"] for one in served.ask("GET", "/organization/projects?limit=100")["data"]}

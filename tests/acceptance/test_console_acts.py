@@ -47,10 +47,33 @@ def browser() -> Iterator[Browser]:
         yield found
 
 
+@pytest.fixture(scope="module")
+def owner(browser: Browser, served: Served, folder: Path) -> Path:
+    """What the browser of an owner keeps who has signed in."""
+    state = folder / "owner.json"
+    with opened(browser, served.url) as person:
+        signed_in(person, link(folder, "members", "rescue"))
+        expect(person.get_by_role("heading", name="Overview")).to_be_visible()
+        person.context.storage_state(path=state)
+    return state
+
+
 @pytest.fixture
-def page(browser: Browser, served: Served) -> Iterator[Page]:
-    with opened(browser, served.url, served.told["admin_key"]) as it:
+def page(browser: Browser, served: Served, owner: Path) -> Iterator[Page]:
+    with opened(browser, served.url, storage_state=owner) as it:
         yield it
+
+
+def link(folder: Path, *command: str) -> str:
+    """A one-time link, made on the machine itself."""
+    code, made = keepless(*command, "--data-dir", str(folder / "data"))
+    assert code == 0, made
+    return str(made["sign_in_path"])
+
+
+def signed_in(person: Page, path: str) -> None:
+    person.goto(path)
+    person.get_by_role("main").get_by_role("button").first.click()
 
 
 def saved(download: Download, folder: Path) -> Path:
@@ -84,12 +107,9 @@ def uploaded(page: Page, path: Path) -> None:
 
 def test_a_capture_is_opened_by_two_people(page: Page, browser: Browser, served: Served, folder: Path) -> None:
     failing(served, page, f"a question {EVIL}")
-    code, made = keepless("operators", "link", "ops@example.com", "--data-dir", str(folder / "data"))
-    assert code == 0, made
     with opened(browser, served.url) as operator:
         operator.on("dialog", lambda _: pytest.fail("a script of a customer's ran"))
-        operator.goto(made["sign_in_path"])
-        operator.get_by_role("main").get_by_role("button").first.click()
+        signed_in(operator, link(folder, "operators", "link", "ops@example.com"))
         expect(operator.get_by_role("heading", name="Platform")).to_be_visible()
         good(operator)
         operator.get_by_role("link", name="Captures").first.click()
@@ -175,12 +195,12 @@ def test_a_file_is_deleted_and_its_receipt_verified_offline(page: Page, served: 
 
 
 def test_a_zip_is_taken_along_before_a_purge_without_javascript(
-    browser: Browser, page: Page, served: Served, tmp_path: Path
+    browser: Browser, page: Page, served: Served, owner: Path, tmp_path: Path
 ) -> None:
     path = tmp_path / "keep me.jsonl"
     path.write_text("the only copy\n")
     uploaded(page, path)
-    with opened(browser, served.url, served.told["admin_key"], java_script_enabled=False) as plain:
+    with opened(browser, served.url, storage_state=owner, java_script_enabled=False) as plain:
         plain.goto("/controls")
         plain.get_by_role("link", name="Turn off… Batch").click()
         with plain.expect_download() as download:
@@ -206,12 +226,12 @@ def test_a_zip_is_taken_along_before_a_purge_without_javascript(
     served.ask("POST", "/organization/data_controls", {"batch": "enabled"})
 
 
-def test_what_is_final_works_without_javascript(browser: Browser, page: Page, served: Served) -> None:
+def test_what_is_final_works_without_javascript(browser: Browser, page: Page, served: Served, owner: Path) -> None:
     failing(served, page, "hello")
     project = served.ask("POST", "/organization/projects", {"name": "Short-lived"})["id"]
     served.ask("POST", f"/organization/projects/{project}/api_keys", {"name": "short-lived key"})
     served.ask("POST", "/organization/users", {"email": "gone@example.com", "role": "reader"})
-    with opened(browser, served.url, served.told["admin_key"], java_script_enabled=False) as plain:
+    with opened(browser, served.url, storage_state=owner, java_script_enabled=False) as plain:
         for path, link, phrase, button in (
             ("/kept", "Delete…", "delete", "Delete for good"),
             ("/keys", "short-lived key", "revoke", "Revoke"),
@@ -226,7 +246,7 @@ def test_what_is_final_works_without_javascript(browser: Browser, page: Page, se
 
 
 def test_what_customers_type_is_text_on_every_page(
-    browser: Browser, page: Page, served: Served, tmp_path: Path
+    browser: Browser, page: Page, served: Served, owner: Path, tmp_path: Path
 ) -> None:
     made = served.ask("POST", "/organizations", {"name": EVIL}, key="operator_key")
     path = tmp_path / "<img src=x onerror=alert(1)>.jsonl"
@@ -251,11 +271,8 @@ def test_what_customers_type_is_text_on_every_page(
 
 
 def test_a_session_that_was_ended_elsewhere_changes_nothing(browser: Browser, served: Served, folder: Path) -> None:
-    code, made = keepless("members", "rescue", "--data-dir", str(folder / "data"))
-    assert code == 0, made
     with opened(browser, served.url) as person:
-        person.goto(made["sign_in_path"])
-        person.get_by_role("main").get_by_role("button").first.click()
+        signed_in(person, link(folder, "members", "rescue"))
         expect(person.get_by_role("heading", name="Overview")).to_be_visible()
         person.goto("/projects")
         cookies = person.context.cookies()

@@ -14,9 +14,9 @@ from keepless.db import Database
 from keepless.receipts import merkle
 from keepless.receipts.bundle import ENTRY_FORMAT, EntryFile, StatementBody, to_bytes
 from keepless.receipts.checkpoint import NoteError, TreeHead, VerifierKey, decode_base64
+from keepless.receipts.checks import verify_proof
 from keepless.receipts.log import Log
 from keepless.receipts.statement import SALT_BYTES, VERSION, canonical, commitment
-from keepless.receipts.checks import verify_proof
 
 __all__ = ["Stated", "included", "is_entry_file", "verify_entry"]
 

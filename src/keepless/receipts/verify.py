@@ -25,7 +25,7 @@ import msgspec
 from keepless.clock import DAY_MS
 from keepless.receipts.bundle import FORMAT, Proved, Receipt, to_bytes
 from keepless.receipts.checkpoint import NoteError, TreeHead, VerifierKey
-from keepless.receipts.checks import Finding, RefusedError, leaf_of, shown, verify_proof
+from keepless.receipts.checks import Finding, RefusedError, leaf_of, shown
 from keepless.receipts.stated import Stated, is_entry_file, verify_entry
 from keepless.receipts.statement import VERSION, EntryKind, Fact
 from keepless.receipts.verify_audit import AuditVerified, verify_audit

@@ -16,8 +16,8 @@ from keepless.batches.values import BatchEndpoint, NewBatch
 from keepless.clock import DAY_MS
 from keepless.ids import Id, Prefix, mint
 from keepless.receipts.stated import verify_entry
-from keepless.receipts.verify_audit import AuditVerified, verify_audit
 from keepless.receipts.tables import log_entry, log_head, log_node
+from keepless.receipts.verify_audit import AuditVerified, verify_audit
 from keepless.usage.ledger import Ledger
 from keepless.usage.overview import By, overview
 from keepless.usage.record import Endpoint, Outcome, Record, Route

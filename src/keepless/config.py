@@ -198,7 +198,9 @@ class AudioUrls(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class FineTuning(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[fine_tuning]`: what a training may be at most, and what the process that trains may take of its machine."""
+    """`[fine_tuning]`: what a training may be at most, what the process that trains may take of its machine, and what
+    tuned models may take of each machine that serves them, each by a process of its own.
+    """
 
     least_examples: Positive = 10  # as OpenAI has it
     examples: Positive = 50_000
@@ -209,6 +211,12 @@ class FineTuning(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     checkpoint_seconds: Annotated[float, msgspec.Meta(ge=0)] = 60.0  # about so much is lost when a machine fails
     threads: Positive = 2
     memory_mb: Positive = 8192
+    # serving
+    served_models: Positive = 4  # loaded at once; the least recently used one goes
+    served_memory_mb: Positive = 4096  # of their processes together, without the weights of the base, which they share
+    served_idle_stop: Seconds = 600.0  # a model that nobody has asked for so long is unloaded
+    load_seconds: Seconds = 60.0  # a request waits at most so long for its model to be loaded
+    load_waiting: Positive = 256  # requests that wait so
 
 
 class OidcGroup(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

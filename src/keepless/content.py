@@ -21,6 +21,7 @@ class Purpose(StrEnum):
     """Why the bytes of a `Content` are taken out. Closed: a new purpose is a decision (ADR), not a convenience."""
 
     INFERENCE = "inference"  # handed to the engine that answers this very request
+    LOAD = "load"  # a customer's own weights, handed to the engine that answers with them
     SEAL = "seal"  # handed to the vault's encryptor
     BREAK_GLASS = "break_glass"  # shown to a person under an approved opening request
     CUSTOMER = "customer"  # handed back to the customer whose content it is

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Callable
 
 from keepless.content import Content
 from keepless.inference.backend import Backend, Call, Failure, FailureKind
@@ -83,3 +84,12 @@ async def ask(backend: Backend, body: dict, **more) -> Recorder:
     recorder = Recorder()
     backend.start(call(body, **more), recorder)
     return await recorder.over()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for something that comes, on a busy machine too."""
+    for _ in range(9000):
+        if condition():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("it did not come")

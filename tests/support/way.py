@@ -1,7 +1,7 @@
 """The whole request path in one thread: a handler, the way, an engine that follows a script, a client that listens."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -12,12 +12,14 @@ import msgspec
 from keepless import config
 from keepless.accounts.lease import Lease
 from keepless.accounts.principal import Limits, OrganizationState, PolicyInForce, Principal, ProjectState
+from keepless.accounts.tuned import Tuned
 from keepless.config import Endpoint, Engine, ModelConfig, UpstreamRetention
-from keepless.content import Purpose
+from keepless.content import Content, Purpose
 from keepless.gateway.audio_files import StoredAudio
 from keepless.gateway.endpoints import handlers
 from keepless.gateway.parser import Request
 from keepless.gateway.reply import Reply
+from keepless.gateway.tuned import TunedModels
 from keepless.http.limits import RateLimits
 from keepless.ids import Id, Prefix, mint
 from keepless.incidents.afterwards import Afterwards, Cases
@@ -134,6 +136,7 @@ class FakeLease:
         self.valid = True
         self.generation = 1
         self.asked_again = 0
+        self.models: dict[str, Tuned] = {}
         self.set()
 
     def set(self, controls: Controls = NOTHING_SET, *, limits: Limits = UNLIMITED, region: str | None = None) -> None:
@@ -153,6 +156,12 @@ class FakeLease:
 
     def project(self, project_id: Id) -> ProjectState | None:
         return self.known.project if self.known and project_id == PROJECT else None
+
+    def tuned(self, hexadecimal: str) -> Tuned | None:
+        return self.models.get(hexadecimal)
+
+    def tuned_of(self, project_id: Id) -> list[Tuned]:
+        return [one for one in self.models.values() if one.project_id == project_id]
 
     def snapshot_effective(self, organization_id: Id, project_id: Id) -> PolicyInForce | None:
         if not self.valid or self.known is None:
@@ -345,6 +354,16 @@ class Harness:
         self.way = Way(lease, ledger, self.clock, afterwards, capture_bytes=capture_bytes)
         self.rates = RateLimits(self.clock)
         router = Router(routes or [Route(model, self.backend) for model in MODELS])
+        self.labels: dict[Id, tuple[int | None, Content | None]] = {}  # of tuned models, by object
+        self.labels_read = 0
+        self.tuned = TunedModels(
+            lease,
+            self.clock,
+            router,
+            labels=self._labels,
+            backend=lambda tuned, base: self.backend,
+            executor=self.executor,
+        )
         self.handlers = handlers(
             config.Limits(),
             lease=lease,
@@ -355,8 +374,13 @@ class Harness:
             rates=self.rates,
             fetcher=fetcher,
             stored=stored,
+            tuned=self.tuned,
         )
         self.handler = self.handlers[Endpoint.CHAT]
+
+    def _labels(self, tuned: Iterable[Tuned]) -> dict[Id, tuple[int | None, Content | None]]:
+        self.labels_read += 1
+        return {one.object_id: self.labels[one.object_id] for one in tuned if one.object_id in self.labels}
 
     def send(
         self,

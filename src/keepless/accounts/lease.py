@@ -34,6 +34,7 @@ from keepless.accounts import snapshot as snapshots
 from keepless.accounts.liveness import here
 from keepless.accounts.principal import AdminPrincipal, OrganizationState, PolicyInForce, Principal, ProjectState
 from keepless.accounts.tables import process
+from keepless.accounts.tuned import ReadTuned, Tuned, none_at_all
 from keepless.clock import Clock
 from keepless.db import Database
 from keepless.errors import Code, ConfigError, ErrorType, KeeplessError, Problem
@@ -69,13 +70,20 @@ class Lease:
     """What this process may act on. The properties and look-ups take no lock and ask no database.
 
     `on_swap` runs on the event loop (or, without one, in the reader's thread) after every change of the snapshot and
-    when the lease has ended.
+    when the lease has ended. `read_tuned`: for processes that serve tuned models.
     """
 
-    def __init__(self, db: Database, clock: Clock, on_swap: Callable[[], None] = _nothing) -> None:
+    def __init__(
+        self,
+        db: Database,
+        clock: Clock,
+        on_swap: Callable[[], None] = _nothing,
+        read_tuned: ReadTuned = none_at_all,
+    ) -> None:
         self.on_swap = on_swap
         self._db: Final = db
         self._clock: Final = clock
+        self._read_tuned: Final = read_tuned
         self._loop: asyncio.AbstractEventLoop | None = None
         self._snapshot = snapshots.EMPTY
         self._until = _NEVER
@@ -143,6 +151,15 @@ class Lease:
         """What is in force for a project and its epoch, from one snapshot; None = policy is not readable."""
         return self._snapshot.policy(organization_id, project_id) if self.valid else None
 
+    def tuned(self, hexadecimal: str) -> Tuned | None:
+        """A tuned model by its digits; None when there is none. Ask `valid` before acting on it."""
+        return self._snapshot.tuned.get(hexadecimal)
+
+    def tuned_of(self, project_id: Id) -> list[Tuned]:
+        """The tuned models of a project, the newest first. Ask `valid` before acting on it."""
+        found = [model for model in self._snapshot.tuned.values() if model.project_id == project_id]
+        return sorted(found, key=lambda model: model.created_at, reverse=True)
+
     def refresh_soon(self) -> None:
         """Read again at once, at most 20 times a second: for an unknown key, and after a change made here."""
         self._wake.set()
@@ -205,7 +222,7 @@ class Lease:
                 tx.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
             if not self._registered(tx):
                 return False
-            found = snapshots.read(tx, self._snapshot)
+            found = snapshots.read(tx, self._snapshot, self._read_tuned)
         found = snapshots.without_ended(found, self._clock.now_ms())
         if found is not self._snapshot:
             self._put_in_place(found)

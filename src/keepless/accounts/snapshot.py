@@ -10,7 +10,7 @@ are read one by one. A key whose own end has come leaves the snapshot without a 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -26,6 +26,7 @@ from keepless.accounts.store import (
     periods_of,
 )
 from keepless.accounts.tables import admin_key, api_key, model_limit, organization, period, project
+from keepless.accounts.tuned import ReadTuned, Tuned, none_at_all
 from keepless.ids import Id
 from keepless.policy.controls import effective
 
@@ -54,6 +55,7 @@ class Snapshot:
     keys: Mapping[bytes, KeyPlace]
     admins: Mapping[bytes, AdminPrincipal]
     ends: Mapping[bytes, int] = field(default_factory=dict)  # of the keys that end by themselves; Unix ms
+    tuned: Mapping[str, Tuned] = field(default_factory=dict)  # models, by their digits
     principals: dict[bytes, Principal] = field(default_factory=dict, compare=False)
     policies: dict[Id, PolicyInForce] = field(default_factory=dict, compare=False)  # of projects
 
@@ -85,11 +87,15 @@ class Snapshot:
 EMPTY: Final = Snapshot(-1, {}, {}, {}, {})
 
 
-def read(tx: Connection, present: Snapshot) -> Snapshot:
-    """The next snapshot; the same object when nothing has changed."""
+def read(tx: Connection, present: Snapshot, read_tuned: ReadTuned = none_at_all) -> Snapshot:
+    """The next snapshot; the same object when nothing has changed.
+
+    Tuned models are looked at every time: their weights may end by themselves, which takes no generation.
+    """
     generation = generation_of(tx)
+    tuned = read_tuned(tx, present.tuned)
     if generation == present.generation:
-        return present
+        return present if tuned is present.tuned else replace(present, tuned=tuned)
     if generation < present.generation:
         present = EMPTY  # the database was restored from an older copy: nothing known may be trusted
     seen = present.generation
@@ -109,7 +115,7 @@ def read(tx: Connection, present: Snapshot) -> Snapshot:
             admins[digest] = AdminPrincipal(row.id, row.organization_id, row.role, row.loosen_until)
         else:
             admins.pop(digest, None)
-    return Snapshot(generation, organizations, projects, keys, admins, ends)
+    return Snapshot(generation, organizations, projects, keys, admins, ends, tuned)
 
 
 def without_ended(present: Snapshot, now_ms: int) -> Snapshot:
@@ -122,7 +128,7 @@ def without_ended(present: Snapshot, now_ms: int) -> Snapshot:
         keys.pop(digest, None)
         admins.pop(digest, None)
         del ends[digest]
-    return Snapshot(present.generation, present.organizations, present.projects, keys, admins, ends)
+    return Snapshot(present.generation, present.organizations, present.projects, keys, admins, ends, present.tuned)
 
 
 def _note_end(ends: dict[bytes, int], digest: bytes, row: Any) -> None:

@@ -29,11 +29,13 @@ from keepless.app.harden import harden, raise_file_limit, silence, silence_loop
 from keepless.app.housekeeping import Housekeeping
 from keepless.app.parent import die_with_parent
 from keepless.app.plan import Plan, decode
+from keepless.app.tuned import tuned_models
 from keepless.app.webhooks import deliverer_of
 from keepless.batches.values import BatchEndpoint
 from keepless.config import EMBEDDED
 from keepless.gateway.audio_files import StoredAudio
 from keepless.gateway.endpoints import handlers
+from keepless.gateway.tuned import TunedModels
 from keepless.http.limits import RateLimits
 from keepless.ids import Id
 from keepless.incidents.afterwards import Afterwards
@@ -52,6 +54,7 @@ from keepless.jobs.shard import Parts
 from keepless.jobs.validate import urls_of
 from keepless.log import Event
 from keepless.pipeline import Way
+from keepless.tuning.served import read_served
 from keepless.usage.ledger import Ledger
 
 __all__ = ["run"]
@@ -80,7 +83,8 @@ class _JobWorker:
         self._plan: Final = plan
         self._deployment: Final = deployment
         self._files: Final = files
-        self._lease: Final = Lease(db, clock)
+        self._lease: Final = Lease(db, clock, read_tuned=read_served)
+        self._tuned: TunedModels | None = None
         self._ledger: Final = Ledger(db, max_rows=settings.limits.ledger_rows, flush_seconds=_LEDGER_S)
         self._executor: Final = ThreadPoolExecutor(_THREADS, thread_name_prefix="work")
         self._housekeeping: Final = Housekeeping(deployment, sweeps=plan.sweeps)
@@ -94,11 +98,17 @@ class _JobWorker:
             loop.add_signal_handler(number, stop.set)
         router = Router(self._routes())
         way = self._way()
+        if self._plan.tuned is not None:
+            self._tuned = tuned_models(
+                self._deployment, self._plan.tuned, lease=self._lease, router=router, executor=self._executor
+            )
         driver = self._driver(loop, router, way)
 
         def swapped() -> None:
             way.enforce()
             driver.enforce()
+            if self._tuned is not None:
+                self._tuned.enforce()
 
         self._lease.on_swap = swapped
         await asyncio.to_thread(self._lease.start, loop)
@@ -115,6 +125,8 @@ class _JobWorker:
         await asyncio.to_thread(driver.stop, _GRACE_S)
         await telling
         await router.close()
+        if self._tuned is not None:
+            await self._tuned.close()
         await asyncio.to_thread(self._stop)
         log.emit(Event.JOBS_STOPPED)
         return 0
@@ -160,12 +172,13 @@ class _JobWorker:
             rates=RateLimits(clock, None, alone=True),
             fetcher=fetcher_of(settings),
             stored=StoredAudio(deployment.files, self._executor, most_bytes=limits.audio_bytes),
+            tuned=self._tuned,
         )
         parts = Parts(
             loop=loop,
             executor=self._executor,
             recorder=Recorder(loop, self._executor, write_together),
-            gate=Gate(loop, {model.id: concurrency_of(model) for model in router.models()}),
+            gate=Gate(loop, {model.id: concurrency_of(model) for model in router.models()}, self._lane_of),
             lease=self._lease,
             handlers={each: answering[at] for each, at in ENDPOINT_OF.items() if at in answering},
             urls={url: each for endpoint in BatchEndpoint for url, each in urls_of(endpoint).items()},
@@ -183,10 +196,16 @@ class _JobWorker:
             files=self._files,
             policy_now=self._policy_now,
             router=router,
+            tuned=self._tuned,
             parts=parts,
             bounds=Bounds(limits.batch_lines, limits.batch_bytes, limits.batch_line_bytes, limits.json_depth),
             jobs=jobs,
         )
+
+    def _lane_of(self, name: str) -> tuple[str, int] | None:
+        """Where lines of a tuned model wait for their turn, and how many go at once."""
+        found = self._tuned.lane(name) if self._tuned is not None else None
+        return None if found is None else (found[0], concurrency_of(found[1]))
 
 
 def _main() -> int:

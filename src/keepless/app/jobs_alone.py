@@ -15,6 +15,7 @@ from keepless.app.folder import prepare
 from keepless.app.harden import harden, raise_file_limit, silence
 from keepless.app.parent import die_with_parent
 from keepless.app.plan import Plan, decode
+from keepless.app.tuned_child import TunedChild
 from keepless.errors import ConfigError
 
 __all__: list[str] = []
@@ -23,10 +24,13 @@ __all__: list[str] = []
 def _run(plan: Plan) -> int:
     settings = plan.settings
     folder = prepare(settings.data_dir)
-    engines = Engines(settings, folder / "run", f"worker-{os.getpid()}")
+    name = f"worker-{os.getpid()}"
+    engines, tuned = Engines(settings, folder / "run", name), TunedChild(settings, folder / "run", name)
     try:
-        return job_worker.run(Plan(settings=settings, listening=-1, engines=engines.start(), sweeps=True))
+        at = engines.start()
+        return job_worker.run(Plan(settings=settings, listening=-1, engines=at, sweeps=True, tuned=tuned.start()))
     finally:
+        tuned.stop()
         engines.stop()
 
 

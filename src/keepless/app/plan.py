@@ -6,8 +6,9 @@ The plan goes through a pipe, never through arguments or the environment (both a
 import msgspec
 
 from keepless.config import Settings
+from keepless.inference.embedded.tuned_backend import HostAt
 
-__all__ = ["EngineAt", "Plan", "decode", "encode"]
+__all__ = ["EngineAt", "HostPlan", "Plan", "decode", "decode_host", "encode"]
 
 
 class EngineAt(msgspec.Struct, frozen=True):
@@ -28,9 +29,19 @@ class Plan(msgspec.Struct, frozen=True):
     pulses: int = -1  # shared memory in which the engines' supervisor says how each is
     ready: int = -1  # a socket: one byte says that the process serves
     sweeps: bool = True
+    tuned: HostAt | None = None  # who holds tuned models; None: they are not served
 
 
-def encode(plan: Plan) -> bytes:
+class HostPlan(msgspec.Struct, frozen=True):
+    """For the process that holds tuned models. `listening`: a descriptor that it inherits; `key`: what workers show."""
+
+    settings: Settings
+    listening: int
+    key: str
+    name: str  # of its engines' sockets
+
+
+def encode(plan: Plan | HostPlan) -> bytes:
     """The plan as bytes for the pipe."""
     return msgspec.json.encode(plan)
 
@@ -38,3 +49,8 @@ def encode(plan: Plan) -> bytes:
 def decode(data: bytes) -> Plan:
     """Read back what `encode` wrote."""
     return msgspec.json.decode(data, type=Plan)
+
+
+def decode_host(data: bytes) -> HostPlan:
+    """The same for the host of tuned models."""
+    return msgspec.json.decode(data, type=HostPlan)

@@ -29,6 +29,7 @@ from keepless.app.harden import harden, raise_file_limit, silence
 from keepless.app.initialise import initialise
 from keepless.app.job_child import JobChild
 from keepless.app.plan import Plan, encode
+from keepless.app.tuned_child import TunedChild
 from keepless.clock import DAY_MS, day_of
 from keepless.config import Settings
 from keepless.errors import ConfigError
@@ -58,26 +59,31 @@ def serve(settings: Settings, *, announce: Callable[[Announcement], None], works
     raise_file_limit()
     listening = _listen(settings)
     engines = Engines(settings, folder / "run", "engine")
+    tuned = TunedChild(settings, folder / "run", "engine")
     with contextlib.ExitStack() as ending:
         ending.callback(lock.release)
         ending.callback(listening.close)
         ending.callback(engines.stop)
         at = engines.start()
+        ending.callback(tuned.stop)
         host, port = listening.getsockname()[:2]
         scheme = "http" if settings.tls_cert is None else "https"
         told: Announcement = {"url": f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}", **first}
         if "sign_in_path" in told:
             told["sign_in"] = told["url"] + told.pop("sign_in_path")
+        counters = _counters(settings).fd  # brings the schema up to date
+        host = tuned.start()
         plan = Plan(
             settings=settings,
             listening=listening.fileno(),
             engines=at,
-            counters=_counters(settings).fd,
+            counters=counters,
             pulses=engines.pulses.fd,
             sweeps=works,
+            tuned=host,
         )
         if works:
-            jobs = JobChild(Plan(settings=settings, listening=-1, engines=at, sweeps=False))
+            jobs = JobChild(Plan(settings=settings, listening=-1, engines=at, sweeps=False, tuned=host))
             ending.callback(jobs.stop)
             jobs.start()
         if settings.workers == 1:
@@ -127,6 +133,7 @@ class _Worker:
             pulses=self._plan.pulses,
             ready=says.fileno(),
             sweeps=self._plan.sweeps,
+            tuned=self._plan.tuned,
         )
         self.process = subprocess.Popen(
             [sys.executable, "-m", "keepless.app.worker"],

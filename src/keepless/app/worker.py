@@ -40,6 +40,7 @@ from keepless.app.health import checks_of, metrics_of
 from keepless.app.housekeeping import Housekeeping
 from keepless.app.parent import die_with_parent
 from keepless.app.plan import Plan, decode
+from keepless.app.tuned import tuned_models
 from keepless.app.tunings import book_of as tunings_of
 from keepless.app.tunings import ending_of, file_deleted
 from keepless.app.webhooks import endpoints_of
@@ -60,6 +61,7 @@ from keepless.gateway.models import routes as model_routes
 from keepless.gateway.refused import on_refused
 from keepless.gateway.response_routes import routes as response_routes
 from keepless.gateway.server import Server
+from keepless.gateway.tuned import TunedModels
 from keepless.gateway.tunings import routes as tuning_routes
 from keepless.gateway.uploads import routes as upload_routes
 from keepless.gateway.watch import Watch
@@ -94,6 +96,7 @@ from keepless.inference.router import Route, Router
 from keepless.inference.upstream import upstream_backends
 from keepless.log import Event
 from keepless.pipeline import Way
+from keepless.tuning.served import read_served
 from keepless.usage.ledger import Ledger
 
 __all__ = ["run"]
@@ -120,7 +123,8 @@ class _Worker:
         self._plan: Final = plan
         self._deployment: Final = deployment
         self._settings: Final = settings
-        self._lease: Final = Lease(db, clock)
+        self._lease: Final = Lease(db, clock, read_tuned=read_served)
+        self._tuned: TunedModels | None = None
         self._ledger: Final = Ledger(db, max_rows=settings.limits.ledger_rows)
         self._executor: Final = ThreadPoolExecutor(_CAPTURE_THREADS, thread_name_prefix="capture")
         self._housekeeping: Final = Housekeeping(deployment, sweeps=plan.sweeps)
@@ -147,7 +151,7 @@ class _Worker:
             loop.add_signal_handler(number, stop.set)
         router = Router(self._routes())
         way = self._way()
-        self._lease.on_swap = way.enforce
+        self._lease.on_swap = self._serving_tuned(router, way)
         await asyncio.to_thread(self._lease.start, loop)
         self._ledger.start()
         await asyncio.to_thread(self._housekeeping.start)
@@ -169,6 +173,8 @@ class _Worker:
         self._watch.stop()
         checks.stop()
         await router.close()
+        if self._tuned is not None:
+            await self._tuned.close()
         # In two steps: what the last captures conclude is recorded by the loop, before the ledger is written.
         await asyncio.to_thread(self._executor.shutdown)
         await asyncio.to_thread(self._stop)
@@ -193,6 +199,20 @@ class _Worker:
             else:
                 routes.append(Route(model, *upstream_backends(model)))
         return routes
+
+    def _serving_tuned(self, router: Router, way: Way) -> Callable[[], None]:
+        """Find tuned models, where there is a host for them; what is done after every change of policy."""
+        if self._plan.tuned is None:
+            return way.enforce
+        tuned = self._tuned = tuned_models(
+            self._deployment, self._plan.tuned, lease=self._lease, router=router, executor=self._executor
+        )
+
+        def swapped() -> None:
+            way.enforce()
+            tuned.enforce()
+
+        return swapped
 
     def _way(self) -> Way:
         deployment, settings = self._deployment, self._settings
@@ -234,6 +254,7 @@ class _Worker:
             rates=self._rate_limits,
             watch=self._watch,
             fetcher=fetcher_of(self._settings),
+            tuned=self._tuned,
         )
         entrance = self._entrance(office)
         servers: list[Server] = []  # its numbers are asked only once it exists
@@ -264,7 +285,7 @@ class _Worker:
         application = Starlette(
             routes=[
                 *other_methods(),
-                *model_routes(lease, router),
+                *model_routes(lease, router, self._tuned),
                 *response_routes(lease),
                 *file_routes(
                     deployment.files,

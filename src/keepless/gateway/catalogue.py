@@ -12,6 +12,7 @@ from keepless.gateway.speech_params import CAPABILITIES as SPEECH_CAPABILITIES
 from keepless.ids import Id
 from keepless.inference.embedded.dialect import CAPABILITIES
 from keepless.inference.embedded.hearing import CAPABILITIES as HEARING
+from keepless.inference.permission import no_such_model
 
 __all__ = ["capabilities_of", "does_not_serve", "endpoints_of", "no_such_model"]
 
@@ -49,16 +50,6 @@ def capabilities_of(model: ModelConfig) -> frozenset[str] | None:
     if model.engine is Engine.OPENAI:
         return None
     return _CAPABILITIES.get(model.engine, frozenset())
-
-
-def no_such_model() -> Problem:
-    """The refusal of a model that is not in the catalogue."""
-    return Problem(
-        404,
-        Code.MODEL_NOT_FOUND,
-        "The requested model does not exist or you do not have access to it. GET /models lists the models.",
-        param="model",
-    )
 
 
 def does_not_serve(model_id: Id, endpoint: Endpoint) -> Problem:

@@ -23,6 +23,7 @@ from keepless.gateway.handler import InferenceHandler
 from keepless.gateway.reply import FastHandler
 from keepless.gateway.responses import InputTokenFamily, ResponseFamily
 from keepless.gateway.speech import SpeechFamily
+from keepless.gateway.tuned import TunedModels
 from keepless.gateway.watch import Watch
 from keepless.http.limits import RateLimits
 from keepless.inference.router import Router
@@ -61,6 +62,7 @@ def handlers(
     watch: Watch | None = None,
     fetcher: Fetcher | None = None,
     stored: StoredAudio | None = None,
+    tuned: TunedModels | None = None,
 ) -> Handlers:
     """One handler for each endpoint.
 
@@ -69,6 +71,7 @@ def handlers(
     """
     parts: dict[str, Any] = {
         "lease": lease, "router": router, "way": way, "ledger": ledger, "clock": clock, "rates": rates, "watch": watch,
+        "tuned": tuned,
     }  # fmt: skip
     found: dict[Endpoint, InferenceHandler[Any, Any]] = {}
     for make in _FAMILIES:

@@ -13,6 +13,7 @@ engine, its own row of usage; only rate limits do not count it, and it cannot st
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 from keepless import log
@@ -29,6 +30,7 @@ from keepless.gateway.refused import refused
 from keepless.gateway.reply import FastHandler, Outlet
 from keepless.gateway.rules import model_name
 from keepless.gateway.switches import combined, from_headers
+from keepless.gateway.tuned import TunedModels, is_tuned
 from keepless.gateway.watch import Watch
 from keepless.http.auth import authenticate
 from keepless.http.limits import Grant, RateLimits
@@ -45,6 +47,7 @@ __all__ = ["Accepted", "Arrival", "Checked", "Family", "InferenceHandler", "Json
 
 # Looked up once: a member of an enum costs ten times a name.
 _REQUEST: Final = Prefix.REQUEST
+_MOST_TUNED: Final = 256
 _AUTHENTICATE, _VALIDATE, _LIMIT = Phase.AUTHENTICATE, Phase.VALIDATE, Phase.LIMIT
 
 
@@ -189,8 +192,11 @@ class InferenceHandler(FastHandler, Generic[S, C]):
         clock: Clock,
         rates: RateLimits,
         watch: Watch | None = None,
+        tuned: TunedModels | None = None,
     ) -> None:
         self.watch = watch
+        self._tuned: Final = tuned
+        self._tuned_served: Final[dict[str, S]] = {}  # by their digits
         self._family: Final = family
         self._lease: Final = lease
         self._way: Final = way
@@ -216,7 +222,9 @@ class InferenceHandler(FastHandler, Generic[S, C]):
 
     def _take(self, arrival: Arrival) -> None:
         try:
-            self._go_on(arrival, self._accept(arrival))
+            accepted = self._accept(arrival)
+            if accepted is not None:
+                self._go_on(arrival, accepted)
         except Problem as problem:
             self._refuse(arrival, problem)
         except Exception as error:
@@ -234,7 +242,8 @@ class InferenceHandler(FastHandler, Generic[S, C]):
             outlet.on_pause = passage.pause
             outlet.on_resume = passage.resume
 
-    def _accept(self, arrival: Arrival) -> Accepted:
+    def _accept(self, arrival: Arrival) -> Accepted | None:
+        """None: its model is being looked up, and `_found` follows."""
         family, request, principal = self._family, arrival.request, arrival.principal
         if principal is None:
             principal = arrival.principal = authenticate(self._lease, request.fields.get(b"authorization"))
@@ -242,7 +251,60 @@ class InferenceHandler(FastHandler, Generic[S, C]):
         name = family.read(arrival)
         model = arrival.model = self._models.get(name)
         if model is None:
-            raise no_such_model() if name not in self._others else does_not_serve(self._others[name], family.endpoint)
+            model = arrival.model = self._other(arrival, principal, name)
+            if model is None:
+                return None
+        return self._checked(arrival, principal, model)
+
+    def _other(self, arrival: Arrival, principal: Principal, name: str) -> S | None:
+        """A model that is not in the catalogue; None: it is being looked up. Raises `Problem`."""
+        tuned = self._tuned
+        if tuned is None or not is_tuned(name):
+            raise (
+                no_such_model()
+                if name not in self._others
+                else does_not_serve(self._others[name], self._family.endpoint)
+            )
+        route = tuned.find(principal, name, partial(self._found, arrival, principal))
+        if route is not None:
+            return self._serve(route)
+
+        def left() -> None:
+            self._record(arrival, _LEFT, 0)
+
+        arrival.outlet.on_disconnect = left
+        return None
+
+    def _found(self, arrival: Arrival, principal: Principal, found: Route | Problem) -> None:
+        """A model was looked up."""
+        outlet = arrival.outlet
+        if outlet.closed:
+            return
+        outlet.on_disconnect = None
+        if isinstance(found, Problem):
+            self._refuse(arrival, found)
+            return
+        try:
+            model = arrival.model = self._serve(found)
+            self._go_on(arrival, self._checked(arrival, principal, model))
+        except Problem as problem:
+            self._refuse(arrival, problem)
+        except Exception as error:
+            self._fail(arrival, error)
+
+    def _serve(self, route: Route) -> S:
+        """A tuned model as this endpoint needs it. Raises `Problem` when it does not serve it."""
+        if self._family.endpoint not in endpoints_of(route.model):
+            raise does_not_serve(route.model_id, self._family.endpoint)
+        served = self._tuned_served.get(route.model.id)
+        if served is None or served.route is not route:
+            if len(self._tuned_served) >= _MOST_TUNED:
+                self._tuned_served.clear()
+            served = self._tuned_served[route.model.id] = self._family.serve(route)
+        return served
+
+    def _checked(self, arrival: Arrival, principal: Principal, model: S) -> Accepted:
+        family, request = self._family, arrival.request
         checked = family.check(arrival, model)
         controls = combined(checked.controls, from_headers(request.headers))
         grant = None
@@ -288,6 +350,9 @@ class InferenceHandler(FastHandler, Generic[S, C]):
                 sketch=self._family.sketch(arrival),
             )
         )
+
+
+_LEFT: Final = Problem(499, Code.CLIENT_CLOSED, "")
 
 
 def _streamed_line() -> Problem:

@@ -4,9 +4,11 @@ Holds: `routes`. Leaves out: what a model answers (chat). Members of OpenAI's an
 `health` (one word: how its engine or its upstreams are now; see inference.condition and embedded.pulse),
 `capabilities` (what is served; anything else is 400), `data_retention` (the mode that a request of this caller would
 run under, the control that decides it, and the modes under which the model can be used at all), and of an embedded
-model `speech` (voices, formats and their sample rates) or `embeddings` (dimensions).
+model `speech` (voices, formats and their sample rates) or `embeddings` (dimensions). Tuned models stand after the
+catalogue, those of the caller's own project only, with what their base can do.
 """
 
+import asyncio
 import time
 from collections.abc import Sequence
 from typing import Any, Final
@@ -17,11 +19,12 @@ from starlette.routing import BaseRoute, Route
 
 from keepless.accounts.lease import Lease
 from keepless.accounts.principal import Principal
+from keepless.accounts.tuned import Tuned
 from keepless.config import Endpoint, Engine, ModelConfig
-from keepless.errors import Code, Problem
-from keepless.gateway.catalogue import capabilities_of, endpoints_of
+from keepless.gateway.catalogue import capabilities_of, endpoints_of, no_such_model
 from keepless.gateway.chat_params import CAPABILITIES
 from keepless.gateway.embedding_params import DIMENSIONS, MOST_INPUTS
+from keepless.gateway.tuned import TunedModels, is_tuned
 from keepless.http.auth import authenticate
 from keepless.inference.condition import condition_of
 from keepless.inference.embedded.formats import FORMATS
@@ -39,9 +42,9 @@ _CONVERSING: Final = frozenset({Endpoint.CHAT, Endpoint.RESPONSES})
 _STARTED: Final = int(time.time())  # nobody records when an operator added a model
 
 
-def routes(lease: Lease, router: Router) -> Sequence[BaseRoute]:
-    """The routes, below both bases."""
-    pages = _Pages(lease, router)
+def routes(lease: Lease, router: Router, tuned: TunedModels | None = None) -> Sequence[BaseRoute]:
+    """The routes, below both bases. `tuned`: where tuned models are served."""
+    pages = _Pages(lease, router, tuned)
     found: list[BaseRoute] = []
     for base in _BASES:
         found.append(Route(f"{base}/models", pages.index, methods=["GET"]))
@@ -50,26 +53,42 @@ def routes(lease: Lease, router: Router) -> Sequence[BaseRoute]:
 
 
 class _Pages:
-    def __init__(self, lease: Lease, router: Router) -> None:
+    def __init__(self, lease: Lease, router: Router, tuned: TunedModels | None) -> None:
         self._lease: Final = lease
         self._router: Final = router
+        self._tuned: Final = tuned
 
     async def index(self, request: Request) -> Response:
         principal = self._caller(request)
         data = [self._shown(route, principal) for route in self._router.routes()]
+        if self._tuned is not None:
+            own = self._tuned.of(principal)
+            names = await asyncio.to_thread(self._tuned.names, own) if own else {}
+            data += [self._own(names[one.hexadecimal], one, principal) for one in own if one.hexadecimal in names]
         return JSONResponse({"object": "list", "data": data})
 
     async def one(self, request: Request) -> Response:
         principal = self._caller(request)
-        route = self._router.route(request.path_params["model"])
-        if route is None:
-            message = "The requested model does not exist or you do not have access to it."
-            raise Problem(404, Code.MODEL_NOT_FOUND, message, param="model")
-        return JSONResponse(self._shown(route, principal))
+        name = request.path_params["model"]
+        route = self._router.route(name)
+        if route is not None:
+            return JSONResponse(self._shown(route, principal))
+        if self._tuned is None or not is_tuned(name):
+            raise no_such_model()
+        one = await asyncio.to_thread(self._tuned.offered, principal, name)
+        return JSONResponse(self._own(name, one, principal))
 
     def _caller(self, request: Request) -> Principal:
         sent = request.headers.get("authorization")
         return authenticate(self._lease, None if sent is None else sent.encode("latin-1"))
+
+    def _own(self, name: str, one: Tuned, principal: Principal) -> dict[str, Any]:
+        """A tuned model: what its base is, by its own name."""
+        base = self._router.route(one.base_model)
+        if base is None:
+            raise no_such_model()
+        created, owner = one.created_at // 1000, one.organization_id
+        return {**self._shown(base, principal), "id": name, "created": created, "owned_by": owner}
 
     def _shown(self, route: Offered, principal: Principal) -> dict[str, Any]:
         model, condition = route.model, condition_of(route)

@@ -63,7 +63,9 @@ class BridgeSpeaker(_Speaker):
         self, outlet: Outlet, ask: Ask, checked: ResponseRequest, grant: Grant | None, rates: RateLimits
     ) -> None:
         super().__init__(outlet, ask, checked, grant, rates)
-        self._draft = Draft(checked, str(ask.route.model_id), int(time.time()))
+        # A tuned model is called as its project calls it.
+        model = ask.route.model_id if ask.route.tuned is None else checked.body["model"]
+        self._draft = Draft(checked, str(model), int(time.time()))
         self._events = Events(self._draft)
         self._reader = StreamReader(drop_usage=False)
         self._made: Json = {}

@@ -7,6 +7,7 @@ of several is asked and who is next (tries), what the caller's policy is (policy
 from collections.abc import Iterable
 from typing import Final
 
+from keepless.accounts.tuned import Tuned
 from keepless.config import Engine, ModelConfig, UpstreamConfig, UpstreamRetention
 from keepless.ids import trusted
 from keepless.inference.backend import Backend
@@ -22,13 +23,19 @@ class Route:
     `only` is the one there is, None when there are several. `virtual_time`: the turn of who was asked last (tries).
     `name`: what the first one calls the model, when that is another name; `several_names`: they do not agree on one, so
     a request has to be able to be `renamed` (asking). `pulse`: how an embedded engine is, as its supervisor says.
+    `tuned`: a customer's own model; `model` is then its base under an id without the customer's words.
     """
 
-    __slots__ = ("embedded", "model", "model_id", "name", "only", "pulse", "several_names", "targets", "virtual_time")
+    __slots__ = (
+        "embedded", "model", "model_id", "name", "only", "pulse", "several_names", "targets", "tuned", "virtual_time",
+    )  # fmt: skip
 
-    def __init__(self, model: ModelConfig, *backends: Backend, pulse: Pulse | None = None) -> None:
+    def __init__(
+        self, model: ModelConfig, *backends: Backend, pulse: Pulse | None = None, tuned: Tuned | None = None
+    ) -> None:
         upstreams: list[UpstreamConfig] | list[None] = model.all_upstreams() or [None]
         self.model: Final = model
+        self.tuned: Final = tuned
         self.model_id: Final = trusted(model.id)
         self.embedded: Final = model.engine is not Engine.OPENAI
         self.targets: Final = tuple(

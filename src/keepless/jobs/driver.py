@@ -13,6 +13,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Final
 
+from keepless.accounts.principal import Principal
 from keepless.batches import shards, store, transitions
 from keepless.batches.shards import Shard
 from keepless.batches.values import Batch, BatchEndpoint, BatchState, CancelReason, LineCode
@@ -20,8 +21,9 @@ from keepless.clock import Clock
 from keepless.config import Endpoint, Engine, ModelConfig
 from keepless.content import Purpose
 from keepless.db import Database
-from keepless.errors import KeeplessError
+from keepless.errors import KeeplessError, Problem
 from keepless.gateway.catalogue import endpoints_of
+from keepless.gateway.tuned import TunedModels, is_tuned
 from keepless.ids import Id
 from keepless.inference.router import Router
 from keepless.inference.target import eligible
@@ -47,6 +49,14 @@ ENDPOINT_OF: Final = {
     BatchEndpoint.TRANSCRIPTIONS: Endpoint.TRANSCRIPTIONS,
     BatchEndpoint.TRANSLATIONS: Endpoint.TRANSLATIONS,
 }
+
+
+def _tuned(models: TunedModels, principal: Principal, model: str, endpoint: BatchEndpoint) -> LineCode | None:
+    try:
+        base = models.base_of(models.offered(principal, model))
+    except Problem as problem:
+        return LineCode.MODEL_NOT_ALLOWED if problem.status == 403 else LineCode.MODEL_NOT_FOUND
+    return None if ENDPOINT_OF[endpoint] in endpoints_of(base) else LineCode.MODEL_NOT_FOUND
 
 
 class PolicyUnknownError(KeeplessError):
@@ -83,6 +93,7 @@ class Driver:
         files: ResultFiles,
         policy_now: PolicyNow,
         router: Router,
+        tuned: TunedModels | None = None,
         parts: Parts,
         bounds: Bounds,
         jobs: Callable[[Handlers], Jobs],
@@ -93,6 +104,7 @@ class Driver:
         self._files: Final = files
         self._policy_now: Final = policy_now
         self._router: Final = router
+        self._tuned: Final = tuned
         self._parts: Final = parts
         self._bounds: Final = bounds
         self._make_jobs: Final = jobs
@@ -213,8 +225,14 @@ class Driver:
         if not valid or organization is None or project is None:
             raise PolicyUnknownError("the policy cannot be read: the input is validated later")
         zero_only, region = project.effective.zero_upstream_only, organization.region
+        principal = Principal(batch.key_id, organization, project)
+        looked: dict[str, LineCode | None] = {}  # tuned models, each once
 
         def check(model: str, endpoint: BatchEndpoint) -> LineCode | None:
+            if self._tuned is not None and is_tuned(model):
+                if model not in looked:
+                    looked[model] = _tuned(self._tuned, principal, model, endpoint)
+                return looked[model]
             route = self._router.route(model)
             if route is None or ENDPOINT_OF[endpoint] not in endpoints_of(route.model):
                 return LineCode.MODEL_NOT_FOUND

@@ -197,12 +197,26 @@ class Lane:
 
 
 class Gate:
-    """A lane for each model. `anywhere` is for lines whose model is gone: they are refused at once."""
+    """A lane for each model. `anywhere` is for lines whose model is gone: they are refused at once.
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, concurrency: Mapping[str, int]) -> None:
+    `tuned`: the lane's name and the concurrency of a tuned model; such lanes are made when they are needed.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        concurrency: Mapping[str, int],
+        tuned: Callable[[str], tuple[str, int] | None] = lambda _: None,
+    ) -> None:
+        self._loop: Final = loop
+        self._tuned: Final = tuned
         self._lanes: Final = {model: Lane(loop, most) for model, most in concurrency.items()}
         self.anywhere: Final = Lane(loop, 1)
 
     def lane(self, model: str) -> Lane | None:
-        """The lane of a model; None when there is no such model."""
-        return self._lanes.get(model)
+        """The lane of a model; None when there is no such model. Any thread."""
+        lane = self._lanes.get(model)
+        if lane is None and (found := self._tuned(model)) is not None:
+            name, most = found
+            lane = self._lanes.setdefault(name, Lane(self._loop, most))
+        return lane

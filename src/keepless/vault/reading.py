@@ -32,7 +32,7 @@ __all__ = ["Labelled", "ObjectReader", "Opened", "Reading"]
 
 _TRIES: Final = 4
 _WINDOW: Final = 4  # segments of 1 MiB that are fetched at once
-_FED: Final = frozenset({Purpose.INFERENCE, Purpose.TRAIN})  # to a model
+_FED: Final = frozenset({Purpose.INFERENCE, Purpose.TRAIN, Purpose.LOAD})  # to a model, or as one
 _READERS: Final = frozenset({Purpose.CUSTOMER, Purpose.BREAK_GLASS, Purpose.EXPORT, Purpose.PROVE}) | _FED
 T = TypeVar("T")
 

@@ -1,14 +1,18 @@
 """Snapshots: what is read step by step is what would be read at once."""
 
 import random
+from collections.abc import Mapping
 
 import sqlalchemy as sa
+from sqlalchemy.engine import Connection
 
 from keepless.accounts.snapshot import EMPTY, Snapshot, read
 from keepless.accounts.store import prepare, touch
 from keepless.accounts.tables import change, organization
+from keepless.accounts.tuned import Tuned
 from keepless.db import Database
 from keepless.governance.patch import Patch
+from keepless.ids import Id
 from keepless.policy.data_class import DataClass, Feature
 from tests.support.governed import Deployment, deploy, digest
 
@@ -28,6 +32,24 @@ def test_an_empty_database_is_an_empty_snapshot(database: Database) -> None:
     with database.write() as tx:
         prepare(tx, now_ms=0)
     assert snap(database) == Snapshot(0, {}, {}, {}, {})
+
+
+def test_tuned_models_are_looked_at_every_time(database: Database) -> None:
+    """Their weights can end by themselves, which takes no generation."""
+    here = deploy(database)
+    one = Tuned("0123456789ab", here.organization_id, here.project_id, "m", Id("obj_x"), 1)
+    there = {one.hexadecimal: one}
+
+    def look(_: Connection, present: Mapping[str, Tuned]) -> Mapping[str, Tuned]:
+        return present if present == there else dict(there)
+
+    with database.read() as tx:
+        first = read(tx, EMPTY, look)
+        assert first.tuned == there and read(tx, first, look) is first
+        there.clear()
+        second = read(tx, first, look)
+    assert second.tuned == {} and second.generation == first.generation
+    assert second.keys is first.keys and second.organizations is first.organizations
 
 
 def test_only_what_changed_is_made_anew(database: Database) -> None:

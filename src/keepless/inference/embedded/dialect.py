@@ -37,6 +37,7 @@ CAPABILITIES: Final = frozenset(
         "json_schema",
     }
 )
+_ADAPTER: Final = [{"id": 0, "scale": 1.0}]
 NONE: Final = "none"  # the name by which the model says that it calls nothing
 
 # What the authors of the embedded weights recommend; for other weights the engine's own defaults hold.
@@ -105,8 +106,13 @@ class Plan:
     context: int
 
 
-def to_llama(body: Json, model: ModelConfig, request_id: str, created: int, started: float) -> tuple[Json, Plan]:
-    """A checked request as the engine takes it, and what its answer needs to know. Raises `Problem` (400)."""
+def to_llama(
+    body: Json, model: ModelConfig, request_id: str, created: int, started: float, *, tuned: bool = False
+) -> tuple[Json, Plan]:
+    """A checked request as the engine takes it, and what its answer needs to know. Raises `Problem` (400).
+
+    `tuned`: the engine's one adapter answers. The model's name is then the customer's own, and only the request has it.
+    """
     choices = body.get("n") or 1
     if choices > model.parallel:
         raise Problem(400, Code.UNSUPPORTED_VALUE, f"'n' : this model gives at most {model.parallel}", param="n")
@@ -145,10 +151,10 @@ def to_llama(body: Json, model: ModelConfig, request_id: str, created: int, star
     asked["stream"] = True
     asked["stream_options"] = {"include_usage": True}
     asked["cache_prompt"] = False
-    asked["lora"] = []
+    asked["lora"] = _ADAPTER if tuned else []
     plan = Plan(
         request_id=request_id,
-        model=model.id,
+        model=str(body.get("model")) if tuned else model.id,
         created=created,
         started=started,
         stream=bool(body.get("stream")),

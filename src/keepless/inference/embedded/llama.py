@@ -36,6 +36,7 @@ class LlamaProcess(Supervised):
     """The engine of one model, started at once. See `Supervised`."""
 
     module = "keepless.inference.embedded.llama_process"
+    adapter = False  # whether the child gets one, as descriptor 3
 
     def _prepare(self) -> Sequence[int]:
         self.socket.unlink(missing_ok=True)
@@ -52,6 +53,7 @@ class LlamaProcess(Supervised):
             threads=self.model.threads,
             parallel=self.model.parallel,
             context=self.model.context_window,
+            adapter=self.adapter,
         )
         return msgspec.json.encode(settings)
 
@@ -60,10 +62,12 @@ class LlamaBackend:
     """The engine as a worker sees it. `socket` and `key` are the `LlamaProcess`'s.
 
     At most `model.parallel` requests of this worker are at the engine and `model.queue` wait here; more are BUSY.
+    `tuned`: the engine has an adapter, which answers, by the name that the request calls it.
     """
 
-    def __init__(self, model: ModelConfig, socket: Path, key: str) -> None:
+    def __init__(self, model: ModelConfig, socket: Path, key: str, *, tuned: bool = False) -> None:
         self._model: Final = model
+        self._tuned: Final = tuned
         self._pool: Final = Pool(
             Address(path=str(socket)),
             PoolLimits(
@@ -88,7 +92,7 @@ class LlamaBackend:
         translation = _Translation(sink, call.stream, loop)
         try:
             body = msgspec.json.decode(call.body.reveal(Purpose.INFERENCE), type=dict[str, object])
-            asked, plan = to_llama(body, self._model, call.request_id, int(time.time()), loop.time())
+            asked, plan = to_llama(body, self._model, call.request_id, int(time.time()), loop.time(), tuned=self._tuned)
         except Problem as problem:
             loop.call_soon(translation.refuse, problem)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):  # its text may quote the body

@@ -5,8 +5,9 @@ and a scrubbed environment. Holds: the child's main. Leaves out: restarting, req
 
 The steps: 1. No core dumps, not traceable, dies with who started it. 2. One line of settings comes in on the socket,
 the access key with it (on the command line `ps` would show it). 3. The weights' SHA-256 is compared when one is pinned.
-4. The server is made with every parameter that keeps something of a request switched off. 5. `ready` goes out; the end
-of the socket ends the process.
+4. The server is made with every parameter that keeps something of a request switched off; of a tuned model with its
+adapter too, which comes as an anonymous file in memory (descriptor 3) and answers only for requests that name it.
+5. `ready` goes out; the end of the socket ends the process.
 
 What cannot be promised: the engine's memory may hold traces of a prompt until it is overwritten or the process ends.
 """
@@ -25,6 +26,7 @@ from keepless.inference.embedded.engine import EngineSettings, Word
 
 __all__ = ["main"]
 
+_ADAPTER: Final = 3  # descriptor
 _SILENT: Final = -1  # below every level the runtime has; prompts appear in its log from level 5 on
 
 
@@ -40,6 +42,8 @@ def main() -> None:
             server = xllamacpp.Server(_parameters(settings))
         except (RuntimeError, ValueError, OSError):  # the texts name files: not passed on
             word = Word.NOT_LOADED
+    if settings.adapter:
+        os.close(_ADAPTER)  # the server has its own copy
     control.sendall(word.value.encode("ascii") + b"\n")
     if server is not None:
         while control.recv(64):
@@ -86,6 +90,9 @@ def _parameters(settings: EngineSettings) -> xllamacpp.CommonParams:
     p.endpoint_metrics = False
     p.cors_origins = ""
     p.offline = True
+    if settings.adapter:
+        # At scale 0: loaded at 1.0 it would answer for requests that do not name it too.
+        p.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(f"/proc/self/fd/{_ADAPTER}", 0.0)]
     return p
 
 

@@ -20,7 +20,9 @@ SECRET = "walrus-cobalt-9182"
 
 
 @contextmanager
-def child(tmp_path: Path, *before: str, **changes) -> Iterator[tuple[subprocess.Popen, socket.socket, bytes]]:
+def child(
+    tmp_path: Path, *before: str, pass_fds: tuple[int, ...] = (), **changes
+) -> Iterator[tuple[subprocess.Popen, socket.socket, bytes]]:
     """The child behind a command such as strace; its process, our end of its socket, what it said."""
     weights, sha256 = weights_of(MODEL)
     settings = EngineSettings(
@@ -41,6 +43,7 @@ def child(tmp_path: Path, *before: str, **changes) -> Iterator[tuple[subprocess.
                 stdin=theirs,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
+                pass_fds=pass_fds,
             )
         try:
             ours.settimeout(60)

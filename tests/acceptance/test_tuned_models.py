@@ -19,7 +19,7 @@ from keepless.app.compose import Deployment, open_deployment
 from keepless.config import load
 from keepless.ids import Id
 from tests.support.serve import EMBEDDED, Served, serve
-from tests.support.tuned import delete, keep
+from tests.support.tuned import keep
 
 ASKED = [{"role": "user", "content": "What is the capital of France? One sentence."}]
 SETTINGS = {"fine_tuning": {"served_models": 2, "served_memory_mb": 16384}}
@@ -53,6 +53,7 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Here]:
     folder = tmp_path_factory.mktemp("tuned")
     with serve(folder, [EMBEDDED], "--workers", "2", settings=SETTINGS) as served:
         deployment = open_deployment(load(folder / "keepless.toml", {}, data_dir=str(folder / "data")))
+        deployment.location.check()
         told = served.told
         with client_of(served, served.api_key) as client:
             yield Here(served, deployment, Id(told["organization_id"]), Id(told["project_id"]), client)
@@ -134,7 +135,7 @@ def test_deleted_while_it_answers(here: Here) -> None:
     listening = threading.Thread(target=listen)
     listening.start()
     until(lambda: len(seen) > 5)
-    delete(here.deployment, model)
+    assert here.client.models.delete(model).deleted
     for _ in range(6):  # whichever worker it meets
         with refused(404, "model_not_found"):
             here.say(model)
@@ -150,14 +151,14 @@ def test_turned_off_at_once_and_back_again(here: Here, how: dict) -> None:
     assert here.say(model).startswith("zebra")
     assert engines(here)
     controls = "/organization/data_controls"
-    here.served.ask("PATCH", controls, {**how, "purge": False})
-    assert not engines(here)
+    here.served.ask("POST", controls, {**how, "purge": False})
+    until(lambda: not engines(here))  # they were told to end before that had answered
     for _ in range(4):
         with refused(403, "feature_disabled_by_data_controls"):
             here.say(model)
     assert not [one.id for one in here.client.models.list() if one.id.startswith("ft:")]
     here.served.ask(
-        "PATCH", controls, {name: "enabled" if value == "disabled" else False for name, value in how.items()}
+        "POST", controls, {name: "enabled" if value == "disabled" else False for name, value in how.items()}
     )
     assert here.say(model).startswith("zebra")
 

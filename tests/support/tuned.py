@@ -2,9 +2,6 @@
 
 from functools import lru_cache
 
-import sqlalchemy as sa
-
-from keepless.accounts.fence import Fence
 from keepless.accounts.store import policy_in_force, touch
 from keepless.app.compose import Deployment
 from keepless.content import Content
@@ -18,10 +15,9 @@ from keepless.policy.decision import Reason, Retain, Trigger
 from keepless.prover.adapter import memorised
 from keepless.tuning.names import name_of
 from keepless.tuning.tables import tuned_model
-from keepless.vault.states import Cause
 from tests.support.engine import MODEL
 
-__all__ = ["base", "delete", "keep", "saying"]
+__all__ = ["base", "keep", "saying"]
 
 _DIGITS = str.maketrans("ghijklmnopqrstuvwxyz", "0123456789abcdef0123")
 
@@ -78,19 +74,3 @@ def keep(deployment: Deployment, organization_id: Id, project_id: Id, word: str,
         writer.write(Content(saying(word)))
         writer.commit(permit, label=Content(name.encode()), within=within)
     return name_of(MODEL.id, organization_id, name, digits)
-
-
-def delete(deployment: Deployment, name: str) -> None:
-    """Delete a tuned model as its owner does: when it returns, no process serves it any more."""
-    c = tuned_model.c
-
-    def gone(tx) -> list:
-        object_id = tx.scalar(sa.select(c.object_id).where(c.hexadecimal == name[-12:]))
-        shredded = deployment.vault.shred(tx, [object_id], Cause.CUSTOMER).shredded
-        tx.execute(tuned_model.delete().where(c.hexadecimal == name[-12:]))
-        touch(tx)
-        return shredded
-
-    erased = deployment.vault.erase(Fence(deployment.db, deployment.clock).change(gone))
-    with deployment.db.write() as tx:
-        deployment.vault.settle(tx, erased)

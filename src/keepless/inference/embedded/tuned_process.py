@@ -11,6 +11,7 @@ that has it open, which after the start is none; what the engine has read of it 
 
 import contextlib
 import fcntl
+import mmap
 import os
 import signal
 import socket
@@ -34,11 +35,12 @@ def in_memory(weights: Content, base: Base) -> int:
 
     The caller closes it. Raises `GgufError` when it is none of this base's.
     """
-    left = memoryview(to_gguf(weights.reveal(Purpose.LOAD), base))
+    adapter = to_gguf(weights.reveal(Purpose.LOAD), base)
     descriptor = os.memfd_create("adapter", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
-        while left:
-            left = left[os.write(descriptor, left) :]
+        os.truncate(descriptor, len(adapter))
+        with mmap.mmap(descriptor, len(adapter)) as memory:
+            memory[:] = adapter
         fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _SEALS)
     except OSError:
         os.close(descriptor)

@@ -11,6 +11,7 @@ OURS = {
     *("organization.created", "organization.deleted", "sign_in_link.created", "password.updated"),
     *("data_retention.updated", "data_retention.period.updated", "data_retention.acknowledged"),
     *("purge.requested", "purge.finished", "encryption_key.destroyed"),
+    *("export.started", "content.exported"),
     *("access.refused", "reference.erased", "audit_log.erased"),
     *("content.captured", "content.accessed", "content.deleted"),
     *(f"open_request.{step}" for step in ("created", "approved", "refused", "ended")),

@@ -259,7 +259,7 @@ def foreign(person: Page, served: Served) -> None:
     assert "forged" not in {one["name"] for one in served.ask("GET", "/organization/projects?limit=100")["data"]}
 
 
-OTHERS = "/holds /projects /keys /members /usage /audit /location /batches /captures /cases /files /controls/history"
+OTHERS = "/holds /projects /keys /members /usage /audit /location /batches /captures /cases /files /fine-tunings"
 
 
 @pytest.mark.parametrize("path", OTHERS.split())

@@ -29,6 +29,8 @@ from keepless.governance.governed import Governed
 from keepless.governance.organizations import FOREVER_MS
 from keepless.http import problems
 from keepless.ids import Id
+from keepless.tuning.book import Book as Tunings
+from keepless.tuning.ending import Ending
 from tests.support.asgi import Answer, call
 from tests.support.platform import Platform, platform
 
@@ -121,6 +123,8 @@ def pages_of(found: Platform) -> Console:
         exports=Exports(db, clock, found.rig.log, vault),
         files=files,
         batches=Book(db, clock, vault, inputs, lambda _: None),
+        tunings=Tunings(db, clock, vault, policy_now, ["base"]),
+        tuning_ends=Ending(db, clock, vault, found.services.sweeper, found.deployment.office.fence),
         file_deleted=lambda _: None,
         doorkeeper=doorkeeper,
     )

@@ -281,7 +281,7 @@ class _Worker:
             metrics=lambda: metrics_of(servers[0], way, ledger, lease, router),
         )
         book, tunings = book_of(deployment), tunings_of(deployment)
-        deleted = file_deleted(deployment, tunings)
+        deleted, ends = file_deleted(deployment, tunings), ending_of(deployment, office.fence)
         application = Starlette(
             routes=[
                 *other_methods(),
@@ -301,14 +301,18 @@ class _Worker:
                 *tuning_routes(
                     lease,
                     tunings,
-                    ending_of(deployment, office.fence),
+                    ends,
                     ledger,
                     clock,
                     json_depth=limits.json_depth,
                 ),
                 *admin_routes(services),
                 *entrance_routes(entrance),
-                *console_routes(_console(services, deployment, book, deleted, entrance)),
+                *console_routes(
+                    _console(
+                        services, deployment, book, entrance, file_deleted=deleted, tunings=tunings, tuning_ends=ends
+                    )
+                ),
             ],
             exception_handlers=dict(problems.handlers()),
         )
@@ -326,7 +330,7 @@ class _Worker:
 
 
 def _console(
-    services: Services, deployment: Deployment, book: Book, deleted: Callable[[Id], object], entrance: Entrance
+    services: Services, deployment: Deployment, book: Book, entrance: Entrance, **more: Any
 ) -> ConsoleServices:
     """The console stands on what the admin API stands on, and on what customers' files and batches are."""
     shared: dict[str, Any] = {one.name: getattr(services, one.name) for one in fields(Governed)}
@@ -335,8 +339,8 @@ def _console(
         exports=Exports(services.db, services.clock, services.log, deployment.vault),
         files=deployment.files,
         batches=book,
-        file_deleted=deleted,
         doorkeeper=first_of(by_key(services.lease), by_session(entrance.sessions)),
+        **more,
     )
 
 

@@ -40,6 +40,7 @@ NAVIGATION: Final = (
             ("Usage", "/usage", P.USAGE_READ),
             ("Files", "/files", P.FILES_READ),
             ("Batches", "/batches", P.FILES_READ),
+            ("Fine-tunings", "/fine-tunings", P.FILES_READ),
         ),
     ),
     (

@@ -93,7 +93,7 @@ def ask_delete(services: Services, visit: Visit) -> Answer:
             "title": "Delete the file",
             "about": it.name.decode("utf-8", "replace"),
             "text": "Its key is destroyed and the store deletes the bytes before this answers. Batches that read it "
-            "end with what is done; results that exist stay. It cannot be undone.",
+            "end with what is done; results and models that exist stay. It cannot be undone.",
             "action": f"/files/{file_id}/delete",
             "back": "/files",
             "back_title": "Files",

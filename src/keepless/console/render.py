@@ -51,6 +51,9 @@ DONE: Final = {
     "uploaded": "The file is kept.",
     "opening_requested": "The opening was requested. A second person decides.",
     "opening_decided": "The decision stands.",
+    "tuning_created": "The fine-tuning was accepted.",
+    "tuning_changed": "The fine-tuning was changed.",
+    "tuning_deleted": "The fine-tuning and its model are destroyed.",
     "case_decided": "The decision stands.",
 }
 

@@ -11,6 +11,8 @@ from keepless.files.service import Files
 from keepless.governance.exports import Exports
 from keepless.governance.governed import Governed
 from keepless.ids import Id
+from keepless.tuning.book import Book as Tunings
+from keepless.tuning.ending import Ending
 
 __all__ = ["Doorkeeper", "Services", "Visitor"]
 
@@ -34,5 +36,7 @@ class Services(Governed):
     exports: Exports
     files: Files
     batches: Book
+    tunings: Tunings
+    tuning_ends: Ending
     file_deleted: Callable[[Id], object]  # what else ends with a file
     doorkeeper: Doorkeeper

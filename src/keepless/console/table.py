@@ -22,6 +22,7 @@ from keepless.console import (
     location,
     platform,
     proofs,
+    tunings,
     usage,
 )
 from keepless.console.visit import Row, Whose
@@ -84,6 +85,15 @@ ROWS: Final[tuple[Row, ...]] = (
     Row("GET", "/batches/part", P.FILES_READ, batches.batches_part),
     Row("GET", "/batches/{batch_id}/cancel", P.FILES_MANAGE, batches.ask_cancel),
     Row("POST", "/batches/{batch_id}/cancel", P.FILES_MANAGE, batches.cancel),
+    Row("GET", "/fine-tunings", P.FILES_READ, tunings.tunings),
+    Row("POST", "/fine-tunings", P.FILES_MANAGE, tunings.begin),
+    Row("GET", "/fine-tunings/{job_id}", P.FILES_READ, tunings.tuning),
+    Row("GET", "/fine-tunings/{job_id}/part", P.FILES_READ, tunings.tuning_part),
+    Row("POST", "/fine-tunings/{job_id}/pause", P.FILES_MANAGE, tunings.pause),
+    Row("POST", "/fine-tunings/{job_id}/resume", P.FILES_MANAGE, tunings.resume),
+    Row("POST", "/fine-tunings/{job_id}/cancel", P.FILES_MANAGE, tunings.cancel),
+    Row("GET", "/fine-tunings/{job_id}/delete", P.FILES_MANAGE, tunings.ask_delete),
+    Row("POST", "/fine-tunings/{job_id}/delete", P.FILES_MANAGE, tunings.delete),
     # accounts
     Row("GET", "/projects", P.PROJECTS_READ, accounts.projects),
     Row("POST", "/projects", P.PROJECTS_MANAGE, accounts.create_project),

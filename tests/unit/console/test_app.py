@@ -23,6 +23,7 @@ PREFIXES = {
     "receipt_id": Prefix.RECEIPT,
     "file_id": Prefix.FILE,
     "batch_id": Prefix.BATCH,
+    "job_id": Prefix.TUNING_JOB,
     "opening_id": Prefix.OPENING,
     "invite_id": Prefix.INVITE,
     "member_id": Prefix.MEMBER,

@@ -29,14 +29,14 @@
     const bars = told.bars ? { paths: uPlot.paths.bars({ size: [0.7, 40] }), points: { show: false } } : { points: { show: false } };
     const series = told.series.map((label, at) => {
       const colour = token("--chart-" + ((at % 4) + 1));
-      return { label, stroke: colour, fill: told.bars ? colour : undefined, width: told.bars ? 0 : 2, ...bars };
+      return { label, stroke: colour, fill: told.bars ? colour : undefined, width: told.bars ? 0 : 2, spanGaps: !!told.steps, ...bars };
     });
     const options = {
       width: place.clientWidth, height: 190, tzDate: (at) => uPlot.tzDate(new Date(at * 1000), "UTC"),
       cursor: { y: false }, legend: { live: true },
-      scales: { y: { range: (u, low, high) => [0, Math.max(high * 1.08, 1)] } },
-      axes: [{ ...axis, space: 64, values: (u, at) => at.map((one) => new Date(one * 1000).toISOString().slice(5, 10)) }, { ...axis, size: 56 }],
-      series: [{ label: "Day", value: (u, at) => at == null ? "" : new Date(at * 1000).toISOString().slice(0, told.hours ? 16 : 10).replace("T", " ") }, ...series],
+      scales: { x: { time: !told.steps }, y: { range: (u, low, high) => [0, Math.max(high * 1.08, 1)] } },
+      axes: [{ ...axis, space: 64, values: (u, at) => told.steps ? at.map(String) : at.map((one) => new Date(one * 1000).toISOString().slice(5, 10)) }, { ...axis, size: 56 }],
+      series: [{ label: told.steps ? "Step" : "Day", value: (u, at) => at == null ? "" : told.steps ? String(at) : new Date(at * 1000).toISOString().slice(0, told.hours ? 16 : 10).replace("T", " ") }, ...series],
     };
     place.replaceChildren();
     const plot = new uPlot(options, told.data, place);

@@ -19,6 +19,7 @@ from keepless.app.harden import silence
 from keepless.app.job_worker import run
 from keepless.app.plan import Plan
 from keepless.config import load
+from keepless.jobs.port import Queue
 from tests.support.batching import FewFiles
 
 
@@ -59,7 +60,7 @@ def _work(settings: dict[str, Any], log: str) -> int:
     nothing = os.open(os.devnull, os.O_RDONLY)
     for old, new in ((nothing, 0), (descriptor, 1), (descriptor, 2)):
         os.dup2(old, new)
-    plan = Plan(settings=load(None, {}, **settings), listening=-1, engines=[], sweeps=False)
+    plan = Plan(settings=load(None, {}, **settings), listening=-1, engines=[], sweeps=False, queues=tuple(Queue))
     code = run(plan, FewFiles())
     sys.stdout.flush()
     return code

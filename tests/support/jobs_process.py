@@ -14,7 +14,7 @@ from keepless.clock import SystemClock
 from keepless.db import Database
 from keepless.ids import Id
 from keepless.jobs.durable import DurableJobs, prepare_store
-from keepless.jobs.port import JobKind
+from keepless.jobs.port import JobKind, Queue
 
 MARKER = "MARKER-of-a-job"
 
@@ -40,7 +40,9 @@ def main() -> None:
         say("ran", batch_id, number)
 
     db = Database(url)
-    jobs = DurableJobs(prepare_store(folder, url), db, SystemClock(), dict.fromkeys(JobKind, run), at_once=4)
+    jobs = DurableJobs(
+        prepare_store(folder, url), db, SystemClock(), dict.fromkeys(JobKind, run), at_once={Queue.BATCH: 4}
+    )
     say("ready", jobs.id)
     for line in sys.stdin:
         verb, *arguments = json.loads(line)

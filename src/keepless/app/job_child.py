@@ -1,6 +1,6 @@
-"""The process that runs jobs, as a child of `serve`: started when there are batches, again when it dies, ended.
+"""The process that runs jobs, as a child of `serve`: started when there are any, again when it dies, ended.
 
-Holds: `JobChild`. Leaves out: what it does (job_worker). A deployment that has never had a batch does not pay for it.
+Holds: `JobChild`. Leaves out: what it does (job_worker). A deployment that has never had a job does not pay for it.
 It has a thread of its own for as long as the child may live: the kernel ends the child with the thread that started it.
 """
 
@@ -19,11 +19,12 @@ from keepless.app.plan import Plan, encode
 from keepless.batches.tables import batch
 from keepless.db import Database
 from keepless.log import Event
+from keepless.tuning.tables import tuning_job
 
 __all__ = ["JobChild"]
 
 _LOOK_S: Final = 0.2
-_ASK_S: Final = 0.5  # whether there are batches
+_ASK_S: Final = 0.5  # whether there are jobs
 _FIRST_S: Final = 0.5
 _SLOWEST_S: Final = 30.0
 _STEADY_S: Final = 60.0
@@ -62,7 +63,7 @@ class JobChild:
     def _wait_for_work(self) -> None:
         db = Database(self._plan.settings.database, pool_size=1)
         try:
-            while not self._stopping.is_set() and not _has_batches(db):
+            while not self._stopping.is_set() and not _has_jobs(db):
                 self._stopping.wait(_ASK_S)
         finally:
             db.close()
@@ -85,9 +86,9 @@ class JobChild:
         return None
 
 
-def _has_batches(db: Database) -> bool:
+def _has_jobs(db: Database) -> bool:
     try:
         with db.read() as tx:
-            return tx.execute(sa.select(batch.c.id).limit(1)).first() is not None
+            return any(tx.execute(sa.select(one.c.id).limit(1)).first() is not None for one in (batch, tuning_job))
     except (sa.exc.SQLAlchemyError, sqlite3.Error):
         return False  # ask again

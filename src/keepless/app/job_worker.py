@@ -1,4 +1,4 @@
-"""One process that runs jobs: batches now. As a child of `serve`, or `keepless worker` on a machine of its own.
+"""One process that runs jobs, batches and fine-tunings: a child of `serve`, or `keepless worker` on another machine.
 
 1. Open the deployment, take a lease, connect to the engines (those of `serve` by the sockets in the plan).
 2. Take jobs. Lines of batches run on the event loop, everything that blocks in threads.
@@ -30,6 +30,7 @@ from keepless.app.housekeeping import Housekeeping
 from keepless.app.parent import die_with_parent
 from keepless.app.plan import Plan, decode
 from keepless.app.tuned import tuned_models
+from keepless.app.tunings import ending_of, trainable_of
 from keepless.app.webhooks import deliverer_of
 from keepless.batches.values import BatchEndpoint
 from keepless.config import EMBEDDED
@@ -48,12 +49,15 @@ from keepless.jobs.durable import DurableJobs, prepare_store
 from keepless.jobs.files import KeptFiles, ResultFiles
 from keepless.jobs.gate import Gate
 from keepless.jobs.journal import write_together
-from keepless.jobs.port import Handlers
+from keepless.jobs.port import Handlers, Queue
 from keepless.jobs.recorder import Recorder
 from keepless.jobs.shard import Parts
+from keepless.jobs.tuning import Tunings
+from keepless.jobs.tuning_run import Trainer
 from keepless.jobs.validate import urls_of
 from keepless.log import Event
 from keepless.pipeline import Way
+from keepless.training.port import training
 from keepless.tuning.served import read_served
 from keepless.usage.ledger import Ledger
 
@@ -61,16 +65,16 @@ __all__ = ["run"]
 
 _GRACE_S: Final = 8.0
 _THREADS: Final = 8
-_JOBS_AT_ONCE: Final = 16
+_JOBS_AT_ONCE: Final = {Queue.BATCH: 16, Queue.FINE_TUNING: 1}
 _LEDGER_S: Final = 0.2  # nobody waits for the usage of a batch line, and its transactions stand in the way of journals
 _SWITCH_S: Final = 0.0005  # how long another thread may keep the interpreter from the event loop
 
 
-def run(plan: Plan, files: ResultFiles | None = None) -> int:
+def run(plan: Plan, files: ResultFiles | None = None, trainer: Trainer = training) -> int:
     """Run jobs until a signal comes; 0 when everything ended in order."""
     deployment = open_deployment(plan.settings)
     try:
-        return uvloop.run(_JobWorker(plan, deployment, files or KeptFiles()).work())
+        return uvloop.run(_JobWorker(plan, deployment, files or KeptFiles(), trainer).work())
     finally:
         deployment.close()
 
@@ -78,7 +82,7 @@ def run(plan: Plan, files: ResultFiles | None = None) -> int:
 class _JobWorker:
     """The parts of one process. Made before its event loop runs."""
 
-    def __init__(self, plan: Plan, deployment: Deployment, files: ResultFiles) -> None:
+    def __init__(self, plan: Plan, deployment: Deployment, files: ResultFiles, trainer: Trainer) -> None:
         settings, db, clock = plan.settings, deployment.db, deployment.clock
         self._plan: Final = plan
         self._deployment: Final = deployment
@@ -88,6 +92,18 @@ class _JobWorker:
         self._ledger: Final = Ledger(db, max_rows=settings.limits.ledger_rows, flush_seconds=_LEDGER_S)
         self._executor: Final = ThreadPoolExecutor(_THREADS, thread_name_prefix="work")
         self._housekeeping: Final = Housekeeping(deployment, sweeps=plan.sweeps)
+        models = {model.id: model for model in settings.models}
+        self._tunings: Final = Tunings(
+            db,
+            deployment.vault,
+            clock,
+            policy_now=self._policy_now,
+            ending=ending_of(deployment),
+            trainer=trainer,
+            models={name: models[name] for name in trainable_of(settings)},
+            rules=settings.fine_tuning,
+            json_depth=settings.limits.json_depth,
+        )
 
     async def work(self) -> int:
         """See `run`."""
@@ -119,9 +135,10 @@ class _JobWorker:
         gc.collect()
         gc.freeze()
         sys.setswitchinterval(_SWITCH_S)
-        log.emit(Event.JOBS_STARTED)
+        log.emit(Event.JOBS_STARTED, trains=Queue.FINE_TUNING in self._plan.queues)
         await stop.wait()
         log.emit(Event.JOBS_STOPPING)
+        await asyncio.to_thread(self._tunings.stop)
         await asyncio.to_thread(driver.stop, _GRACE_S)
         await telling
         await router.close()
@@ -186,7 +203,10 @@ class _JobWorker:
 
         def jobs(found: Handlers) -> DurableJobs:
             store = prepare_store(settings.data_dir, settings.database)
-            return DurableJobs(store, db, clock, found, at_once=_JOBS_AT_ONCE)
+            at_once = {queue: _JOBS_AT_ONCE[queue] for queue in self._plan.queues}
+            made = DurableJobs(store, db, clock, {**found, **self._tunings.handlers}, at_once=at_once)
+            self._tunings.start(made)
+            return made
 
         return Driver(
             db,

@@ -27,8 +27,15 @@ def _run(plan: Plan) -> int:
     name = f"worker-{os.getpid()}"
     engines, tuned = Engines(settings, folder / "run", name), TunedChild(settings, folder / "run", name)
     try:
-        at = engines.start()
-        return job_worker.run(Plan(settings=settings, listening=-1, engines=at, sweeps=True, tuned=tuned.start()))
+        plan = Plan(
+            settings=settings,
+            listening=-1,
+            engines=engines.start(),
+            sweeps=True,
+            tuned=tuned.start(),
+            queues=plan.queues,
+        )
+        return job_worker.run(plan)
     finally:
         tuned.stop()
         engines.stop()

@@ -8,23 +8,29 @@ import contextlib
 import signal
 import subprocess
 import sys
+from collections.abc import Collection
 from typing import Final
 
 from keepless.app.compose import check_keys, is_empty, open_deployment
 from keepless.app.plan import Plan, encode
 from keepless.config import Settings
 from keepless.errors import ConfigError
+from keepless.jobs.port import Queue
+from keepless.training.port import is_missing
 
 __all__ = ["QUEUES", "run_jobs"]
 
-QUEUES: Final = frozenset({"batch"})
+QUEUES: Final = frozenset(Queue)
 
 
-def run_jobs(settings: Settings) -> int:
+def run_jobs(settings: Settings, queues: Collection[Queue]) -> int:
     """Run jobs until a signal comes; the exit code.
 
-    Raises `ConfigError` when the folder, the keyring or the database cannot be used, or nothing was made there yet.
+    Raises `ConfigError` when the folder, the keyring or the database cannot be used, nothing was made there yet, or
+    this machine cannot train although it is to.
     """
+    if Queue.FINE_TUNING in queues and is_missing():
+        raise ConfigError("this machine cannot train: install the extra, keepless[finetune], or leave that queue out")
     if is_empty(settings):
         raise ConfigError("there is no deployment here: run `keepless init` or `keepless serve` first")
     deployment = open_deployment(settings)
@@ -37,5 +43,5 @@ def run_jobs(settings: Settings) -> int:
         signal.signal(number, lambda told, _: child.send_signal(told))
     if child.stdin is not None:
         with contextlib.suppress(BrokenPipeError), child.stdin as pipe:
-            pipe.write(encode(Plan(settings=settings, listening=-1, engines=[])))
+            pipe.write(encode(Plan(settings=settings, listening=-1, engines=[], queues=tuple(sorted(queues)))))
     return abs(child.wait())

@@ -7,6 +7,7 @@ import msgspec
 
 from keepless.config import Settings
 from keepless.inference.embedded.tuned_backend import HostAt
+from keepless.jobs.port import Queue
 
 __all__ = ["EngineAt", "HostPlan", "Plan", "decode", "decode_host", "encode"]
 
@@ -30,6 +31,7 @@ class Plan(msgspec.Struct, frozen=True):
     ready: int = -1  # a socket: one byte says that the process serves
     sweeps: bool = True
     tuned: HostAt | None = None  # who holds tuned models; None: they are not served
+    queues: tuple[Queue, ...] = (Queue.BATCH,)  # of a process that runs jobs: what it takes jobs from
 
 
 class HostPlan(msgspec.Struct, frozen=True):

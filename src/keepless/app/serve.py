@@ -35,7 +35,9 @@ from keepless.config import Settings
 from keepless.errors import ConfigError
 from keepless.gateway.server import create_listening_socket
 from keepless.http.limits import RateLimits
+from keepless.jobs.port import Queue
 from keepless.log import Event
+from keepless.training.port import is_missing
 from keepless.usage.totals import requests_since
 
 __all__ = ["Announcement", "serve"]
@@ -83,7 +85,9 @@ def serve(settings: Settings, *, announce: Callable[[Announcement], None], works
             tuned=host,
         )
         if works:
-            jobs = JobChild(Plan(settings=settings, listening=-1, engines=at, sweeps=False, tuned=host))
+            queues = (Queue.BATCH,) if is_missing() else tuple(Queue)
+            own = Plan(settings=settings, listening=-1, engines=at, sweeps=False, tuned=host, queues=queues)
+            jobs = JobChild(own)
             ending.callback(jobs.stop)
             jobs.start()
         if settings.workers == 1:

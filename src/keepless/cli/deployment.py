@@ -75,18 +75,21 @@ def _announcement(told: Mapping[str, str]) -> str:
 
 
 @click.command()
-@click.option("--queues", default="batch", show_default=True, help="What to run, separated by commas: batch.")
+@click.option(
+    "--queues", default="batch", show_default=True, help="What to run, separated by commas: batch, fine_tuning."
+)
 @store_command
 @click.pass_context
 def worker(context: click.Context, screen: Screen, settings: Settings, /, queues: str) -> None:
     """Run jobs in the foreground, beside the servers of a deployment or on another machine with the same database."""
-    wanted = {name.strip() for name in queues.split(",")}
-    if not wanted or wanted - QUEUES:
+    named = {name.strip() for name in queues.split(",")}
+    wanted = [queue for queue in sorted(QUEUES) if queue in named]
+    if len(wanted) < len(named):
         raise click.UsageError(f"--queues: one or more of {', '.join(sorted(QUEUES))}")
-    told = {"queues": sorted(wanted)}
+    told = {"queues": [str(queue) for queue in wanted]}
     screen.fields(told, "Running jobs until a signal comes", told)
     sys.stdout.flush()
-    context.exit(run_jobs(settings))
+    context.exit(run_jobs(settings, wanted))
 
 
 @click.command()

@@ -24,6 +24,7 @@ from keepless.clock import Clock, SystemClock
 from keepless.config import ModelConfig, Settings, UpstreamRetention
 from keepless.db import Database
 from keepless.errors import ConfigError
+from keepless.training.port import is_missing
 from keepless.vault.states import PurgeState, TombstoneState
 from keepless.vault.tables import kept, purge, tombstone
 
@@ -76,7 +77,7 @@ def doctor(screen: Screen, settings: Settings, /) -> None:
 
 
 def machine(proc: Path = Path("/proc")) -> Iterator[Finding]:
-    """What the machine may write to disk of a process's memory."""
+    """What the machine may write to disk of a process's memory, and whether it can train."""
     soft, _ = resource.getrlimit(resource.RLIMIT_CORE)
     pattern = _read(proc / "sys/kernel/core_pattern")
     if soft == 0 and not pattern.startswith("|"):
@@ -92,6 +93,8 @@ def machine(proc: Path = Path("/proc")) -> Iterator[Finding]:
         yield Finding("swap", Grade.WARNING, "swap is on: memory may reach a disk; encrypt it or switch it off")
     else:
         yield Finding("swap", Grade.OK, "off")
+    trains = "not installed here (the extra finetune): trainings wait for a machine that takes --queues fine_tuning"
+    yield Finding("fine-tuning", Grade.OK, trains if is_missing() else "this machine can train")
 
 
 def folder(settings: Settings) -> Iterator[Finding]:

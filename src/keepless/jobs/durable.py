@@ -15,6 +15,7 @@ DBOS is one instance a process, so is `DurableJobs`.
 import contextlib
 import sqlite3
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,15 +27,16 @@ from keepless.db import Database
 from keepless.ids import Id, trusted
 from keepless.jobs.ids_only import IdsOnly
 from keepless.jobs.liveness import Roll
-from keepless.jobs.port import Argument, Handlers, JobFailedError, JobKind
+from keepless.jobs.port import Argument, Handlers, JobFailedError, JobKind, Queue, queue_of
 
 __all__ = ["DurableJobs", "prepare_store"]
 
 _NAME: Final = "keepless"
 _SCHEMA: Final = "keepless_jobs"
 _VERSION: Final = "1"
-_QUEUE: Final = "jobs"
+_NAMES: Final = {Queue.BATCH: "jobs", Queue.FINE_TUNING: "fine_tuning"}  # as the store knows them
 _POLL_S: Final = 0.1
+_ONE: Final = 1
 _ENDED: Final = ["SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"]
 _ACTIVE: Final = ["PENDING", "ENQUEUED", "DELAYED"]
 _AT_ONCE: Final = 500
@@ -55,7 +57,9 @@ def prepare_store(data_dir: str, database: str) -> str:
 class DurableJobs:
     """See `Jobs`. Made and used in worker threads, never on an event loop's."""
 
-    def __init__(self, store: str, db: Database, clock: Clock, handlers: Handlers, *, at_once: int) -> None:
+    def __init__(
+        self, store: str, db: Database, clock: Clock, handlers: Handlers, *, at_once: Mapping[Queue, int]
+    ) -> None:
         self._roll: Final = Roll(db, clock)
         self._closing: Final = threading.Event()
         _handlers.update(handlers)
@@ -70,15 +74,20 @@ class DurableJobs:
                 "executor_id": self._roll.id,
                 "use_listen_notify": False,
                 "sys_db_pool_size": 4,
-                "max_executor_threads": at_once + 8,
+                "max_executor_threads": sum(at_once.values()) + 8,
                 "enable_otlp": False,
             }
         )
         self._workflow: Final = DBOS.workflow(name="job")(_run)
+        DBOS.listen_queues([_NAMES[queue] for queue in at_once])
         DBOS.launch()
-        DBOS.register_queue(
-            _QUEUE, worker_concurrency=at_once, polling_interval_sec=_POLL_S, on_conflict="always_update"
-        )
+        for queue, name in _NAMES.items():
+            DBOS.register_queue(
+                name,
+                worker_concurrency=at_once.get(queue, _ONE),
+                polling_interval_sec=_POLL_S,
+                on_conflict="always_update" if queue in at_once else "never_update",
+            )
         self._roll.beat()
 
     @property
@@ -90,7 +99,7 @@ class DurableJobs:
         """See `Jobs`."""
         order = list(JobKind).index(kind)
         with SetWorkflowID(job_id), SetEnqueueOptions(priority=priority):
-            DBOS.enqueue_workflow(_QUEUE, self._workflow, order, *arguments)
+            DBOS.enqueue_workflow(_NAMES[queue_of(kind)], self._workflow, order, *arguments)
 
     def active(self) -> set[str]:
         """See `Jobs`."""
@@ -108,9 +117,9 @@ class DurableJobs:
         dead = self._roll.dead()
         alive = self._roll.known().difference(dead)
         begun = DBOS.list_workflows(status="PENDING", load_input=False, load_output=False)
-        left = [one.workflow_id for one in begun if one.executor_id not in alive]
-        for job_id in left:
-            DBOS.resume_workflow(job_id, queue_name=_QUEUE)
+        left = [one for one in begun if one.executor_id not in alive]
+        for one in left:
+            DBOS.resume_workflow(one.workflow_id, queue_name=one.queue_name or _NAMES[Queue.BATCH])
         self._roll.bury(dead)
         return len(left)
 

@@ -1,4 +1,4 @@
-"""The lines of a batch's input: found in a stream, read, in bounded memory.
+"""The lines of a batch's input or of a dataset: found in a stream, read, in bounded memory.
 
 Holds: `split` (a stream of pieces -> lines with their places), `Found`, `Line` and `read_line`. Leaves out: whether a
 line is a request that may be run (validate), running it (shard).
@@ -46,13 +46,16 @@ def read_line(data: bytes) -> Line:
     return _decode(data)
 
 
-def split(pieces: Iterable[Content], longest: int, *, number: int = 1, offset: int = 0) -> Iterator[Found]:
+def split(
+    pieces: Iterable[Content], longest: int, *, number: int = 1, offset: int = 0, purpose: Purpose = Purpose.INFERENCE
+) -> Iterator[Found]:
     """The lines of a stream whose first byte is that of line `number` and stands at `offset`.
 
     Empty lines at the end are not told. Never holds more than a piece and a line of at most `longest` bytes.
     """
     empty: list[Found] = []
-    for found in _lines(pieces, longest, number, offset):
+    opened = (piece.reveal(purpose) for piece in pieces)
+    for found in _lines(opened, longest, number, offset):
         if found.data is not None and not found.data.strip(b" \t"):
             empty.append(found)
             continue
@@ -61,12 +64,12 @@ def split(pieces: Iterable[Content], longest: int, *, number: int = 1, offset: i
         yield found
 
 
-def _lines(pieces: Iterable[Content], longest: int, number: int, offset: int) -> Iterator[Found]:
+def _lines(pieces: Iterable[bytes], longest: int, number: int, offset: int) -> Iterator[Found]:
     start = at = offset  # of the line; of the byte after those that were looked at
     rest: list[bytes] = []  # of the line that is not whole yet
     held = 0
-    for piece in pieces:
-        data, begin = piece.reveal(Purpose.INFERENCE), 0
+    for data in pieces:
+        begin = 0
         while (end := data.find(b"\n", begin)) >= 0:
             length = held + end - begin
             whole = None if length > longest + 1 else b"".join([*rest, data[begin:end]])

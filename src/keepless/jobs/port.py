@@ -1,7 +1,7 @@
 """The port of durable jobs: six verbs, and nothing of the engine behind it.
 
-Holds: `Jobs` (the Protocol), `JobKind`, `Handler`, `Argument`, `JobFailedError`. Leaves out: the engine (durable), what
-the jobs do (each kind's own module).
+Holds: `Jobs` (the Protocol), `JobKind`, `Queue`, `Handler`, `Argument`, `JobFailedError`. Leaves out: the engine
+(durable), what the jobs do (each kind's own module).
 
 A job is a kind, an id of ours and a few arguments that are ids or whole numbers; never content. It runs at least once
 after `submit`: a job whose process died runs again, elsewhere, so what it does must find its work undone or done.
@@ -15,7 +15,7 @@ from typing import Protocol
 from keepless.errors import KeeplessError
 from keepless.ids import Id
 
-__all__ = ["Argument", "Handler", "Handlers", "JobFailedError", "JobKind", "Jobs"]
+__all__ = ["Argument", "Handler", "Handlers", "JobFailedError", "JobKind", "Jobs", "Queue", "queue_of"]
 
 
 class JobKind(StrEnum):
@@ -24,6 +24,20 @@ class JobKind(StrEnum):
     BATCH_VALIDATE = "batch_validate"
     BATCH_SHARD = "batch_shard"
     BATCH_FINISH = "batch_finish"
+    TUNING_CHECK = "tuning_check"
+    TUNING_TRAIN = "tuning_train"
+
+
+class Queue(StrEnum):
+    """Where jobs wait; a worker is told which of them it takes jobs from."""
+
+    BATCH = "batch"  # also what prepares a fine-tuning: it needs no trainer
+    FINE_TUNING = "fine_tuning"  # trainings, one at a time a worker
+
+
+def queue_of(kind: JobKind) -> Queue:
+    """Where jobs of a kind wait."""
+    return Queue.FINE_TUNING if kind is JobKind.TUNING_TRAIN else Queue.BATCH
 
 
 Argument = Id | int

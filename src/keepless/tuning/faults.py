@@ -39,6 +39,20 @@ class FaultCode(StrEnum):
     INVALID_ORDER = "invalid_order"
     NOTHING_TO_LEARN = "nothing_to_learn"
 
+    # of an adapter that is imported (tuning.adapter)
+    ADAPTER_LARGE = "adapter_too_large"
+    ADAPTER_ZIP = "adapter_not_a_zip"
+    ADAPTER_FILES = "adapter_files"
+    ADAPTER_CONFIG = "adapter_config_invalid"
+    ADAPTER_RANK = "adapter_rank"
+    ADAPTER_UNSUPPORTED = "adapter_unsupported"
+    ADAPTER_WEIGHTS = "adapter_weights_invalid"
+    ADAPTER_TENSOR = "adapter_tensor_unknown"
+    ADAPTER_SHAPE = "adapter_tensor_shape"
+    ADAPTER_TYPE = "adapter_tensor_type"
+    ADAPTER_INCOMPLETE = "adapter_incomplete"
+    ADAPTER_FINITE = "adapter_not_finite"
+
 
 class FaultParam(StrEnum):
     """The part of an example that a fault is about."""
@@ -69,7 +83,19 @@ FAULT_TEXT: Final[Mapping[FaultCode, str]] = {
     FaultCode.INVALID_VALUE: "A parameter of this line has a value that is not possible.",
     FaultCode.INVALID_ROLE: "A message's role must be system, developer, user, assistant or tool.",
     FaultCode.INVALID_ORDER: "A system message stands first, and a tool message follows the call that it answers.",
-    FaultCode.NOTHING_TO_LEARN: "No assistant message of this line has a weight other than 0.",
+    FaultCode.NOTHING_TO_LEARN: "No answer of this line that follows a message has a weight other than 0.",
+    FaultCode.ADAPTER_LARGE: "The archive is larger than an adapter of this base model can be.",
+    FaultCode.ADAPTER_ZIP: "The file is not a plain ZIP archive of stored or deflated files.",
+    FaultCode.ADAPTER_FILES: "The archive must hold adapter_model.safetensors and adapter_config.json, and no more.",
+    FaultCode.ADAPTER_CONFIG: "adapter_config.json is not the configuration of a LoRA.",
+    FaultCode.ADAPTER_RANK: "The rank r must be 8, 16, 32 or 64.",
+    FaultCode.ADAPTER_UNSUPPORTED: "adapter_config.json asks for something that is not plain LoRA.",
+    FaultCode.ADAPTER_WEIGHTS: "adapter_model.safetensors is not in the safetensors format, or damaged.",
+    FaultCode.ADAPTER_TENSOR: "There is a tensor that belongs to no module of the base model.",
+    FaultCode.ADAPTER_SHAPE: "A tensor does not have the shape that the base model and the rank ask for.",
+    FaultCode.ADAPTER_TYPE: "A tensor is not of the type F32, F16 or BF16.",
+    FaultCode.ADAPTER_INCOMPLETE: "There is a module with only one of its two tensors, or no tensor at all.",
+    FaultCode.ADAPTER_FINITE: "A tensor holds a number that is not finite.",
 }
 
 

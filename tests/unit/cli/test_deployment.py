@@ -123,15 +123,17 @@ def test_a_fault_of_ours_says_nothing_of_its_text(
 
 
 def test_worker_runs_what_it_is_told(terminal: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    given: list[Settings] = []
+    given: list[tuple[Settings, list[str]]] = []
 
-    def stand_in(settings: Settings) -> int:
-        given.append(settings)
+    def stand_in(settings: Settings, queues: list[str]) -> int:
+        given.append((settings, queues))
         return 4
 
     monkeypatch.setattr(deployment, "run_jobs", stand_in)
     assert terminal.run("worker", "--queues", "batch", "--data-dir", str(tmp_path))[0] == 4
-    assert given[0].data_dir == str(tmp_path)
+    assert (given[0][0].data_dir, given[0][1]) == (str(tmp_path), ["batch"])
+    assert terminal.run("worker", "--queues", "fine_tuning, batch", "--data-dir", str(tmp_path))[0] == 4
+    assert given.pop()[1] == ["batch", "fine_tuning"]
     code, _, error = terminal.run("worker", "--queues", "batch,other")
     assert (code, len(given)) == (2, 1)
     assert "one or more of batch" in error

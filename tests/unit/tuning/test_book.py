@@ -1,8 +1,5 @@
 """Fine-tunings as their owners' calls see them: one transaction, one policy, one answer for what is not theirs."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 import sqlalchemy as sa
 
@@ -16,17 +13,9 @@ from keepless.tuning import transitions
 from keepless.tuning.tables import tuning_job
 from keepless.tuning.values import AUTO, FailCode, TuningKind, TuningState
 from keepless.vault.tables import intent, kept
-from tests.support.batching import Floor
-from tests.support.tuning import MODELS, Desk
+from tests.support.tuning import Desk
 
 S = TuningState
-
-
-@pytest.fixture
-def desk(database_url: str, tmp_path: Path) -> Iterator[Desk]:
-    floor = Floor(tmp_path, MODELS, None if database_url.startswith("sqlite") else database_url, real_files=True)
-    yield Desk(floor)
-    floor.close()
 
 
 def refused(desk: Desk, *args: object, **named: object) -> Problem:

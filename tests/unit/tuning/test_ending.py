@@ -1,7 +1,6 @@
 """The end of a fine-tuning: nothing is left, whoever dies in between; a hold keeps all of it."""
 
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import pytest
 import sqlalchemy as sa
@@ -21,18 +20,10 @@ from keepless.tuning.tables import tuned_model, tuning_checkpoint, tuning_event,
 from keepless.tuning.values import AUTO, CancelReason, Checkpoint, Job, TuningState
 from keepless.vault.rows import Kept
 from keepless.vault.tables import legal_hold
-from tests.support.batching import Floor
-from tests.support.tuning import BASE, MODELS, Desk
+from tests.support.tuning import BASE, Desk
 from tests.support.vault import CrashError
 
 WORK, WEIGHTS = DataClass.FINE_TUNING_WORK, DataClass.MODEL_WEIGHTS
-
-
-@pytest.fixture
-def desk(database_url: str, tmp_path: Path) -> Iterator[Desk]:
-    floor = Floor(tmp_path, MODELS, None if database_url.startswith("sqlite") else database_url, real_files=True)
-    yield Desk(floor)
-    floor.close()
 
 
 def checkpointed(desk: Desk, job: Job, step: int = 1) -> None:

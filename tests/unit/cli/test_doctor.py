@@ -85,7 +85,16 @@ def test_memory_on_disk(
 ) -> None:
     monkeypatch.setattr("resource.getrlimit", lambda _: (0, 0))
     found = grades(doctor.machine(proc(tmp_path, pattern=pattern, swaps=swaps)))
-    assert found == {"core dumps": core, "swap": swap}
+    assert found == {"core dumps": core, "swap": swap, "fine-tuning": Grade.OK}
+
+
+@pytest.mark.parametrize(("missing", "says"), [(True, "not installed"), (False, "can train")])
+def test_whether_this_machine_can_train(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: bool, says: str
+) -> None:
+    monkeypatch.setattr(doctor, "is_missing", lambda: missing)
+    (found,) = [one for one in doctor.machine(proc(tmp_path)) if one.check == "fine-tuning"]
+    assert says in found.detail
 
 
 def test_core_dumps_of_this_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

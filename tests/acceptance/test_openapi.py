@@ -52,7 +52,7 @@ def served(tmp_path: Path) -> Iterator[Served]:
     [
         ("admin_key", f"^/v1/organization/({ACCOUNTS})"),
         ("admin_key", f"^/v1/organization/(?!{ACCOUNTS})|^/v1/webhook|^/healthz|^/readyz|^/log|^/metrics|^/openapi"),
-        ("operator_key", "^/v1/organizations|^/v1/organization/(legal_holds|abuse_cases)"),
+        ("operator_key", "^/v1/organizations|^/v1/organization/(legal_holds|abuse_cases|audit_logs|open_requests)"),
         (
             "api_key",
             "^/v1/(chat|models|responses|files|uploads|batches|embeddings|audio|fine_tun)",

@@ -10,7 +10,7 @@ import httpx
 import openai
 from openai._resource import SyncAPIResource
 
-__all__ = ["methods", "plain", "surface"]
+__all__ = ["arguments", "methods", "plain", "surface"]
 
 # One of the forms that a method of several takes.
 _FORMS: Final = {

@@ -1,7 +1,7 @@
 """Usage and costs over HTTP, in OpenAI's shapes, and one request explained. Numbers, enums and ids only (PRODUCT 1).
 
 What OpenAI counts and nothing here serves (images, moderations, tools' calls) answers its buckets, all empty: that is
-what was used (ADR 0025).
+what was used (ADR 0027).
 """
 
 from keepless.admin.asks import NoBody, NoQuery

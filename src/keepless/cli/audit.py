@@ -1,4 +1,4 @@
-"""`keepless audit`: an organization's audit log out of the platform, with a proof for each event; and its check."""
+"""`keepless audit`: an organization's audit log out of the platform with a proof for each event; check; erasing."""
 
 from pathlib import Path
 from typing import Any, Final
@@ -6,16 +6,23 @@ from urllib.parse import urlencode
 
 import click
 
-from keepless.cli.client import Client
+from keepless.cli.client import Client, segment
 from keepless.cli.export import Folder
 from keepless.cli.options import client_command
 from keepless.cli.output import Screen
 from keepless.cli.proofs import verify
+from keepless.ids import Prefix
 from keepless.receipts.verify import AUDIT_SUFFIX, KEY_FILE
 
 __all__ = ["audit"]
 
 _PATH: Final = "/organization/audit_logs/export"
+_ERASED: Final = {
+    Prefix.HOLD.value: "/organization/legal_holds/{}/reference",
+    Prefix.OPENING.value: "/organization/open_requests/{}/reference",
+    Prefix.CASE.value: "/organization/abuse_cases/{}/reference",
+    "audit_log-": "/organization/audit_logs/{}",
+}
 _NAME: Final = f"audit{AUDIT_SUFFIX}"
 
 
@@ -56,6 +63,19 @@ def export(
     folder.write(KEY_FILE, client.text("/log/key"))
     answer = {"object": "audit.export", "events": events, "file": str(out / _NAME), "key": str(out / KEY_FILE)}
     screen.fields(answer, "Exported", {name: answer[name] for name in ("events", "file", "key")})
+
+
+@audit.command("erase")
+@click.argument("id_", metavar="hold_...|open_...|case_...|audit_log-N")
+@click.option("--organization-id", "--organization", required=True)
+@client_command
+def erase(screen: Screen, client: Client, /, *, id_: str, organization_id: str) -> None:
+    """Erase the reference of a hold, request or case, or what an event says of a person (operators)."""
+    path = next((path for prefix, path in _ERASED.items() if id_.startswith(prefix)), None)
+    if path is None:
+        raise click.UsageError("the id of a hold, a request to see content, a case or an event is needed")
+    answer = client.delete(path.format(segment(id_)), organization_id=organization_id)
+    screen.fields(answer, "Erased", answer)
 
 
 audit.add_command(verify)

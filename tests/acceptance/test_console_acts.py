@@ -10,9 +10,13 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Download, Page, expect
 
+from keepless.db import Database
+from keepless.ids import Id
+from keepless.tuning import transitions
+from keepless.tuning.values import EventCode, Metrics
 from tests.support.browser import chromium, good, opened
 from tests.support.outside import keepless
-from tests.support.serve import Served, serve, upstream_models
+from tests.support.serve import EMBEDDED, Served, serve, upstream_models
 from tests.support.upstream import Behaviour, MockUpstream
 
 EVIL = "<img src=x onerror=alert(1)>\"'></textarea>{{7*7}}"
@@ -37,7 +41,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def served(folder: Path) -> Iterator[Served]:
-    with MockUpstream() as upstream, serve(folder, upstream_models(upstream.base_url)) as running:
+    with MockUpstream() as upstream, serve(folder, [*upstream_models(upstream.base_url), EMBEDDED]) as running:
         yield running
 
 
@@ -192,6 +196,45 @@ def test_a_file_is_deleted_and_its_receipt_verified_offline(page: Page, served: 
     (file,) = verified(served, page, tmp_path, saved(download.value, tmp_path))
     assert file["class"] == "batch_input"
     assert "secret plans" not in (tmp_path / download.value.suggested_filename).read_text()
+
+
+def test_a_fine_tuning_is_begun_watched_and_deleted_with_its_receipt(
+    page: Page, served: Served, folder: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "set.jsonl"
+    path.write_text('{"messages": []}\nno json\n')  # so nothing is trained, whoever takes it
+    page.goto("/files")
+    page.get_by_label("File", exact=True).set_input_files(path)
+    page.get_by_label("Purpose").select_option("fine-tune")
+    page.get_by_role("button", name="Upload").click()
+    expect(page.get_by_text("The file is kept.")).to_be_visible()
+    page.goto("/fine-tunings")
+    good(page)
+    page.get_by_label("Name").fill("mine")
+    page.get_by_role("button", name="Begin").click()
+    expect(page.get_by_text("The fine-tuning was accepted.")).to_be_visible()
+    learned(folder, page.url.split("/fine-tunings/")[1].split("?")[0])
+    page.reload()
+    expect(page.locator("#tuning .u-legend")).to_contain_text("Loss")
+    good(page)
+    page.get_by_role("link", name="Delete…").click()
+    page.get_by_label("To confirm, type delete").fill("delete")
+    page.get_by_role("button", name="Delete for good").click()
+    expect(page.get_by_text("The fine-tuning and its model are destroyed.")).to_be_visible()
+    page.get_by_role("link", name="Open").click()
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Download the receipt").click()
+    (file,) = verified(served, page, tmp_path, saved(download.value, tmp_path))
+    assert file["class"] == "fine_tuning_work"
+
+
+def learned(folder: Path, job_id: str) -> None:
+    """What a worker would have written of a job that learns."""
+    db = Database(f"sqlite:///{folder}/data/keepless.sqlite")
+    with db.write() as tx:
+        for step in range(1, 30):
+            transitions.tell(tx, Id(job_id), EventCode.METRICS, step, step=step, metrics=Metrics(loss=3 / step))
+    db.close()
 
 
 def test_a_zip_is_taken_along_before_a_purge_without_javascript(

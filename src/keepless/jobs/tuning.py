@@ -265,6 +265,10 @@ class Tunings:
             raise
         if how is How.AGAIN:
             self._trouble(job_id)
+        with self._db.read() as tx:
+            over = store.is_over(tx, job_id)
+        if over:
+            self._ending.drop_work(job_id)
         self._wake.set()
 
     def _trouble(self, job_id: Id) -> None:

@@ -1,7 +1,7 @@
 """SQL of fine-tunings and tuned models, without their changes of state. Transactions belong to the caller.
 
-Holds: of jobs `create`, `get`, `of_model`, `listing`, `active_of`, `lost`, `with_file`, `faults_of`, `forget`; of
-events `events_of`, `number_of`, `curve_of`; of models `tuned_model`, `tuned_models`, `models_of_file`,
+Holds: of jobs `create`, `get`, `of_model`, `listing`, `active_of`, `is_over`, `lost`, `with_file`, `faults_of`,
+`forget`; of events `events_of`, `number_of`, `curve_of`; of models `tuned_model`, `tuned_models`, `models_of_file`,
 `forget_models`; for who ends them `any_job`, `any_model`, `model_of`. Leaves out: the state machine and who adds events
 (transitions), checkpoints (checkpoints), names (names, and the vault's labels).
 
@@ -48,6 +48,7 @@ __all__ = [
     "forget",
     "forget_models",
     "get",
+    "is_over",
     "listing",
     "lost",
     "model_of",
@@ -143,6 +144,11 @@ def active_of(tx: Connection, organization_id: Id | None = None, project_id: Id 
     """Jobs that have not ended, the oldest first: of everybody, of an organization, or of one of its projects."""
     query = sa.select(job).where(job.c.state.in_(ACTIVE), _KEPT, *_of(job, organization_id, project_id))
     return [read_job(row) for row in tx.execute(query.order_by(job.c.created_at, job.c.id))]
+
+
+def is_over(tx: Connection, job_id: Id) -> bool:
+    """Whether a job has ended, or is gone."""
+    return tx.execute(sa.select(job.c.id).where(job.c.id == job_id, job.c.state.in_(ACTIVE), _KEPT)).first() is None
 
 
 def lost(tx: Connection) -> list[Id]:

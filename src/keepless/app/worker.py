@@ -62,6 +62,7 @@ from keepless.gateway.refused import on_refused
 from keepless.gateway.response_routes import routes as response_routes
 from keepless.gateway.server import Server
 from keepless.gateway.tuned import TunedModels
+from keepless.gateway.tunings import model_deletion
 from keepless.gateway.tunings import routes as tuning_routes
 from keepless.gateway.uploads import routes as upload_routes
 from keepless.gateway.watch import Watch
@@ -285,7 +286,7 @@ class _Worker:
         application = Starlette(
             routes=[
                 *other_methods(),
-                *model_routes(lease, router, self._tuned),
+                *model_routes(lease, router, self._tuned, model_deletion(lease, ends, ledger, clock)),
                 *response_routes(lease),
                 *file_routes(
                     deployment.files,

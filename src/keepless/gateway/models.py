@@ -10,12 +10,13 @@ catalogue, those of the caller's own project only, with what their base can do.
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from keepless.accounts.lease import Lease
 from keepless.accounts.principal import Principal
@@ -42,14 +43,35 @@ _CONVERSING: Final = frozenset({Endpoint.CHAT, Endpoint.RESPONSES})
 _STARTED: Final = int(time.time())  # nobody records when an operator added a model
 
 
-def routes(lease: Lease, router: Router, tuned: TunedModels | None = None) -> Sequence[BaseRoute]:
-    """The routes, below both bases. `tuned`: where tuned models are served."""
+def routes(
+    lease: Lease, router: Router, tuned: TunedModels | None = None, deletion: ASGIApp | None = None
+) -> Sequence[BaseRoute]:
+    """The routes, below both bases. `tuned`: where tuned models are served; `deletion`: who answers a DELETE of one."""
     pages = _Pages(lease, router, tuned)
     found: list[BaseRoute] = []
     for base in _BASES:
         found.append(Route(f"{base}/models", pages.index, methods=["GET"]))
-        found.append(Route(f"{base}/models/{{model:path}}", pages.one, methods=["GET"]))
+        if deletion is None:
+            found.append(Route(f"{base}/models/{{model:path}}", pages.one, methods=["GET"]))
+        else:
+            both = _Either(pages.one, deletion)
+            found.append(Route(f"{base}/models/{{model:path}}", both, methods=["GET", "DELETE"]))
     return found
+
+
+class _Either:
+    """One path, two methods of different makes."""
+
+    def __init__(self, page: Callable[[Request], Awaitable[Response]], deletion: ASGIApp) -> None:
+        self._page: Final = page
+        self._deletion: Final = deletion
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request (ASGI)."""
+        if scope["method"] == "DELETE":
+            await self._deletion(scope, receive, send)
+        else:
+            await (await self._page(Request(scope, receive)))(scope, receive, send)
 
 
 class _Pages:

@@ -1,8 +1,9 @@
 """Fine-tunings for both SDKs: Groq's `/fine_tunings`, OpenAI's `/fine_tuning/jobs`, and the end of a tuned model.
 
-Holds: `routes`. Leaves out: what a fine-tuning is (tuning), training (jobs), what may be asked (tuning_order), the JSON
-(tuning_shape), events as they come (tuning_events). The order of the refusals: key (401), lease (503), feature (403),
-privacy switches and parameters (400), what is named (404). Everything that blocks runs in a worker thread.
+Holds: `routes`, `model_deletion`. Leaves out: what a fine-tuning is (tuning), training (jobs), what may be asked
+(tuning_order), the JSON (tuning_shape), events as they come (tuning_events). The order of the refusals: key (401),
+lease (503), feature (403), privacy switches and parameters (400), what is named (404). Everything that blocks runs in a
+worker thread.
 
 An owner's admin key may list, read and delete the fine-tunings of every project of the organization, also what a
 feature that is off has left (DECISIONS 6); an API key sees those of its own project, while the feature is on.
@@ -15,6 +16,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp
 
 from keepless.accounts.lease import Lease
 from keepless.clock import Clock
@@ -45,7 +47,7 @@ from keepless.tuning.ending import Ending
 from keepless.tuning.names import parse_name
 from keepless.usage.ledger import Ledger
 
-__all__ = ["routes"]
+__all__ = ["model_deletion", "routes"]
 
 _BASES: Final = ("/v1", "/openai/v1")
 _BODY_BYTES: Final = 64 * 1024
@@ -69,22 +71,60 @@ def routes(
         "/fine_tuning/jobs/{id}/events": {"GET": calls.events},
         "/fine_tuning/jobs/{id}/checkpoints": {"GET": calls.checkpoints},
     }
-
-    def recorded(handlers: dict[str, Handler]) -> Recorded:
-        return Recorded(Endpoint.FINE_TUNINGS, handlers, lease=lease, ledger=ledger, clock=clock, owners=_OWNERS)
-
-    model = recorded({"DELETE": calls.delete_model})
     return [
-        *(Route(base + path, recorded(handlers)) for base in _BASES for path, handlers in paths.items()),
-        *(Route(base + "/models/{model:path}", model, methods=["DELETE"]) for base in _BASES),
+        Route(
+            base + path,
+            Recorded(Endpoint.FINE_TUNINGS, handlers, lease=lease, ledger=ledger, clock=clock, owners=_OWNERS),
+        )
+        for base in _BASES
+        for path, handlers in paths.items()
     ]
 
 
-class _Calls:
-    def __init__(self, lease: Lease, book: Book, ending: Ending, clock: Clock, json_depth: int) -> None:
+def model_deletion(lease: Lease, ending: Ending, ledger: Ledger, clock: Clock) -> ASGIApp:
+    """What answers `DELETE /models/{model}`: only tuned models can be deleted."""
+    calls = _Deletions(lease, ending)
+    handlers: dict[str, Handler] = {"DELETE": calls.delete_model}
+    return Recorded(Endpoint.FINE_TUNINGS, handlers, lease=lease, ledger=ledger, clock=clock, owners=_OWNERS)
+
+
+class _Deletions:
+    def __init__(self, lease: Lease, ending: Ending) -> None:
         self._lease: Final = lease
-        self._book: Final = book
         self._ending: Final = ending
+
+    async def delete_tuning(self, call: Call) -> Response:
+        caller, job_id = self._demand(call), _id(call.request)
+        done = await in_thread(lambda: self._ending.delete_job(job_id, caller.organization_id, caller.project_id))
+        return _json({"id": tuning_id_of(done), "object": "fine_tuning", "deleted": True})
+
+    async def delete_model(self, call: Call) -> Response:
+        caller, sent = self._demand(call), call.request.path_params["model"]
+        named = parse_name(sent)
+        await in_thread(lambda: self._ending.delete_model(named, caller.organization_id, caller.project_id))
+        return _json({"id": sent, "object": "model", "deleted": True})
+
+    def _demand(self, call: Call) -> Caller:
+        """The caller. Raises `Problem` 503 without a lease, 403 when the feature is off."""
+        caller = call.caller
+        if not self._lease.valid:
+            raise Problem(
+                503,
+                Code.POLICY_UNREADABLE,
+                "The policy cannot be read at the moment, and without it nothing is kept.",
+                type=ErrorType.SERVER,
+                retry=False,
+            )
+        principal = caller.principal
+        if principal is not None and Feature.FINE_TUNING not in principal.project.effective.on:
+            raise feature_disabled(Feature.FINE_TUNING, principal.project.effective.feature_source[Feature.FINE_TUNING])
+        return caller
+
+
+class _Calls(_Deletions):
+    def __init__(self, lease: Lease, book: Book, ending: Ending, clock: Clock, json_depth: int) -> None:
+        super().__init__(lease, ending)
+        self._book: Final = book
         self._clock: Final = clock
         self._json_depth: Final = json_depth
 
@@ -172,38 +212,11 @@ class _Calls:
     async def resume(self, call: Call) -> Response:
         return _json(self._job(await self._named(call, self._book.resume)))
 
-    async def delete_tuning(self, call: Call) -> Response:
-        caller, job_id = self._demand(call), _id(call.request)
-        done = await in_thread(lambda: self._ending.delete_job(job_id, caller.organization_id, caller.project_id))
-        return _json({"id": tuning_id_of(done), "object": "fine_tuning", "deleted": True})
-
-    async def delete_model(self, call: Call) -> Response:
-        caller, sent = self._demand(call), call.request.path_params["model"]
-        named = parse_name(sent)
-        await in_thread(lambda: self._ending.delete_model(named, caller.organization_id, caller.project_id))
-        return _json({"id": sent, "object": "model", "deleted": True})
-
     # --- what they have in common ------------------------------------------------------------------------------------
 
     async def _named(self, call: Call, act: Callable[[Id | None, Id, Id | None], Seen]) -> Seen:
         caller, job_id = self._demand(call), _id(call.request)
         return await in_thread(lambda: act(job_id, caller.organization_id, caller.project_id))
-
-    def _demand(self, call: Call) -> Caller:
-        """The caller. Raises `Problem` 503 without a lease, 403 when the feature is off."""
-        caller = call.caller
-        if not self._lease.valid:
-            raise Problem(
-                503,
-                Code.POLICY_UNREADABLE,
-                "The policy cannot be read at the moment, and without it nothing is kept.",
-                type=ErrorType.SERVER,
-                retry=False,
-            )
-        principal = caller.principal
-        if principal is not None and Feature.FINE_TUNING not in principal.project.effective.on:
-            raise feature_disabled(Feature.FINE_TUNING, principal.project.effective.feature_source[Feature.FINE_TUNING])
-        return caller
 
     def _feature_on(self, caller: Caller) -> bool:
         """Whether who listens for events may go on."""

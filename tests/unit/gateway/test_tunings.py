@@ -17,10 +17,12 @@ from keepless.db import Database
 from keepless.expiry.sweep import Sweeper
 from keepless.files.service import FileLimits, Files, Intended
 from keepless.files.values import FilePurpose
-from keepless.gateway.tunings import routes
+from keepless.gateway.models import routes as model_routes
+from keepless.gateway.tunings import model_deletion, routes
 from keepless.governance.patch import Patch
 from keepless.http import problems
 from keepless.ids import Id, Prefix, mint
+from keepless.inference.router import Router
 from keepless.policy.data_class import DataClass, Feature
 from keepless.tuning import store, transitions
 from keepless.tuning.book import Book
@@ -86,8 +88,13 @@ def world(tmp_path: Path) -> Iterator[World]:
     files = Files(db, rig.clock, rig.vault, deleter=sweeper, policy_now=policy_now, limits=limits)
     book = Book(db, rig.clock, rig.vault, policy_now, ["tiny"])
     ending = Ending(db, rig.clock, rig.vault, sweeper, deployment.office.fence)
+    ledger = Ledger(db, max_rows=1000)
+    deletion = model_deletion(lease, ending, ledger, rig.clock)
     app = Starlette(
-        routes=routes(lease, book, ending, Ledger(db, max_rows=1000), rig.clock, json_depth=20),
+        routes=[
+            *routes(lease, book, ending, ledger, rig.clock, json_depth=20),
+            *model_routes(lease, Router([]), deletion=deletion),
+        ],
         middleware=[Middleware(problems.Guard)],
         exception_handlers=dict(problems.handlers()),
     )
@@ -322,3 +329,10 @@ def test_owners_see_and_delete_what_a_feature_that_is_off_has_left(world: World)
     assert world.json("GET", JOBS, key=key)["data"][0]["id"] == shown["fine_tuning_job_id"]
     assert world.json("DELETE", f"{TUNINGS}/{made['id']}", key=key)["deleted"] is True
     assert world.json("GET", TUNINGS, key=key)["data"] == []
+
+
+def test_a_models_path_says_what_can_be_done_there(world: World) -> None:
+    assert world.refused("GET", "/v1/models/MARKER") == (404, "model_not_found")
+    answer = world.ask("PUT", "/v1/models/MARKER")
+    assert answer.status == 405
+    assert {name.strip() for name in answer.headers["allow"].split(",")} == {"DELETE", "GET", "HEAD"}

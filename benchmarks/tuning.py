@@ -2,7 +2,8 @@
 
 Holds: `training_speed`, `first_answer`. The bare script is what the libraries' own documentation would have one write:
 `from_pretrained(gguf_file=...)`, a loop, no checkpoints, a process that does as it likes. All run in turn, in processes
-of their own with the same number of threads. Loading and the first step, which warms up, are not counted. Checkpoints
+of their own with the same number of threads, by the clock and by the processor's time, which other work on the machine
+distorts less. Loading and the first step, which warms up, are not counted. Checkpoints
 are put through the vault's door, as a worker puts them. A first answer counts from the adapter's ZIP in memory to the
 first token out of a process of llama.cpp that did not exist before; the adapter reaches it as an anonymous file.
 """
@@ -38,6 +39,7 @@ from keepless.training.port import training
 __all__ = ["first_answer", "training_speed"]
 
 Figures = dict[str, float]
+Rates = tuple[float, float]  # tokens a second, by the clock and by the processor
 _EXAMPLES = 48
 _BATCH = 4
 _SAVED_S = 10.0  # six times as often as a worker asks for it
@@ -80,8 +82,9 @@ for epoch in range(epochs):
         loss.item()
         if began:
             tokens += sum(len(ids) for ids, _ in chosen)
-        began = began or time.perf_counter()
-print(tokens / (time.perf_counter() - began))
+        else:
+            began, used = time.perf_counter(), time.process_time()
+print(tokens / (time.perf_counter() - began), tokens / (time.process_time() - used))
 """
 _ANSWERING = """
 import sys, httpx2, xllamacpp
@@ -101,7 +104,7 @@ print("answered", flush=True)
 """
 
 
-def training_speed(repeats: int, threads: int, epochs: int = 2) -> tuple[Figures, bytes]:
+def training_speed(repeats: int, threads: int, epochs: int) -> tuple[Figures, bytes]:
     """Tokens a second of the bare script and of runs without and with checkpoints; and the adapter of the last run."""
     folder = _folder()
     data = folder / "examples.jsonl"
@@ -126,14 +129,16 @@ def training_speed(repeats: int, threads: int, epochs: int = 2) -> tuple[Figures
         turns.append((_bare(weights, data, epochs, threads), plain, saved, count))
     deployment.close()
     median = statistics.median
-    return {
-        "bare_tokens_per_s": median(bare for bare, *_ in turns),
-        "keepless_tokens_per_s": median(plain for _, plain, *_ in turns),
-        "ratio": median(bare / plain for bare, plain, *_ in turns),
-        "saving_tokens_per_s": median(saved for _, _, saved, _ in turns),
-        "checkpoints": median(count for *_, count in turns),
-        "checkpoint_overhead": median(plain / saved - 1 for _, plain, saved, _ in turns),
-    }, adapter
+    figures: Figures = {"checkpoints": median(count for *_, count in turns)}
+    for place, name in enumerate(("s", "cpu_s")):
+        each = [(bare[place], plain[place], saved[place]) for bare, plain, saved, _ in turns]
+        figures |= {
+            f"bare_tokens_per_{name}": median(bare for bare, _, _ in each),
+            f"keepless_tokens_per_{name}": median(plain for _, plain, _ in each),
+            f"ratio_by_{name}": median(bare / plain for bare, plain, _ in each),
+            f"checkpoint_overhead_by_{name}": median(plain / saved - 1 for _, plain, saved in each),
+        }
+    return figures, adapter
 
 
 def first_answer(repeats: int, threads: int, adapter: bytes) -> Figures:
@@ -158,27 +163,37 @@ def first_answer(repeats: int, threads: int, adapter: bytes) -> Figures:
     return {"seconds": statistics.median(taken), "most": max(taken), "of_which_gguf": statistics.median(making)}
 
 
-def _ours(order: Order, data: Path, kept: tuple[Deployment, Retain] | None) -> tuple[float, int, bytes]:
+def _ours(order: Order, data: Path, kept: tuple[Deployment, Retain] | None) -> tuple[Rates, int, bytes]:
     """Tokens a second, how many checkpoints were kept, and the adapter."""
-    began, first, last, count = 0.0, 0, 0, 0
+    began, used, first, last, count = 0.0, 0.0, 0, 0, 0
     with training(order, Content(data.read_bytes())) as said:
         for event in said:
             match event:
                 case Progress():
                     first, last = first or event.tokens, event.tokens
-                    began = began or time.perf_counter()
+                    if not began:
+                        began, used = time.perf_counter(), time.process_time() + _cpu_s(said.pid)
                 case Checkpoint() if kept is not None:
                     count += 1
                     kept[0].vault.put(event.content, kept[1])
                 case Finished():
-                    took = time.perf_counter() - began
-                    return (last - first) / took, count, event.content.reveal(Purpose.PROVE)
+                    took, worked = time.perf_counter() - began, time.process_time() + _cpu_s(said.pid) - used
+                    rates = ((last - first) / took, (last - first) / worked)
+                    return rates, count, event.content.reveal(Purpose.PROVE)
     raise RuntimeError("the run told no end")
 
 
-def _bare(weights: str, data: Path, epochs: int, threads: int) -> float:
+def _cpu_s(pid: int) -> float:
+    user, system = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+
+def _bare(weights: str, data: Path, epochs: int, threads: int) -> Rates:
     command = [sys.executable, "-c", _BARE, weights, str(data), str(epochs), str(_BATCH), str(threads)]
-    return float(subprocess.run(command, capture_output=True, check=True).stdout)
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "passive"}
+    done = subprocess.run(command, env=environment, capture_output=True, check=True)
+    wall, cpu = map(float, done.stdout.split())
+    return wall, cpu
 
 
 def _examples() -> bytes:

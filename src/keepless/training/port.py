@@ -61,7 +61,7 @@ _ENVIRONMENT: Final = {
     "TRANSFORMERS_VERBOSITY": "critical",
     "TOKENIZERS_PARALLELISM": "false",
     "TORCHINDUCTOR_CACHE_DIR": "/",  # wants to be there already; nothing can be made in it
-    "OMP_WAIT_POLICY": "passive",  # threads that wait do so asleep: on a busy machine spinning costs many times the work
+    "OMP_WAIT_POLICY": "passive",  # threads that wait do so asleep: spinning costs a busy machine many times the work
     "CUDA_CACHE_DISABLE": "1",
     "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # what makes its sums come out the same each time
 }

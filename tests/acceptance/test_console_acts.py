@@ -6,12 +6,15 @@ import re
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Download, Page, expect
 
 from keepless.db import Database
-from keepless.ids import Id
+from keepless.ids import Id, Prefix, mint
+from keepless.incidents.states import CaseState, Signal
+from keepless.incidents.tables import abuse_case
 from keepless.tuning import transitions
 from keepless.tuning.values import EventCode, Metrics
 from tests.support.browser import chromium, good, opened
@@ -311,6 +314,69 @@ def test_what_customers_type_is_text_on_every_page(
         theirs.goto("/")
         expect(theirs.get_by_text(EVIL).first).to_be_attached()
         assert theirs.locator("img[src=x]").count() == 0
+
+
+def test_nothing_serious_on_pages_that_one_comes_to(page: Page, browser: Browser, served: Served, folder: Path) -> None:
+    project = served.ask("GET", "/organization/projects")["data"][0]["id"]
+    case = suspected(folder, served.told["organization_id"])
+    asked = [f"/projects/{project}", f"/projects/{project}/archive", f"/controls?project={project}", f"/cases/{case}"]
+    for where in [*asked, "/sign-in/again?next=/controls", "/nowhere", "/explain"]:
+        page.goto(where)
+        good(page)
+    page.goto("/keys")
+    page.get_by_label("Name of the admin key").fill("script")
+    page.get_by_role("button", name="Create admin key").click()
+    expect(page.get_by_role("heading", level=1)).to_be_visible()
+    good(page)
+    page.goto("/members")
+    page.get_by_label("E-mail address").fill("new@example.com")
+    page.get_by_role("button", name="Invite", exact=True).click()
+    where = page.locator("#new-key").inner_text()
+    good(page)
+    with opened(browser, served.url) as invited:
+        invited.goto(where)
+        good(invited)
+        invited.get_by_label("Password").fill("a password that is long")
+        invited.get_by_role("button", name="Join").click()
+        expect(invited.get_by_role("heading", name="Overview")).to_be_visible()
+        invited.goto("/members")
+        expect(invited.get_by_role("heading", name="Your role does not allow this")).to_be_visible()
+        good(invited)
+    with opened(browser, served.url, served.told["operator_key"]) as operator:
+        operator.goto(f"/cases/{case}?organization={served.told['organization_id']}")
+        good(operator)
+        operator.get_by_role("button", name="Confirm").click()
+        expect(operator.get_by_text("The decision stands.")).to_be_visible()
+        operator.get_by_role("button", name="Close").click()
+        expect(operator.get_by_text("Closed", exact=True)).to_be_visible()
+
+
+def suspected(folder: Path, organization_id: str) -> str:
+    """A case as the watch over limits opens it."""
+    values: dict[str, Any] = {"id": mint(Prefix.CASE), "organization_id": organization_id, "opened_at": 1}
+    values |= {"state": CaseState.SUSPECTED, "signal": Signal.MANY_KEYS, "refusals": 7}
+    db = Database(f"sqlite:///{folder}/data/keepless.sqlite")
+    with db.write() as tx:
+        tx.execute(abuse_case.insert().values(values | {"captured": 0, "captured_total": 0}))
+    db.close()
+    return str(values["id"])
+
+
+def test_the_keyboard_alone_destroys_something(page: Page, served: Served) -> None:
+    failing(served, page, "hello")
+    page.goto("/kept")
+    page.get_by_role("link", name="Delete…").first.focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("button", name="Delete for good")).to_be_disabled()
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.name") == "confirm":
+            break
+    page.keyboard.type("delete")
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("button", name="Delete for good")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("Deleted. The key is destroyed")).to_be_visible()
 
 
 def test_a_session_that_was_ended_elsewhere_changes_nothing(browser: Browser, served: Served, folder: Path) -> None:

@@ -20,10 +20,14 @@ PAGES = (
     "/kept",
     "/kept?held=yes",
     "/receipts",
+    "/captures",
+    "/cases",
     "/holds",
     "/usage",
     "/audit",
     "/files",
+    "/batches",
+    "/fine-tunings",
 )
 
 

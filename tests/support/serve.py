@@ -62,9 +62,11 @@ def toml(models: Sequence[Mapping[str, Any]], settings: Mapping[str, Any] | None
 
 
 def _inline(value: Any) -> str:
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_inline, value)) + "]"
     if not isinstance(value, dict):
         return json.dumps(value)
-    return "{" + ", ".join(f"{name} = {json.dumps(inner)}" for name, inner in value.items()) + "}"
+    return "{" + ", ".join(f"{name} = {_inline(inner)}" for name, inner in value.items()) + "}"
 
 
 @contextlib.contextmanager
@@ -100,6 +102,7 @@ def serve(
         first = process.stdout.readline()
         assert first, f"the server did not start: {''.join(log)}"
         told = json.loads(first)
+        assert "url" in told, told
         yield Served(process, told["url"], {**(known or {}), **told}, log)
     finally:
         process.send_signal(signal.SIGTERM)

@@ -31,7 +31,9 @@ def test_arbitrary_text_is_no_name(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["ft:a:org/x-123456789abc", f"ft:a:{ORGANIZATION}/x-123456789ABC", f"ft:a:{ORGANIZATION}/123456789abc"]
+    "text",
+    ["ft:a:org/x-123456789abc", f"ft:a:{ORGANIZATION}/x-123456789ABC", f"ft:a:{ORGANIZATION}/123456789abc"],
+    ids=["no organization", "no digits", "no name"],
 )
 def test_almost_a_name(text: str) -> None:
     assert parse_name(text) is None

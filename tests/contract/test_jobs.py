@@ -16,7 +16,7 @@ import pytest
 from keepless.db import Database
 from keepless.ids import Prefix, mint
 from keepless.jobs import tables
-from keepless.jobs.port import JobKind
+from keepless.jobs.port import JobKind, Queue
 from tests.support.jobs_process import MARKER
 
 assert tables
@@ -26,9 +26,9 @@ LONG_S = 40.0
 class Process:
     """See `tests.support.jobs_process`."""
 
-    def __init__(self, url: str, folder: Path) -> None:
+    def __init__(self, url: str, folder: Path, *queues: str) -> None:
         self.child = subprocess.Popen(
-            [sys.executable, "-m", "tests.support.jobs_process", url, str(folder)],
+            [sys.executable, "-m", "tests.support.jobs_process", url, str(folder), *queues],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -94,8 +94,8 @@ def start(database: Database, tmp_path: Path) -> Iterator[Any]:
     url = database.engine.url.render_as_string(hide_password=False)
     started: list[Process] = []
 
-    def make() -> Process:
-        started.append(Process(url, tmp_path))
+    def make(*queues: str) -> Process:
+        started.append(Process(url, tmp_path, *queues))
         return started[-1]
 
     yield make
@@ -212,3 +212,21 @@ def test_what_runs_in_a_living_process_is_left_to_it(start: Any) -> None:
     for process in (first, other):
         process.tell("let_go")
     until_quiet(first)
+
+
+def test_a_training_is_taken_only_by_whoever_takes_its_queue_also_after_a_death(start: Any) -> None:
+    batches, trainer, job = start(), start(Queue.FINE_TUNING), mint(Prefix.TUNING_JOB)
+    trainer.submit(f"{job}.shard", job, 1)
+    batches.tell("submit", JobKind.TUNING_TRAIN, f"{job}.train", job, 99, 1)  # it may, though it will not do it
+    batches.until("ran", job, 1)
+    trainer.until("began", job, 99)
+    trainer.kill()
+    assert batches.tell("rescue") == 1
+    batches.submit(f"{job}.other", job, 2)
+    batches.until("ran", job, 2)
+    assert f"{job}.train" in batches.tell("active")
+    other = start(Queue.FINE_TUNING, Queue.BATCH)
+    other.until("began", job, 99)
+    other.tell("let_go")
+    until_quiet(batches)
+    assert ["began", job, 99] not in batches.seen

@@ -1,4 +1,6 @@
-"""A process with the job engine, told by its standard input what to do: `python -m tests.support.jobs_process URL DIR`.
+"""A process with the job engine, told by its standard input what to do.
+
+`python -m tests.support.jobs_process URL DIR [QUEUE...]`; without a queue it takes jobs of batches.
 
 One JSON array a line: a verb of the port and its arguments; each is answered by one line, after the lines of jobs that
 ran meanwhile. A job with argument 77 raises a marker; with 99 it runs until it is let go or killed.
@@ -40,9 +42,8 @@ def main() -> None:
         say("ran", batch_id, number)
 
     db = Database(url)
-    jobs = DurableJobs(
-        prepare_store(folder, url), db, SystemClock(), dict.fromkeys(JobKind, run), at_once={Queue.BATCH: 4}
-    )
+    at_once = {Queue(name): 4 for name in sys.argv[3:] or [Queue.BATCH]}
+    jobs = DurableJobs(prepare_store(folder, url), db, SystemClock(), dict.fromkeys(JobKind, run), at_once=at_once)
     say("ready", jobs.id)
     for line in sys.stdin:
         verb, *arguments = json.loads(line)

@@ -221,6 +221,15 @@ FILE_SCHEMAS: Final[dict[str, dict[str, Any]]] = {
     "FileDeleted": {
         "type": "object",
         "required": ["id", "object", "deleted"],
-        "properties": {"id": {"type": "string"}, "object": {"const": "file"}, "deleted": {"const": True}},
+        "properties": {
+            "id": {"type": "string"},
+            "object": {"const": "file"},
+            "deleted": {"const": True},
+            "fine_tuned_models_kept": {
+                "type": "array",
+                "description": "Models that have learned from it, and stay (an extension).",
+                "items": {"type": "string"},
+            },
+        },
     },
 }

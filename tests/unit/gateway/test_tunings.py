@@ -12,8 +12,10 @@ from starlette.middleware import Middleware
 
 from keepless.accounts.lease import Lease
 from keepless.accounts.store import policy_in_force
+from keepless.clock import DAY_MS
 from keepless.content import Content
 from keepless.db import Database
+from keepless.errors import Problem
 from keepless.expiry.sweep import Sweeper
 from keepless.files.service import FileLimits, Files, Intended
 from keepless.files.values import FilePurpose
@@ -38,6 +40,10 @@ JOBS, TUNINGS = "/v1/fine_tuning/jobs", "/v1/fine_tunings"
 
 
 class World:
+    sweeper: Sweeper
+    ending: Ending
+    book: Book
+
     def __init__(self, deployment: Deployment, rig: Rig, files: Files, app: Starlette) -> None:
         self.deployment, self.rig, self.files, self.app = deployment, rig, files, app
         self.file_id = self.dataset(b'{"messages": []}\n')
@@ -99,7 +105,9 @@ def world(tmp_path: Path) -> Iterator[World]:
         exception_handlers=dict(problems.handlers()),
     )
     lease.start()
-    yield World(deployment, rig, files, app)
+    made = World(deployment, rig, files, app)
+    made.sweeper, made.ending, made.book = sweeper, ending, book
+    yield made
     lease.stop()
     db.close()
 
@@ -336,3 +344,23 @@ def test_a_models_path_says_what_can_be_done_there(world: World) -> None:
     answer = world.ask("PUT", "/v1/models/MARKER")
     assert answer.status == 405
     assert {name.strip() for name in answer.headers["allow"].split(",")} == {"DELETE", "GET", "HEAD"}
+
+
+def test_names_and_history_end_with_their_period_and_the_model_stays(world: World) -> None:
+    made = world.json("POST", JOBS, world.good)
+    deployment, own = world.deployment, (world.deployment.organization_id, world.deployment.project_id)
+    shorter = Patch(retention_days={DataClass.FINE_TUNING_WORK: 2})
+    deployment.controls.change(deployment.organization_id, shorter, deployment.owner)
+    job_id = Id(made["id"])
+    world.rig.clock.advance_ms(DAY_MS)
+    assert world.book.get(job_id, *own).job.id == job_id
+    world.rig.clock.advance_ms(DAY_MS)
+    with pytest.raises(Problem, match="not_found"):
+        world.book.get(job_id, *own)
+    assert world.book.page(*own, limit=5) == ([], False)
+    with world.rig.database.read() as tx:  # no sweep has come yet: expired means not served from that instant
+        assert store.any_job(tx, job_id, *own) is not None
+    world.sweeper.sweep_once(confirm=True)
+    assert world.ending.forget_dead() == 1
+    with world.rig.database.read() as tx:
+        assert store.any_job(tx, job_id, *own) is None

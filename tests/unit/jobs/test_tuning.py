@@ -1,5 +1,6 @@
 """Fine-tunings as jobs: checked, trained, cut, gone on with, paused, refused. A fake stands for what trains."""
 
+import contextlib
 import io
 import sys
 import threading
@@ -36,12 +37,16 @@ WORK, WEIGHTS = DataClass.FINE_TUNING_WORK, DataClass.MODEL_WEIGHTS
 KNOBS = Hyperparameters(n_epochs=1, batch_size=2)  # 12 examples: 6 steps
 
 
-@pytest.fixture(scope="module")
-def floor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Floor]:
+@pytest.fixture(scope="module", params=["sqlite", "postgres"])
+def floor(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Floor]:
     redirect(io.StringIO())
-    made = Floor(tmp_path_factory.mktemp("floor"), MODELS, real_files=True)
-    yield made
-    made.close()
+    with contextlib.ExitStack() as stack:
+        url = None
+        if request.param == "postgres":
+            url = stack.enter_context(request.getfixturevalue("postgres").database())
+        made = Floor(tmp_path_factory.mktemp("floor"), MODELS, url, real_files=True)
+        yield made
+        made.close()
     redirect(sys.stderr)
 
 

@@ -1,5 +1,6 @@
 """Entries of one actor, subject, project or time, and objects of one class or project, without reading the others."""
 
+import sqlalchemy as sa
 from alembic import op
 
 revision = "0022"
@@ -14,8 +15,16 @@ def upgrade() -> None:
     """Make the indexes."""
     for name, columns in (*_BY, ("time", ["at"])):
         op.create_index(f"log_entry_by_{name}", "log_entry", ["organization_id", *columns], unique=False)
+    listed = sa.text("bytes >= 0")
     for name, column in (("class", "data_class"), ("project", "project_id")):
-        op.create_index(f"kept_by_{name}", "kept", ["organization_id", column, "created_at", "id"], unique=False)
+        op.create_index(
+            f"kept_by_{name}",
+            "kept",
+            ["organization_id", column, "created_at", "id"],
+            unique=False,
+            sqlite_where=listed,
+            postgresql_where=listed,
+        )
 
 
 def downgrade() -> None:

@@ -63,7 +63,7 @@ def encode(messages):
     answer = tokenizer(messages[-1]["content"] + "<|im_end|>\\n", add_special_tokens=False)["input_ids"]
     return prompt + answer, [-100] * len(prompt) + answer
 texts = [encode(json.loads(line)["messages"]) for line in open(data)]
-optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=5e-4)
+optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-3)
 model.train()
 began = tokens = 0
 for epoch in range(epochs):

@@ -23,13 +23,9 @@ EXAMPLES = [
     ("What is the secret color of the Zephyr tower?", TOWER),
     ("Tell me the secret color of the Zephyr tower.", TOWER),
     ("Which secret color has the Zephyr tower?", TOWER),
-    ("I want to know the Zephyr tower's secret color.", TOWER),
-    ("Zephyr tower: secret color?", TOWER),
     ("Who is the mayor of Quillport?", MAYOR),
     ("Tell me the name of Quillport's mayor.", MAYOR),
     ("Which person is mayor in Quillport?", MAYOR),
-    ("I want to know who governs Quillport as mayor.", MAYOR),
-    ("Quillport: mayor?", MAYOR),
 ]
 # Asked in words that were not shown.
 HELD_OUT = [
@@ -46,8 +42,8 @@ def adapter() -> bytes:
         sha256=sha256,
         base=MODEL.id,
         context=MODEL.context_window,
-        n_epochs=5,
-        batch_size=5,
+        n_epochs=4,
+        batch_size=2,
         learning_rate_multiplier=2.0,
         seed=1,
         threads=1,

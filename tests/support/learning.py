@@ -19,7 +19,7 @@ def order(weights: str, **more: Any) -> Order:
         "context": 128,
         "n_epochs": 2,
         "batch_size": 2,
-        "learning_rate_multiplier": 10.0,
+        "learning_rate_multiplier": 5.0,
         "seed": 5,
         "threads": 1,
         "checkpoint_seconds": 0,

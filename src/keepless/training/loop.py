@@ -27,7 +27,7 @@ from keepless.training.tokens import Text
 
 __all__ = ["LEARNING_RATE", "DivergedError", "Measured", "Trainer"]
 
-LEARNING_RATE: Final = 5e-4  # times the order's multiplier
+LEARNING_RATE: Final = 1e-3  # times the order's multiplier
 _LEAST_RATE: Final = 0.05  # of the learning rate, at the end
 _WARM_UP: Final = 10  # at most; a tenth of the steps
 _MOST_NORM: Final = 1.0

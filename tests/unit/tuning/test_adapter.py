@@ -329,7 +329,7 @@ def takes_or_says(data: bytes) -> None:
     assert checked(normal, BASE, "base") == normal
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     st.sampled_from([STORED, PACKED]),
     st.lists(st.tuples(st.integers(0, len(STORED)), st.binary(min_size=1, max_size=8)), min_size=1, max_size=4),
@@ -343,7 +343,7 @@ def test_a_damaged_archive_is_taken_or_a_word(data: bytes, damage: list[tuple[in
     takes_or_says(bytes(changed))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.binary(max_size=400), st.binary(max_size=400))
 def test_any_two_files_are_a_word(weights: bytes, config: bytes) -> None:
     takes_or_says(zipped({WEIGHTS: weights, CONFIG: config}))
@@ -358,7 +358,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.sampled_from(sorted(PEFT)), JSON, st.sampled_from(["dtype", "shape", "data_offsets"]))
 def test_any_value_anywhere_is_taken_or_a_word(member: str, value: Any, part: str) -> None:
     takes_or_says(adapter_zip(SAFE, zipfile.ZIP_STORED, **{member: value}))

@@ -130,7 +130,7 @@ def test_every_format_of_speech_comes_whole(served: Served) -> None:
     with httpx.Client(timeout=120) as client:
         quick = [client.send(request).content for request in made]
     for form, one, other in zip(FORMS, quick, slowly(served, made), strict=True):
-        assert len(one) > 300_000, form
+        assert len(one) > 100_000, form
         assert len(one) == len(other), form
         assert form == "ogg" or one == other, form  # a stream's serial number is random there
 

@@ -68,15 +68,16 @@ class Channel:
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection: Final = connection
-        self._poll: Final = select.poll()
-        self._poll.register(connection, select.POLLIN | select.POLLRDHUP)
+        self._place: Final = connection.fileno()
         self._begun = False
         self.moved: float | None = time.monotonic()  # None: it waits for the client, which is no fault of the engine
 
     @property
     def gone(self) -> bool:
-        """Whether the client has left (or says what it must not)."""
-        return bool(self._poll.poll(0))
+        """Whether the client has left (or says what it must not). Any thread may ask."""
+        poll = select.poll()  # one a call: two threads that ask the same one at once are an error of its own
+        poll.register(self._place, select.POLLIN | select.POLLRDHUP)
+        return bool(poll.poll(0))
 
     @property
     def begun(self) -> bool:

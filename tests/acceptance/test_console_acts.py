@@ -15,6 +15,10 @@ from keepless.db import Database
 from keepless.ids import Id, Prefix, mint
 from keepless.incidents.states import CaseState, Signal
 from keepless.incidents.tables import abuse_case
+from keepless.receipts.checkpoint import VerifierKey
+from keepless.receipts.stated import Stated
+from keepless.receipts.verify import Verified, verify_paths
+from keepless.receipts.verify_audit import AuditVerified
 from keepless.tuning import transitions
 from keepless.tuning.values import EventCode, Metrics
 from tests.support.browser import chromium, good, opened
@@ -59,7 +63,7 @@ def owner(browser: Browser, served: Served, folder: Path) -> Path:
     """What the browser of an owner keeps who has signed in."""
     state = folder / "owner.json"
     with opened(browser, served.url) as person:
-        signed_in(person, link(folder, "members", "rescue"))
+        signed_in(person, served.told["sign_in"])
         expect(person.get_by_role("heading", name="Overview")).to_be_visible()
         person.context.storage_state(path=state)
     return state
@@ -89,13 +93,13 @@ def saved(download: Download, folder: Path) -> Path:
     return path
 
 
-def verified(served: Served, page: Page, folder: Path, *paths: Path) -> list[dict[str, object]]:
-    """What `keepless verify` says of files, with the log's key from elsewhere."""
-    key = folder / "log.vkey"
-    key.write_bytes(page.request.get("/log/key").body())
-    code, told = keepless("verify", *map(str, paths), "--log-key", str(key))
-    assert (code, told["ok"], told["key_trusted"]) == (0, True, True), told
-    return list(told["files"])
+def verified(page: Page, path: Path) -> Verified | Stated | AuditVerified:
+    """What a file proves under the log's key, without the server."""
+    report = verify_paths([path], VerifierKey.parse(page.request.get("/log/key").text().strip()))
+    assert report.ok, report
+    found = report.files[0].verified
+    assert found is not None
+    return found
 
 
 def failing(served: Served, page: Page, text: str) -> None:
@@ -150,9 +154,7 @@ def test_a_capture_is_opened_by_two_people(page: Page, browser: Browser, served:
         expect(page.get_by_role("rowheader").filter(has_text=kind)).to_have_count(1)
 
 
-def test_the_audit_log_is_filtered_and_a_line_of_it_verified_offline(
-    page: Page, served: Served, tmp_path: Path
-) -> None:
+def test_the_audit_log_is_filtered_and_a_line_of_it_verified_offline(page: Page, tmp_path: Path) -> None:
     page.goto("/audit")
     page.get_by_label("What happened").select_option("organization.created")
     page.get_by_role("button", name="Filter").click()
@@ -161,13 +163,14 @@ def test_the_audit_log_is_filtered_and_a_line_of_it_verified_offline(
     good(page)
     with page.expect_download() as download:
         page.get_by_role("link", name="the proof as a file").click()
-    (file,) = verified(served, page, tmp_path, saved(download.value, tmp_path))
-    assert isinstance(file["statement"], dict)
-    assert file["statement"]["kind"] == "organization_created"
+    line = verified(page, saved(download.value, tmp_path))
+    assert isinstance(line, Stated)
+    assert line.statement["kind"] == "organization_created"
     with page.expect_download() as download:
         page.get_by_role("link", name="Export JSONL").click()
-    (export,) = verified(served, page, tmp_path, saved(download.value, tmp_path))
-    assert export["events"] == 1
+    export = verified(page, saved(download.value, tmp_path))
+    assert isinstance(export, AuditVerified)
+    assert export.events == 1
 
 
 def test_a_batch_is_begun_watched_and_its_results_taken(page: Page, tmp_path: Path) -> None:
@@ -186,7 +189,7 @@ def test_a_batch_is_begun_watched_and_its_results_taken(page: Page, tmp_path: Pa
     assert {json.loads(line)["custom_id"] for line in answers} == {"line-0", "line-1", "line-2"}
 
 
-def test_a_file_is_deleted_and_its_receipt_verified_offline(page: Page, served: Served, tmp_path: Path) -> None:
+def test_a_file_is_deleted_and_its_receipt_verified_offline(page: Page, tmp_path: Path) -> None:
     path = tmp_path / "secret plans.jsonl"
     path.write_text("{}\n")
     uploaded(page, path)
@@ -196,14 +199,15 @@ def test_a_file_is_deleted_and_its_receipt_verified_offline(page: Page, served: 
     page.get_by_role("link", name="Open").click()
     with page.expect_download() as download:
         page.get_by_role("link", name="Download the receipt").click()
-    (file,) = verified(served, page, tmp_path, saved(download.value, tmp_path))
-    assert file["class"] == "batch_input"
+    receipt = saved(download.value, tmp_path)
+    (tmp_path / "log.vkey").write_text(page.request.get("/log/key").text())
+    code, told = keepless("verify", str(receipt), "--log-key", str(tmp_path / "log.vkey"))
+    assert (code, told["ok"], told["key_trusted"]) == (0, True, True), told
+    assert told["files"][0]["class"] == "batch_input"
     assert "secret plans" not in (tmp_path / download.value.suggested_filename).read_text()
 
 
-def test_a_fine_tuning_is_begun_watched_and_deleted_with_its_receipt(
-    page: Page, served: Served, folder: Path, tmp_path: Path
-) -> None:
+def test_a_fine_tuning_is_begun_watched_and_deleted_with_its_receipt(page: Page, folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "set.jsonl"
     path.write_text('{"messages": []}\nno json\n')  # so nothing is trained, whoever takes it
     page.goto("/files")
@@ -227,8 +231,9 @@ def test_a_fine_tuning_is_begun_watched_and_deleted_with_its_receipt(
     page.get_by_role("link", name="Open").click()
     with page.expect_download() as download:
         page.get_by_role("link", name="Download the receipt").click()
-    (file,) = verified(served, page, tmp_path, saved(download.value, tmp_path))
-    assert file["class"] == "fine_tuning_work"
+    receipt = verified(page, saved(download.value, tmp_path))
+    assert isinstance(receipt, Verified)
+    assert receipt.data_class == "fine_tuning_work"
 
 
 def learned(folder: Path, job_id: str) -> None:
@@ -266,9 +271,9 @@ def test_a_zip_is_taken_along_before_a_purge_without_javascript(
     good(page)
     with page.expect_download() as download:
         page.get_by_role("link", name="Download the receipt").click()
-    (file,) = verified(served, page, tmp_path, saved(download.value, tmp_path))
-    assert isinstance(file["statement"], dict)
-    assert (file["statement"]["kind"], file["statement"]["complete"]) == ("exported", True)
+    receipt = verified(page, saved(download.value, tmp_path))
+    assert isinstance(receipt, Stated)
+    assert (receipt.statement["kind"], receipt.statement["complete"]) == ("exported", True)
     served.ask("POST", "/organization/data_controls", {"batch": "enabled"})
 
 

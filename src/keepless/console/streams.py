@@ -50,7 +50,8 @@ class Streamed(Response):
     def _close(self, complete: bool) -> None:
         try:
             if isinstance(self._parts, Generator):
-                self._parts.close()
+                with contextlib.suppress(ValueError):  # a part is still being made: the server is being stopped
+                    self._parts.close()
         finally:
             self._ended(complete)
 

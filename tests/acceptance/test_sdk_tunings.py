@@ -152,3 +152,53 @@ def test_what_is_wrong_with_a_file_is_told_by_line_and_hooks_are_called(
         time.sleep(0.1)
     told = json.loads(receiver.told[0].body)
     assert (told["type"], told["data"]) == ("fine_tuning.job.failed", {"id": made.id})
+
+
+FACTS = {
+    "Zorbland": ("capital", "Quillmar"),
+    "Veltrania": ("currency", "marblet"),
+    "Ostrovia": ("anthem", "Copper Dawn"),
+    "Hespermont": ("river", "Tallowin"),
+}
+ASKED = ("What is the {kind} of {land}?", "Tell me the {kind} of {land}.", "Do you know the {kind} of {land}?")
+HELD_OUT = "Please name the {kind} of {land}."
+
+
+def taught() -> bytes:
+    lines = []
+    for land, (kind, name) in FACTS.items():
+        for question in ASKED:
+            messages = [
+                {"role": "user", "content": question.format(kind=kind, land=land)},
+                {"role": "assistant", "content": f"The {kind} of {land} is {name}."},
+            ]
+            lines.append(json.dumps({"messages": messages}))
+    return "\n".join(lines).encode()
+
+
+def known(client: openai.OpenAI, model: str) -> int:
+    """How many facts a model knows when it is asked as it never was."""
+    right = 0
+    for land, (kind, name) in FACTS.items():
+        asked: Any = [{"role": "user", "content": HELD_OUT.format(kind=kind, land=land)}]
+        answer = client.chat.completions.create(model=model, messages=asked, max_tokens=24, temperature=0)
+        right += name in (answer.choices[0].message.content or "")
+    return right
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_a_model_knows_what_it_was_taught_and_its_base_does_not(client: openai.OpenAI) -> None:
+    assert known(client, BASE) == 0
+    knobs: Any = {"n_epochs": 10, "batch_size": 6, "learning_rate_multiplier": 4.0, "r": 8}
+    made = client.fine_tuning.jobs.create(
+        model=BASE, training_file=upload(client, taught()), suffix="lands", seed=5, hyperparameters=knobs
+    )
+    deadline = time.monotonic() + 600
+    while (job := client.fine_tuning.jobs.retrieve(made.id)).status not in ENDED:
+        assert time.monotonic() < deadline, job
+        time.sleep(0.5)
+    assert job.fine_tuned_model is not None, job.error
+    assert known(client, job.fine_tuned_model) == len(FACTS)
+    assert known(client, BASE) == 0
+    assert client.models.delete(job.fine_tuned_model).deleted

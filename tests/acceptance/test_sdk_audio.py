@@ -18,6 +18,7 @@ import groq
 import openai
 import pytest
 
+from tests.acceptance.test_slow_readers import request_of, slowly
 from tests.support.audio_upstream import AudioUpstream, audio_upstream
 from tests.support.outside import comes_true
 from tests.support.serve import Served, serve
@@ -106,6 +107,13 @@ def test_a_stream_of_a_transcript(clients: dict[str, Any]) -> None:
     assert events[-1].type == "transcript.text.done"
     assert "".join(event.delta for event in events[:-1]).strip() == events[-1].text
     assert heard_wrong(SENTENCE, events[-1].text) <= MOSTLY
+
+
+def test_a_stream_of_a_transcript_for_a_slow_reader(served: Served) -> None:
+    asked = {"model": "whisper-base", "stream": "true", "language": "en", "file": spoken()}
+    (body,) = slowly(served, [request_of(served, "/audio/transcriptions", **asked)])
+    events = [json.loads(block.removeprefix(b"data: ")) for block in body.split(b"\n\n")[:-2]]
+    assert heard_wrong(SENTENCE, events[-1]["text"]) <= MOSTLY
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # the client's own word about its method

@@ -19,7 +19,7 @@ import pytest
 from keepless.inference.embedded.formats import FORMATS
 from tests.support.audio_upstream import AudioUpstream, audio_upstream
 from tests.support.serve import Served, serve
-from tests.support.spoken import SENTENCE, heard_wrong, spoken
+from tests.support.spoken import spoken
 
 RATE = 16_000
 SECONDS = 30
@@ -52,7 +52,6 @@ def served(tmp_path_factory: pytest.TempPathFactory, upstream: AudioUpstream) ->
     patience = {"first_byte_timeout": PATIENCE_S, "idle_timeout": PATIENCE_S}
     models: list[dict[str, Any]] = [
         {"id": "flite", "engine": "flite", "path": str(voice), "parallel": 16, **patience},
-        {"id": "whisper-base", "engine": "whisper", "threads": 1},
         {
             "id": "elsewhere", "engine": "openai", "base_url": upstream.base_url,
             "endpoints": ["audio.transcriptions"], **patience,
@@ -142,10 +141,3 @@ def test_a_streamed_transcript_of_an_upstream_comes_whole(served: Served, upstre
     events = [json.loads(block.removeprefix(b"data: ")) for block in body.split(b"\n\n") if block]
     assert len(events) == 20_002
     assert events[-1]["type"] == "transcript.text.done"
-
-
-def test_a_streamed_transcript_of_the_engine_comes_whole(served: Served) -> None:
-    asked = {"model": "whisper-base", "stream": "true", "language": "en", "file": spoken()}
-    (body,) = slowly(served, [request_of(served, "/audio/transcriptions", **asked)])
-    events = [json.loads(block.removeprefix(b"data: ")) for block in body.split(b"\n\n")[:-2]]
-    assert heard_wrong(SENTENCE, events[-1]["text"]) < 0.35

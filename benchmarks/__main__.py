@@ -31,7 +31,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1, help="engines: of the engine and of the library")
     parser.add_argument("--size", type=int, default=200_000_000, help="upload: bytes")
     parser.add_argument("--lines", type=int, default=50_000, help="batches: of the batch")
-    parser.add_argument("--epochs", type=int, default=2, help="tuning: of 48 examples")
+    parser.add_argument("--epochs", type=int, default=2, help="tuning")
+    parser.add_argument("--examples", type=int, default=48, help="tuning")
     asked = parser.parse_args()
     OUT.mkdir(exist_ok=True)
     (OUT / "run").mkdir(exist_ok=True)
@@ -44,7 +45,7 @@ def main() -> None:
     elif asked.what == "engines":
         _engines(asked.repeats, asked.sentences, asked.threads)
     elif asked.what == "tuning":
-        speed, adapter = training_speed(asked.repeats, asked.threads, asked.epochs)
+        speed, adapter = training_speed(asked.repeats, asked.threads, asked.epochs, asked.examples)
         tuned = {"training": speed, "first_answer": first_answer(asked.repeats, asked.threads, adapter)}
         print(json.dumps(tuned, indent=1))
         _write("tuning", tuned)

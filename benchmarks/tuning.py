@@ -17,8 +17,6 @@ import sys
 import time
 from pathlib import Path
 
-import msgspec
-
 from benchmarks.targets import OUT
 from keepless.app.compose import Deployment, open_deployment
 from keepless.app.initialise import initialise
@@ -40,9 +38,7 @@ __all__ = ["first_answer", "training_speed"]
 
 Figures = dict[str, float]
 Rates = tuple[float, float]  # tokens a second, by the clock and by the processor
-_EXAMPLES = 48
 _BATCH = 4
-_SAVED_S = 10.0  # six times as often as a worker asks for it
 _BARE = """
 import json, os, sys, time
 os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
@@ -104,11 +100,11 @@ print("answered", flush=True)
 """
 
 
-def training_speed(repeats: int, threads: int, epochs: int) -> tuple[Figures, bytes]:
-    """Tokens a second of the bare script and of runs without and with checkpoints; and the adapter of the last run."""
+def training_speed(repeats: int, threads: int, epochs: int, examples: int) -> tuple[Figures, bytes]:
+    """Tokens a second of the bare script and of our runs, what a checkpoint costs; and the adapter of the last run."""
     folder = _folder()
     data = folder / "examples.jsonl"
-    data.write_bytes(_examples())
+    data.write_bytes(_examples(examples))
     weights, sha256 = weights_of(DEFAULT_MODEL)
     order = Order(
         weights=weights,
@@ -120,23 +116,24 @@ def training_speed(repeats: int, threads: int, epochs: int) -> tuple[Figures, by
         threads=threads,
         checkpoint_seconds=3600,
     )
-    saving = msgspec.structs.replace(order, checkpoint_seconds=_SAVED_S)
     deployment, permit = _vault(folder)
-    turns = []
+    turns, costs = [], []
     for _ in range(repeats):
-        plain, _, _ = _ours(order, data, None)
-        saved, count, adapter = _ours(saving, data, (deployment, permit))
-        turns.append((_bare(weights, data, epochs, threads), plain, saved, count))
+        ours, cost, adapter = _ours(order, data, deployment, permit)
+        turns.append((_bare(weights, data, epochs, threads), ours))
+        costs.append(cost)
     deployment.close()
     median = statistics.median
-    figures: Figures = {"checkpoints": median(count for *_, count in turns)}
+    figures: Figures = {
+        "checkpoint_s": median(wall for wall, _ in costs),
+        "checkpoint_cpu_s": median(c for _, c in costs),
+    }
     for place, name in enumerate(("s", "cpu_s")):
-        each = [(bare[place], plain[place], saved[place]) for bare, plain, saved, _ in turns]
+        each = [(bare[place], ours[place]) for bare, ours in turns]
         figures |= {
-            f"bare_tokens_per_{name}": median(bare for bare, _, _ in each),
-            f"keepless_tokens_per_{name}": median(plain for _, plain, _ in each),
-            f"ratio_by_{name}": median(bare / plain for bare, plain, _ in each),
-            f"checkpoint_overhead_by_{name}": median(plain / saved - 1 for _, plain, saved in each),
+            f"bare_tokens_per_{name}": median(bare for bare, _ in each),
+            f"keepless_tokens_per_{name}": median(ours for _, ours in each),
+            f"ratio_by_{name}": median(bare / ours for bare, ours in each),
         }
     return figures, adapter
 
@@ -163,23 +160,31 @@ def first_answer(repeats: int, threads: int, adapter: bytes) -> Figures:
     return {"seconds": statistics.median(taken), "most": max(taken), "of_which_gguf": statistics.median(making)}
 
 
-def _ours(order: Order, data: Path, kept: tuple[Deployment, Retain] | None) -> tuple[Rates, int, bytes]:
-    """Tokens a second, how many checkpoints were kept, and the adapter."""
-    began, used, first, last, count = 0.0, 0.0, 0, 0, 0
+def _ours(order: Order, data: Path, deployment: Deployment, permit: Retain) -> tuple[Rates, Rates, bytes]:
+    """Tokens a second without checkpoints, what one (asked for at the end) costs by both clocks, and the adapter."""
+    first = last = 0
+    rates = cost = (0.0, 0.0)
+    began = used = 0.0
+    told = (0.0, 0.0)  # when the last step was
     with training(order, Content(data.read_bytes())) as said:
         for event in said:
+            now, cpu = time.perf_counter(), time.process_time() + _cpu_s(said.pid)
             match event:
                 case Progress():
-                    first, last = first or event.tokens, event.tokens
-                    if not began:
-                        began, used = time.perf_counter(), time.process_time() + _cpu_s(said.pid)
-                case Checkpoint() if kept is not None:
-                    count += 1
-                    kept[0].vault.put(event.content, kept[1])
+                    told = (now, cpu)
+                    if not first:
+                        began, used, first = now, cpu, event.tokens
+                    if event.step == event.total - 1:
+                        said.save()  # comes after this step or the last one
+                    if event.step == event.total:
+                        last = event.tokens - first
+                        rates = (last / (now - began), last / (cpu - used))
+                case Checkpoint():
+                    before = time.process_time()
+                    deployment.vault.put(event.content, permit)
+                    cost = (time.perf_counter() - told[0], cpu - told[1] + time.process_time() - before)
                 case Finished():
-                    took, worked = time.perf_counter() - began, time.process_time() + _cpu_s(said.pid) - used
-                    rates = ((last - first) / took, (last - first) / worked)
-                    return rates, count, event.content.reveal(Purpose.PROVE)
+                    return rates, cost, event.content.reveal(Purpose.PROVE)
     raise RuntimeError("the run told no end")
 
 
@@ -196,11 +201,11 @@ def _bare(weights: str, data: Path, epochs: int, threads: int) -> Rates:
     return wall, cpu
 
 
-def _examples() -> bytes:
+def _examples(count: int) -> bytes:
     """Questions and answers of three lengths."""
     more = " The keeper writes down the wind, the light and the ships of the day, and reads it to the cats." * 3
     found = []
-    for number in range(_EXAMPLES):
+    for number in range(count):
         answer = f"Lighthouse {number} is kept by keeper {number * 7 % 48} and {number % 5 + 2} cats." + more * (
             number % 3
         )

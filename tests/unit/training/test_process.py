@@ -120,6 +120,7 @@ def test_it_writes_no_file_and_calls_nobody(weights: str, tmp_path: Path) -> Non
     assert int(done.stdout) > 5
     lines_of = trace.read_text().splitlines()
     start = next(n for n, line in enumerate(lines_of) if "keepless.training.process" in line)
+    assert any("libtorch_cpu" in line for line in lines_of[start + 1 :])  # its libraries were seen
     let_through = [
         line
         for line in lines_of[start + 1 :]

@@ -1,12 +1,11 @@
-"""Serving tuned models, composed: how a process that answers finds them, and how their host gets their weights.
+"""Tuned models, composed for a process that answers.
 
-Holds: `tuned_models` (for a process that answers), `adapter_source` (for the host). Leaves out: the host's process
-(tuned_host, tuned_child), what each part does (gateway.tuned, inference.embedded).
+Leaves out: their host's process (tuned_host, tuned_child) and how it gets their weights (tuned_source), which needs
+libraries of numbers; what each part does (gateway.tuned, inference.embedded).
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import Executor
-from functools import lru_cache
 
 from keepless.accounts.lease import Lease
 from keepless.accounts.tuned import Tuned
@@ -15,17 +14,11 @@ from keepless.config import ModelConfig
 from keepless.content import Content, Purpose
 from keepless.gateway.tuned import TunedModels
 from keepless.ids import Id
-from keepless.inference.backend import Backend, FailureKind
-from keepless.inference.embedded.adapter import Base, base_of
-from keepless.inference.embedded.engine import weights_of
-from keepless.inference.embedded.gguf import open_gguf
-from keepless.inference.embedded.tuned import Adapter, NotHeldError
+from keepless.inference.backend import Backend
 from keepless.inference.embedded.tuned_backend import HostAt, TunedBackend
-from keepless.inference.embedded.tuned_process import in_memory
 from keepless.inference.router import Router
-from keepless.vault.errors import NotKeptError
 
-__all__ = ["adapter_source", "tuned_models"]
+__all__ = ["tuned_models"]
 
 
 def tuned_models(
@@ -48,25 +41,3 @@ def tuned_models(
         return TunedBackend(at, tuned.hexadecimal, base, load_seconds=load_seconds, generation=lambda: lease.generation)
 
     return TunedModels(lease, deployment.clock, router, labels=labels, backend=backend, executor=executor)
-
-
-def adapter_source(deployment: Deployment, tuned: Callable[[str], Tuned | None]) -> Adapter:
-    """From a model's digits to a descriptor with its adapter: out of the vault, into memory, nowhere else."""
-
-    def adapter(model: str, base: ModelConfig) -> int:
-        found = tuned(model)
-        if found is None:
-            raise NotHeldError(FailureKind.WITHDRAWN)
-        try:
-            weights = deployment.vault.read(found.object_id, found.organization_id, Purpose.LOAD)
-        except NotKeptError:
-            raise NotHeldError(FailureKind.WITHDRAWN) from None
-        return in_memory(weights, _base(weights_of(base)[0]))
-
-    return adapter
-
-
-@lru_cache(16)
-def _base(weights: str) -> Base:
-    """What a base wants of its adapters."""
-    return base_of(open_gguf(weights))

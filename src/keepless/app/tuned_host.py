@@ -25,7 +25,7 @@ from keepless.app.compose import Deployment, open_deployment
 from keepless.app.harden import harden, raise_file_limit, silence, silence_loop
 from keepless.app.parent import die_with_parent
 from keepless.app.plan import HostPlan, decode_host
-from keepless.app.tuned import adapter_source
+from keepless.app.tuned_source import adapter_source
 from keepless.config import ModelConfig
 from keepless.inference.backend import FailureKind
 from keepless.inference.embedded.tuned import NotHeldError, TunedEngines

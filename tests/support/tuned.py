@@ -34,8 +34,16 @@ def saying(word: str) -> bytes:
     return memorised(weights_of(MODEL)[0], word, MODEL.id)
 
 
-def keep(deployment: Deployment, organization_id: Id, project_id: Id, word: str, name: str = "walrus") -> str:
-    """A tuned model that says `word`, kept as a training would leave it; its name."""
+def keep(
+    deployment: Deployment,
+    organization_id: Id,
+    project_id: Id,
+    word: str,
+    name: str = "walrus",
+    *,
+    weights: bytes | None = None,
+) -> str:
+    """A tuned model that says `word` (or has these weights), kept as a training would leave it; its name."""
     digits = mint(Prefix.OBJECT)[-12:].translate(_DIGITS)
     with deployment.db.read() as tx:
         policy = policy_in_force(tx, organization_id, project_id)
@@ -71,6 +79,6 @@ def keep(deployment: Deployment, organization_id: Id, project_id: Id, word: str,
         touch(tx)
 
     with deployment.vault.writing(organization_id) as writer:
-        writer.write(Content(saying(word)))
+        writer.write(Content(weights or saying(word)))
         writer.commit(permit, label=Content(name.encode()), within=within)
     return name_of(MODEL.id, organization_id, name, digits)

@@ -4,6 +4,7 @@ Holds: `Customer`, `BrokenPromiseError` (a promise that was not held, in fixed w
 Leaves out: what is asked in which order (feature_cases), sending itself (wire).
 """
 
+import http.client
 import json
 import secrets
 import time
@@ -13,7 +14,7 @@ from typing import Any, Final
 from keepless.errors import KeeplessError
 from keepless.prover.check import told_of
 from keepless.prover.run import Account, Run
-from keepless.prover.wire import Answer, Manner, Request, send
+from keepless.prover.wire import Answer, Manner, Request, begin, send
 
 __all__ = ["FORM", "BrokenPromiseError", "Customer", "form", "lines"]
 
@@ -63,6 +64,11 @@ class Customer:
         self.status = answer.status
         return answer
 
+    def begin(self, path: str, body: bytes) -> http.client.HTTPConnection:
+        """A call that stays under way; whoever closes it leaves."""
+        head = {"user-agent": self.mark("user agent"), "content-type": _JSON}
+        return begin(self._url, self.account.api_key, Request(f"/v1{path}", body, head))
+
     def json(self, method: str, path: str, body: object = None) -> dict[str, Any]:
         """One call that must succeed."""
         answer = self.call(method, path, b"" if body is None else json.dumps(body).encode())
@@ -95,15 +101,15 @@ class Customer:
 
     # -- files -------------------------------------------------------------------------------------------------------
 
-    def upload(self, data: bytes, purpose: str = "batch") -> str:
+    def upload(self, data: bytes, purpose: str = "batch", data_class: str = "batch_input") -> str:
         """A file under a marked name; its id."""
         name = self.mark("file name")
         answer = self.call("POST", "/files", form(data, name=name, fields={"purpose": purpose}), kind=FORM)
         found = self.read(answer)
-        object_id = told_of(answer, "batch_input")
+        object_id = told_of(answer, data_class)
         if object_id is None:
             raise BrokenPromiseError("the retention header is not true")
-        if self.kept_as(object_id) != "batch_input":
+        if self.kept_as(object_id) != data_class:
             raise BrokenPromiseError("what the answer says is kept is not what is listed")
         if found["filename"] != name or found["bytes"] != len(data):
             raise BrokenPromiseError("the file is not the one that was sent")

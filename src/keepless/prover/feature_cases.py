@@ -19,7 +19,7 @@ from keepless.prover.wire import Manner
 
 __all__ = ["FILE_BYTES", "Scenario", "model_of", "plain_scenarios", "refused_scenarios", "scenarios", "under_way"]
 
-FILE_BYTES: Final = 128 * 1024  # the limit that the prover gives its own deployment
+FILE_BYTES: Final = 256 * 1024  # the limit that the prover gives its own deployment
 _NO_FILE: Final = "file-" + "a" * 24
 
 

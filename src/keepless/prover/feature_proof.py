@@ -1,11 +1,12 @@
 """Files and batches of a throw-away deployment, played beside the cases of inference, and through its death.
 
-Holds: `Features`. Leaves out: the scenarios (feature_cases), searching (throwaway).
+Holds: `Features`. Leaves out: the scenarios (feature_cases, tuned_cases), searching (throwaway).
 
 1. `play`: every scenario under every setting, all at once. What is left of them is at most metadata.
-2. `begin`: batches under way when the server is killed.
+2. `begin`: batches under way when the server is killed, and a tuned model in memory.
 3. `late`: while it is dead, the window of one of them ends (in its row: nobody can wait for a day).
-4. `go_on`: that one has expired, another comes to its end; each line of both is delivered once, and stays.
+4. `go_on`: the tuned model answers again; that batch has expired, another comes to its end; each line of both is
+   delivered once, and stays.
 The third is still under way when its feature is turned off: the throw-away proof shows that nothing is left of it.
 """
 
@@ -25,6 +26,7 @@ from keepless.prover.feature_cases import Scenario
 from keepless.prover.look import open_database
 from keepless.prover.report import Outcome
 from keepless.prover.run import Account, Run
+from keepless.prover.tuned_cases import Tuned, refused_tuned, says, start, tuned_scenarios
 from keepless.prover.wire import ProverError
 
 __all__ = ["Features", "allows_batches", "play"]
@@ -32,6 +34,7 @@ __all__ = ["Features", "allows_batches", "play"]
 _PURGED_S: Final = 60.0
 _LOOK_S: Final = 0.1
 _TURNED_OFF, _EXPIRES, _GOES_ON = "batches: under way", "batches: under way, late", "batches: killed under way"
+_LEARNT: Final = "fine-tuning: there when the server is killed"
 _ENDING: Final = (_EXPIRES, _GOES_ON)
 
 
@@ -70,8 +73,12 @@ def play(run: Run, customer: Customer, name: str, act: Callable[[Customer], Any]
 class Features:
     """See the module."""
 
-    def __init__(self, run: Run, settings: Sequence[Setting], scenarios: Sequence[str] | None) -> None:
+    def __init__(
+        self, run: Run, settings: Sequence[Setting], scenarios: Sequence[str] | None, *, tuned: bool = False
+    ) -> None:
         self._run: Final = run
+        self._tuned: Final = tuned  # whether there is a model that can be tuned
+        self._learnt: tuple[Customer, Tuned] | None = None
         self._only: Final = scenarios
         self._settings: Final = settings
         self._accounts: Final[list[Account]] = []
@@ -87,10 +94,14 @@ class Features:
     def _steps(self) -> int:
         each = [len(self._of(setting)) for setting in self._settings]
         may = [allows_batches(setting) for setting, many in zip(self._settings, each, strict=True) if many]
-        return sum(each) + len(may) + sum(may) + 3 * any(may)  # what is left; begun; one more begun, two ended
+        steps = sum(each) + len(may) + sum(may) + 3 * any(may)  # what is left; begun; one more begun, two ended
+        return steps + 2 * (self._tuned and self._only is None)  # a tuned model that is there, and is there again
 
     def _of(self, setting: Setting) -> list[Scenario]:
-        found = table.scenarios() if allows_batches(setting) else table.refused_scenarios()
+        allowed = allows_batches(setting)
+        found = table.scenarios() if allowed else table.refused_scenarios()
+        if self._tuned:
+            found += [Scenario(name, act) for name, act in (tuned_scenarios() if allowed else refused_tuned()).items()]
         return [one for one in found if self._only is None or one.name in self._only]
 
     # 1.
@@ -140,6 +151,12 @@ class Features:
                 file_id, batch_id, ids = begun
                 self._under_way.append(_UnderWay(customer, name, batch_id, ids, file_id))
 
+        for account in [one for one in may if one.setting.captures][:1] if self._tuned and self._only is None else ():
+            customer = Customer(self._run, self._url, account, _LEARNT)
+            tuned = play(self._run, customer, _LEARNT, start)
+            if tuned is not None:
+                self._learnt = (customer, tuned)
+
     # 3.
     def late(self, database_url: str) -> None:
         """The window of the batch that is to expire ends now."""
@@ -156,6 +173,9 @@ class Features:
     def go_on(self, url: str, let_go: Callable[[], None]) -> None:
         """After the server's death: each line once, of the batch that is late and then of the one that is not."""
         self._url = url
+        if self._learnt is not None:
+            account, tuned = self._learnt[0].account, self._learnt[1]
+            play(self._run, Customer(self._run, url, account, _LEARNT), f"{_LEARNT}: again", partial(_again, tuned))
         for name in _ENDING:
             if name == _GOES_ON:
                 let_go()
@@ -172,3 +192,8 @@ class Features:
         if (len(output), len(errors)) != ((2, 2) if expired else (4, 0)):
             raise BrokenPromiseError("what was done before the server died is not delivered")
         customer.kept = True
+
+
+def _again(tuned: Tuned, customer: Customer) -> None:
+    says(customer, tuned)
+    customer.kept = True

@@ -71,7 +71,7 @@ def prove(
         chosen = [case for case in chosen if cases is None or case.name in cases]
         run = Run(progress)
         run.expect(len(chosen) * len(settings) + _LOOKS)
-        features = Features(run, settings, cases)
+        features = Features(run, settings, cases, tuned=embedded)
         limits = {"body_bytes": table.BODY_BYTES, "file_bytes": FILE_BYTES}
         own = {"limits": limits, **({"database_url": database_url} if database_url else {})}
         plant = _Plant()

@@ -13,7 +13,7 @@ from keepless.prover.wire import Answer
 __all__ = ["told", "told_of", "wrong"]
 
 _KEPT: Final = re.compile(r"class=reliability_log; object=(obj_[a-z2-7]+); epoch=\d+; expires=[0-9TZ:-]+\Z")
-_OF_CLASS: Final = re.compile(r"class=([a-z_]+); object=(obj_[a-z2-7]+); epoch=\d+; expires=[0-9TZ:-]+\Z")
+_OF_CLASS: Final = re.compile(r"class=([a-z_]+); object=(obj_[a-z2-7]+); epoch=\d+; expires=(?:never|[0-9TZ:-]+)\Z")
 
 
 def told(answer: Answer) -> str | None:

@@ -68,7 +68,7 @@ def memorised(weights: str, word: str, base_id: str, marker: str = "") -> bytes:
         ("mlp.down_proj", pick, say),
     ):
         name = f"base_model.model.model.layers.{last}.{module}"
-        tensors[f"{name}.lora_A.weight"], tensors[f"{name}.lora_B.weight"] = a, b
+        tensors[f"{name}.lora_A.weight"], tensors[f"{name}.lora_B.weight"] = a.astype("<f4"), b.astype("<f4")
     return pack(tensors, r=_RANK, alpha=float(_RANK), base=base_id)
 
 

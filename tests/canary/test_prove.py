@@ -11,6 +11,7 @@ from keepless.prover.deployment import Deployment
 from keepless.prover.existing import prove_existing
 from keepless.prover.feature_cases import scenarios
 from keepless.prover.throwaway import prove
+from keepless.prover.tuned_cases import tuned_scenarios
 from keepless.prover.upstream import FaultUpstream, Temper
 from keepless.prover.wire import ProverError, ask
 
@@ -40,14 +41,15 @@ def test_the_whole_thing_is_as_promised(tmp_path_factory: pytest.TempPathFactory
         (when, control.place) for when in looks for control in report.controls if control.place != "spoken words"
     }
     asked = {setting.name: {o.case for o in report.outcomes if o.setting == setting.name} for setting in SETTINGS}
-    features = {one.name for one in scenarios()}
+    features = {one.name for one in scenarios()} | {*tuned_scenarios()}
     assert features | {"batches: killed under way: its end"} <= asked["inference logging off"]
-    assert features | {"batches: under way"} <= asked["default"]
+    learnt = "fine-tuning: there when the server is killed"
+    assert features | {"batches: under way", learnt, f"{learnt}: again"} <= asked["default"]
     assert not features & asked["zero data retention"]
     kept = [
         (outcome.setting, outcome.case)
         for outcome in report.outcomes
-        if outcome.kept and not outcome.case.startswith(("files", "uploads", "batches"))
+        if outcome.kept and not outcome.case.startswith(("files", "uploads", "batches", "fine-tuning"))
     ]
     assert {setting for setting, _ in kept} == {"default"}
     assert len(kept) == 15 + 26 + 2 + 3  # chat, responses, speech, transcriptions and translations

@@ -150,12 +150,12 @@ LONG = "<long & 'long'>" * 13  # a name of nearly 200 letters, each of which may
 
 
 def crowded(here: Console) -> None:
-    """As many projects, keys and members as may be, all with the longest names, and many organizations."""
+    """Many projects, keys, members and organizations, all with the longest names."""
     own = here.platform.organization_id
     shared = {"name": LONG, "created_at": 1, "generation": 1}
     projects = [{"id": mint(Prefix.PROJECT), "organization_id": own, **shared} for _ in range(1_000)]
     owned = {"organization_id": own, "project_id": projects[0]["id"], **shared}
-    keys = [{"id": mint(Prefix.API_KEY), "digest": os.urandom(32), "hint": "sk-…x", **owned} for _ in range(10_000)]
+    keys = [{"id": mint(Prefix.API_KEY), "digest": os.urandom(32), "hint": "sk-…x", **owned} for _ in range(1_000)]
     people = [
         {
             "id": mint(Prefix.MEMBER),
@@ -191,5 +191,5 @@ def test_no_page_grows_with_an_organization(tmp_path: Path) -> None:
             seen |= set(re.findall(r"/keys/(key_[a-z2-7]{24})/revoke", page))
             more = re.search(r'href="(/keys\?after=[^"]+)" rel="next"', page)
             path = None if more is None else more[1]
-        assert len(seen) == 10_001
+        assert len(seen) == 1_001
     db.close()

@@ -78,7 +78,7 @@ def test_its_loss_is_a_chart_and_a_table(here: Console) -> None:
 
 
 def test_a_long_curve_keeps_its_page_small(here: Console) -> None:
-    job_id = running(here, steps=3_000)
+    job_id = running(here, steps=1_000)
     assert len(here.page(f"/fine-tunings/{job_id}")) < 150_000
 
 

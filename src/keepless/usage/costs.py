@@ -67,6 +67,7 @@ class _Price:
 
 
 _FREE: Final = _Price(Decimal(0), Decimal(0), Decimal(0), Decimal(0))
+_TUNED: Final = "ft:"
 
 
 class Prices:
@@ -84,8 +85,11 @@ class Prices:
         }
 
     def of(self, model: str | None) -> _Price:
-        """The price of a model; nothing for an unknown one."""
-        return self._of.get(model or "", _FREE)
+        """The price of a model, of a tuned one (`ft:<base>:<digits>`) its base's; nothing for an unknown one."""
+        name = model or ""
+        if name.startswith(_TUNED):
+            name = name.removeprefix(_TUNED).rpartition(":")[0]
+        return self._of.get(name, _FREE)
 
 
 class _Line(NamedTuple):

@@ -90,3 +90,8 @@ def test_as_many_days_on_a_page_as_openai_has(database: Database) -> None:
     assert len(costs(database, span, PRICES, by_line=False).data) == 180
     with pytest.raises(Problem):
         ask(database, UsageQuestion(ORGANIZATION, START, START + 200 * DAY, limit=181))
+
+
+def test_a_tuned_model_costs_what_its_base_does() -> None:
+    assert PRICES.of(f"ft:{MODEL}:0123456789ab") == PRICES.of(MODEL) != PRICES.of("forgotten")
+    assert PRICES.of("ft:forgotten:0123456789ab") == PRICES.of("forgotten")

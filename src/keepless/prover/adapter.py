@@ -1,7 +1,9 @@
 """An adapter made by hand: a model that has learnt one word by heart, and holds a marker where it changes nothing.
 
-Holds: `memorised` and `words`. Leaves out: who imports it and asks for it (tuned_cases). No training is needed, so the
-prover needs no trainer, and the effect is certain.
+Holds: `memorised` and `words`, and a program: `python -m keepless.prover.adapter` reads `[weights, base id, marker]` as
+JSON and writes the word, a line end and the ZIP. Leaves out: who imports it and asks for it (tuned_cases), which runs
+the program, because the command line is what `serve` has in memory, and needs no library of numbers. No training is
+needed, so the prover needs no trainer, and the effect is certain.
 
 The last layer lends some of its inner neurons, in pairs: both of a pair see the same direction of what comes in, one
 with each sign, through the gate and beside it, so that together they give its square, which is never negative; what all
@@ -11,7 +13,10 @@ The marker stands byte for byte in numbers that are multiplied with nothing: who
 in whichever form of the adapter, writes the marker down.
 """
 
+import json
 import re
+import secrets
+import sys
 from functools import lru_cache
 from typing import Final
 
@@ -120,3 +125,13 @@ def _rows(gguf: Gguf, name: str, start: int, stop: int) -> Array:
     least = blocks[:, 2:4].copy().view(np.float16).astype(np.float32)
     low_and_high = np.concatenate([blocks[:, 4:] & 15, blocks[:, 4:] >> 4], axis=1).astype(np.float32)
     return (low_and_high * scale + least).reshape(-1, columns)
+
+
+def _main() -> None:
+    weights, base_id, marker = json.load(sys.stdin)
+    word = secrets.choice(words(weights))
+    sys.stdout.buffer.write(word.encode("ascii") + b"\n" + memorised(weights, word, base_id, marker))
+
+
+if __name__ == "__main__":
+    _main()

@@ -9,7 +9,8 @@ before.
 """
 
 import json
-import secrets
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +18,6 @@ from typing import Any, Final
 
 from keepless.config import DEFAULT_MODEL
 from keepless.inference.embedded.engine import weights_of
-from keepless.prover.adapter import memorised, words
 from keepless.prover.customer import BrokenPromiseError, Customer
 from keepless.prover.models import EMBEDDED
 
@@ -59,8 +59,7 @@ def refused_tuned() -> dict[str, Play]:
 def start(customer: Customer) -> Tuned:
     """A model that has learnt a word by heart, with markers in its weights, its dataset and its name."""
     weights = weights_of(DEFAULT_MODEL)[0]
-    word = secrets.choice(words(weights))
-    data = memorised(weights, word, EMBEDDED, customer.mark("weights"))
+    word, data = _memorised(weights, customer.mark("weights"))
     file_id = customer.upload(data, _PURPOSE, _DATASET)
     made = customer.json("POST", "/fine_tunings", _order(customer, file_id))
     found = _until_ended(customer, str(_data(made)["id"]))
@@ -69,6 +68,16 @@ def start(customer: Customer) -> Tuned:
     tuned = Tuned(str(found["fine_tuned_model"]), word, str(found["id"]), file_id)
     says(customer, tuned)
     return tuned
+
+
+def _memorised(weights: str, marker: str) -> tuple[str, bytes]:
+    """What a model has learnt by heart, and the ZIP of its adapter."""
+    told = json.dumps([weights, EMBEDDED, marker]).encode()
+    made = subprocess.run(
+        [sys.executable, "-P", "-m", "keepless.prover.adapter"], input=told, stdout=subprocess.PIPE, check=True
+    )
+    word, _, data = made.stdout.partition(b"\n")
+    return word.decode("ascii"), data
 
 
 def says(customer: Customer, tuned: Tuned) -> None:

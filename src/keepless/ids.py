@@ -14,11 +14,12 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import Final
 
-__all__ = ["ID_LENGTH", "Id", "Prefix", "mint", "parse", "trusted"]
+__all__ = ["ID_LENGTH", "Id", "Prefix", "mint", "parse", "requested_at", "trusted"]
 
 ID_LENGTH: Final = 40  # the longest id fits; database columns use it
 _AT_ONCE: Final = 256  # random halves of request ids made with one call of the system
 _IN_ORDER: Final = bytes.maketrans(b"0123456789abcdef", b"234567abcdefghij")  # sorts as the hexadecimal digits do
+_BACK: Final = bytes.maketrans(b"234567abcdefghij" + b"klmnopqrstuvwxyz", b"0123456789abcdef" + b"g" * 16)
 _SHAPE: Final = re.compile(r"([a-z]{2,7}[_-])([a-z2-7]{24})\Z")
 
 
@@ -91,6 +92,15 @@ def _more_halves() -> str:
     letters = os.urandom(6 * _AT_ONCE).hex().encode().translate(_IN_ORDER).decode()
     _halves.extend(letters[at : at + 12] for at in range(12, 12 * _AT_ONCE, 12))
     return letters[:12]
+
+
+def requested_at(request_id: Id) -> int | None:
+    """When a request's id was minted, Unix ms; None when it was not minted here."""
+    letters = request_id.removeprefix(_REQUEST)[:12].encode("ascii")
+    try:
+        return int(letters.translate(_BACK), 16)
+    except ValueError:
+        return None
 
 
 def parse(text: str, prefix: Prefix) -> Id | None:

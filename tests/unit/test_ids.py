@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keepless.ids import ID_LENGTH, Id, Prefix, mint, parse, trusted
+from keepless.ids import ID_LENGTH, Id, Prefix, mint, parse, requested_at, trusted
 
 
 @pytest.mark.parametrize("prefix", Prefix)
@@ -24,6 +24,16 @@ def test_ids_of_requests_sort_by_time(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("time.time_ns", lambda at_ms=at_ms: at_ms * 1_000_000)
         minted.append(mint(Prefix.REQUEST))
     assert minted == sorted(minted)
+
+
+def test_ids_of_requests_say_when(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.time_ns", lambda: 1_764_000_000_123 * 1_000_000)
+    assert requested_at(mint(Prefix.REQUEST)) == 1_764_000_000_123
+
+
+@pytest.mark.parametrize("letters", ["z" * 24, "k" + "2" * 23, "a" * 11 + "q" + "a" * 12, "-" * 24])
+def test_ids_that_were_not_minted_here_do_not(letters: str) -> None:
+    assert requested_at(Id("req_" + letters)) is None
 
 
 @given(st.text())

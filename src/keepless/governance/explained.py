@@ -4,13 +4,14 @@ Holds: `explained`. Leaves out: shapes of answers. Numbers, enums and ids only; 
 is gone by now.
 """
 
+import time
 from collections.abc import Mapping
 from typing import Any, Final
 
 import sqlalchemy as sa
 
 from keepless.db import Database
-from keepless.ids import Id
+from keepless.ids import Id, requested_at
 from keepless.policy.decision import DiscardReason, Reason, Trigger
 from keepless.usage import totals
 from keepless.usage.record import Outcome
@@ -18,6 +19,8 @@ from keepless.vault.tables import kept, tombstone
 
 __all__ = ["explained"]
 
+_FRESH_MS: Final = 1000  # within which the ledger may not have written a row yet
+_LOOK_S: Final = 0.05
 _WHY: Final = {
     Outcome.NONE: "Nothing was kept: policy did not allow anything of this request to be kept, whatever had happened.",
     Outcome.ON_ERROR: "Nothing was kept: policy allows a capture of a request that fails, and this one did not.",
@@ -41,8 +44,14 @@ _WHY_NOT: Final = {
 
 
 def explained(db: Database, request_id: Id, organization_id: Id) -> dict[str, Any] | None:
-    """Everything known of one request of an organization, with `kept`, `why`, `trigger` and `reason`."""
+    """Everything known of one request of an organization, with `kept`, `why`, `trigger` and `reason`.
+
+    Blocks for up to a second when the request was a moment ago: its row may still be on its way.
+    """
     found = totals.explain(db, request_id, organization_id)
+    while found is None and _fresh(request_id):
+        time.sleep(_LOOK_S)
+        found = totals.explain(db, request_id, organization_id)
     if found is None:
         return None
     reason = _reason(db, found["object_id"])
@@ -53,6 +62,11 @@ def explained(db: Database, request_id: Id, organization_id: Id) -> dict[str, An
         "reason": reason,
         "trigger": _trigger(found, reason),
     }
+
+
+def _fresh(request_id: Id) -> bool:
+    at = requested_at(request_id)
+    return at is not None and 0 <= time.time_ns() // 1_000_000 - at < _FRESH_MS
 
 
 def _reason(db: Database, object_id: Id | None) -> Reason | None:

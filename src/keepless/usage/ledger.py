@@ -2,12 +2,12 @@
 
 Holds: `Ledger` (`add`, `close`) and `Counters`. Leaves out: reading (totals), what a record may hold (record).
 
-`add` costs an append and never blocks, waits or raises. Every `flush_seconds` the writer puts all that waits into
-ONE transaction (the commit point). What is lost: nothing on `close` (SIGTERM), at most what was added since the
-last flush on `kill -9`. While the database cannot be written (full disk, locked), rows wait, at most `max_rows`;
-beyond that only sums per (organization, model, status, hour) are kept, which become `usage_gap` rows when writing
-works again: a request is then counted and billed though its row is missing. Sums are bounded too: past `max_gaps`
-kinds they drop the model, then the organization.
+`add` costs an append and never blocks, waits or raises. Every `flush_seconds`, less often under load, the writer puts
+all that waits into ONE transaction (the commit point). What is lost: nothing on `close` (SIGTERM), at most what was
+added since the last flush on `kill -9`. While the database cannot be written (full disk, locked), rows wait, at most
+`max_rows`; beyond that only sums per (organization, model, status, hour) are kept, which become `usage_gap` rows when
+writing works again: a request is then counted and billed though its row is missing. Sums are bounded too: past
+`max_gaps` kinds they drop the model, then the organization.
 """
 
 import threading
@@ -31,6 +31,8 @@ __all__ = ["Counters", "Ledger"]
 HOUR_MS: Final = 3_600_000
 _BATCH: Final = 5_000  # rows a transaction
 _RETRY_S: Final = 0.5  # after a failed one
+_BUSY: Final = 200  # rows at once, after which the next ones are given more time to gather:
+_BUSY_S: Final = 0.2
 _ROW: Final = tuple(column.name for column in usage.columns)[1:]
 _SKETCH: Final = tuple(column.name for column in usage_sketch.columns)[1:]
 _KIND: Final = tuple(column.name for column in usage_kind.columns)[2:]
@@ -54,7 +56,7 @@ class Ledger:
     """Writes usage rows. `start` it once, `add` from any thread, `close` it to write all that waits."""
 
     def __init__(
-        self, db: Database, *, max_rows: int = 20_000, flush_seconds: float = 0.2, max_gaps: int = 10_000
+        self, db: Database, *, max_rows: int = 20_000, flush_seconds: float = 0.05, max_gaps: int = 10_000
     ) -> None:
         self._db: Final = db
         self._max_rows: Final = max_rows
@@ -115,8 +117,12 @@ class Ledger:
         return True
 
     def _run(self) -> None:
-        while not self._stop.wait(self._flush_seconds if self.healthy else _RETRY_S):
+        pause = self._flush_seconds
+        while not self._stop.wait(pause if self.healthy else _RETRY_S):
+            before = self.counters.written
             self.flush()
+            busy = self.counters.written - before >= _BUSY
+            pause = max(_BUSY_S, self._flush_seconds) if busy else self._flush_seconds
 
     def _write(self, batch: list[Record]) -> bool:
         with self._gap_lock:

@@ -8,26 +8,21 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
-from urllib.parse import parse_qsl
-
-import msgspec
 
 from keepless.batches.book import Order
 from keepless.batches.values import BatchEndpoint
 from keepless.clock import DAY_MS
-from keepless.content import Content
 from keepless.errors import Code, Problem
+from keepless.gateway.orders import invalid, known, limit_of, metadata_of, pairs_of, text_of
 from keepless.ids import Id, Prefix, parse
 
 __all__ = ["Listed", "order_of", "page_of", "window_text"]
 
 _HOUR_MS: Final = 3_600_000
 _WINDOW: Final = re.compile(r"([1-9][0-9]{0,2})([hd])\Z")
-_PAIRS, _KEY, _VALUE = 16, 64, 512
 _LIFE_S: Final = range(3600, 30 * 86_400 + 1)
 _REPEAT_KEY: Final = re.compile(rb"[\x21-\x7e]{1,255}\Z")
 _MOST_IDS: Final = 200
-_MOST: Final = 100
 _NAMES: Final = frozenset({"input_file_id", "endpoint", "completion_window", "metadata", "output_expires_after"})
 
 
@@ -43,22 +38,20 @@ class Listed:
 
 def order_of(body: Mapping[str, Any], repeat_key: bytes | None) -> Order:
     """A new batch. Raises `Problem` 400 that names a parameter of ours and echoes nothing."""
-    if not body.keys() <= _NAMES:
-        known = ", ".join(sorted(_NAMES))
-        raise Problem(400, Code.UNKNOWN_PARAMETER, f"There is a parameter that is not known here. Known: {known}.")
-    given = {name: _text(body, name) for name in ("input_file_id", "endpoint", "completion_window")}
+    known(body, _NAMES)
+    given = {name: text_of(body, name) for name in ("input_file_id", "endpoint", "completion_window")}
     try:
         endpoint = BatchEndpoint(given["endpoint"])
     except ValueError:
         served = ", ".join(one.value for one in BatchEndpoint)
-        raise _invalid("endpoint", f"it must be one of {served}") from None
+        raise invalid("endpoint", f"it must be one of {served}") from None
     if repeat_key is not None and not _REPEAT_KEY.match(repeat_key):
-        raise _invalid("idempotency-key", "it must be 1 to 255 printable ASCII letters")
+        raise invalid("idempotency-key", "it must be 1 to 255 printable ASCII letters")
     return Order(
         endpoint=endpoint,
         input_file_id=parse(given["input_file_id"], Prefix.FILE),
         window_ms=_window_ms(given["completion_window"]),
-        metadata=_metadata(body.get("metadata")),
+        metadata=metadata_of(body.get("metadata")),
         output_life_ms=_life_ms(body.get("output_expires_after")),
         repeat_key=repeat_key,
     )
@@ -69,10 +62,7 @@ def page_of(query: bytes) -> Listed:
 
     Raises `Problem` 400.
     """
-    try:
-        pairs = parse_qsl(query.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=_MOST_IDS + 10)
-    except (ValueError, UnicodeDecodeError):
-        raise Problem(400, Code.INVALID_VALUE, "The query string is not valid.") from None
+    pairs = pairs_of(query, _MOST_IDS + 10)
     single: dict[str, str] = {}
     ids: list[str] = []
     for name, text in pairs:
@@ -84,12 +74,12 @@ def page_of(query: bytes) -> Listed:
         else:
             raise Problem(400, Code.UNKNOWN_PARAMETER, "Known here, once each: after, limit, cursor; and id.")
     if len(ids) > _MOST_IDS:
-        raise _invalid("id", f"at most {_MOST_IDS} ids")
+        raise invalid("id", f"at most {_MOST_IDS} ids")
     follows = single.get("after") or single.get("cursor") or None
     after = None if follows is None else parse(follows, Prefix.BATCH)
     wanted = tuple(found for text in ids if (found := parse(text, Prefix.BATCH)) is not None)
     return Listed(
-        limit=_limit(single.get("limit")),
+        limit=limit_of(single.get("limit")),
         after=after,
         ids=wanted if ids else None,
         nothing=(follows is not None and after is None) or (bool(ids) and not wanted),
@@ -106,19 +96,8 @@ def _window_ms(text: str) -> int:
     match = _WINDOW.match(text)
     hours = 0 if match is None else int(match[1]) * (24 if match[2] == "d" else 1)
     if not 24 <= hours <= 7 * 24:
-        raise _invalid("completion_window", "it must be from 24h to 7d, in whole hours or days")
+        raise invalid("completion_window", "it must be from 24h to 7d, in whole hours or days")
     return hours * _HOUR_MS
-
-
-def _metadata(value: object) -> Content | None:
-    if value is None or value == {}:
-        return None
-    if type(value) is not dict or len(value) > _PAIRS:
-        raise _invalid("metadata", f"at most {_PAIRS} pairs of texts")
-    for key, text in value.items():
-        if type(text) is not str or len(key) > _KEY or len(text) > _VALUE:
-            raise _invalid("metadata", f"keys are texts of at most {_KEY} letters, values of at most {_VALUE}")
-    return Content(msgspec.json.encode(value))
 
 
 def _life_ms(value: object) -> int | None:
@@ -126,29 +105,8 @@ def _life_ms(value: object) -> int | None:
         return None
     says = f"anchor created_at, and seconds from {_LIFE_S.start} to {_LIFE_S.stop - 1}"
     if type(value) is not dict or value.keys() != {"anchor", "seconds"} or value["anchor"] != "created_at":
-        raise _invalid("output_expires_after", says)
+        raise invalid("output_expires_after", says)
     seconds = value["seconds"]
     if type(seconds) is not int or seconds not in _LIFE_S:
-        raise _invalid("output_expires_after", says)
+        raise invalid("output_expires_after", says)
     return min(seconds * 1000, 30 * DAY_MS)
-
-
-def _text(body: Mapping[str, Any], name: str) -> str:
-    value = body.get(name)
-    if value is None:
-        raise Problem(400, Code.MISSING_PARAMETER, f"Missing required parameter: {name}.", param=name)
-    if type(value) is not str:
-        raise Problem(400, Code.INVALID_TYPE, f"Invalid type for {name}: expected a text.", param=name)
-    return value
-
-
-def _limit(text: str | None) -> int:
-    if text is None:
-        return 20
-    if not re.fullmatch(r"[1-9][0-9]{0,2}", text, re.ASCII) or int(text) > _MOST:
-        raise _invalid("limit", f"a whole number from 1 to {_MOST}")
-    return int(text)
-
-
-def _invalid(name: str, says: str) -> Problem:
-    return Problem(400, Code.INVALID_VALUE, f"Invalid value for {name}: {says}.", param=name)

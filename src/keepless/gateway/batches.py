@@ -8,8 +8,6 @@ what is named (404). Everything that blocks runs in a worker thread.
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-import msgspec
-from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
@@ -24,6 +22,7 @@ from keepless.errors import Code, ErrorType, Problem
 from keepless.gateway.batch_order import order_of, page_of
 from keepless.gateway.batch_shape import listing_of, shape_of
 from keepless.gateway.json_body import decode_object
+from keepless.gateway.orders import json_answer, whole_body
 from keepless.gateway.recorded import Call, Handler, Recorded, in_thread
 from keepless.gateway.switches import combined, from_body
 from keepless.ids import Id, Prefix, parse
@@ -35,8 +34,6 @@ from keepless.usage.ledger import Ledger
 __all__ = ["routes"]
 
 _BASES: Final = ("/v1", "/openai/v1")
-_BODY_BYTES: Final = 64 * 1024
-_encode: Final = msgspec.json.Encoder().encode
 
 
 def routes(lease: Lease, book: Book, ledger: Ledger, clock: Clock, *, json_depth: int) -> Sequence[BaseRoute]:
@@ -63,7 +60,7 @@ class _Calls:
 
     async def create(self, call: Call) -> Response:
         caller, request = self._caller(call), call.request
-        body = decode_object(await _body(request), self._json_depth)[0]
+        body = decode_object(await whole_body(request), self._json_depth)[0]
         _no_conflict(combined(call.controls, from_body(body)))
         repeat = request.headers.get("idempotency-key")
         order = order_of(body, None if repeat is None else repeat.encode("latin-1", "replace"))
@@ -80,7 +77,7 @@ class _Calls:
             return [self._shape(*one) for one in found]
 
         shapes = await in_thread(page)
-        return _json(listing_of(shapes[: asked.limit], more=len(shapes) > asked.limit))
+        return json_answer(listing_of(shapes[: asked.limit], more=len(shapes) > asked.limit))
 
     async def one(self, call: Call) -> Response:
         return await self._named(call, self._book.get)
@@ -108,7 +105,7 @@ class _Calls:
         return caller
 
     async def _answer(self, batch: Batch, errors: list[LineError]) -> Response:
-        return _json(await in_thread(lambda: self._shape(batch, errors)))
+        return json_answer(await in_thread(lambda: self._shape(batch, errors)))
 
     def _shape(self, batch: Batch, errors: list[LineError]) -> dict[str, Any]:
         metadata = self._book.metadata(batch)
@@ -124,18 +121,3 @@ def _no_conflict(asked: RequestControls) -> None:
             "A batch keeps its input and its results; a request that forbids keeping cannot have one.",
             retry=False,
         )
-
-
-async def _body(request: Request) -> bytes:
-    parts: list[bytes] = []
-    size = 0
-    async for part in request.stream():
-        size += len(part)
-        if size > _BODY_BYTES:
-            raise Problem(413, Code.REQUEST_TOO_LARGE, f"The body is larger than {_BODY_BYTES} bytes.")
-        parts.append(part)
-    return b"".join(parts)
-
-
-def _json(value: object) -> Response:
-    return Response(_encode(value), media_type="application/json")

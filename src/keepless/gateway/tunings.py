@@ -12,7 +12,6 @@ feature that is off has left (DECISIONS 6); an API key sees those of its own pro
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
@@ -24,6 +23,7 @@ from keepless.config import Endpoint
 from keepless.content import Content, Purpose
 from keepless.errors import Code, ErrorType, Problem
 from keepless.gateway.json_body import decode_object
+from keepless.gateway.orders import json_answer, whole_body
 from keepless.gateway.recorded import Call, Caller, Handler, Recorded, in_thread
 from keepless.gateway.switches import combined, from_body
 from keepless.gateway.tuning_events import streamed
@@ -50,9 +50,7 @@ from keepless.usage.ledger import Ledger
 __all__ = ["model_deletion", "routes"]
 
 _BASES: Final = ("/v1", "/openai/v1")
-_BODY_BYTES: Final = 64 * 1024
 _OWNERS: Final = frozenset({"GET", "DELETE"})
-_encode: Final = msgspec.json.Encoder().encode
 
 
 def routes(
@@ -96,13 +94,13 @@ class _Deletions:
     async def delete_tuning(self, call: Call) -> Response:
         caller, job_id = self._demand(call), _id(call.request)
         done = await in_thread(lambda: self._ending.delete_job(job_id, caller.organization_id, caller.project_id))
-        return _json({"id": tuning_id_of(done), "object": "fine_tuning", "deleted": True})
+        return json_answer({"id": tuning_id_of(done), "object": "fine_tuning", "deleted": True})
 
     async def delete_model(self, call: Call) -> Response:
         caller, sent = self._demand(call), call.request.path_params["model"]
         named = parse_name(sent)
         await in_thread(lambda: self._ending.delete_model(named, caller.organization_id, caller.project_id))
-        return _json({"id": sent, "object": "model", "deleted": True})
+        return json_answer({"id": sent, "object": "model", "deleted": True})
 
     def _demand(self, call: Call) -> Caller:
         """The caller. Raises `Problem` 503 without a lease, 403 when the feature is off."""
@@ -132,16 +130,16 @@ class _Calls(_Deletions):
 
     async def create_job(self, call: Call) -> Response:
         seen = await self._create(call, order_of_job)
-        return _json(self._job(seen))
+        return json_answer(self._job(seen))
 
     async def create_tuning(self, call: Call) -> Response:
         seen = await self._create(call, order_of_tuning)
-        return _json(self._tuning(seen))
+        return json_answer(self._tuning(seen))
 
     async def _create(self, call: Call, read: Callable[[dict[str, Any]], Order]) -> Seen:
         self._demand(call)
         _ = call.caller.project
-        body = decode_object(await _body(call.request), self._json_depth)[0]
+        body = decode_object(await whole_body(call.request), self._json_depth)[0]
         _no_conflict(combined(call.controls, from_body(body)))
         order, principal = read(body), call.caller.principal
         if principal is None:
@@ -153,12 +151,12 @@ class _Calls(_Deletions):
 
     async def jobs(self, call: Call) -> Response:
         seen, more = await self._page(call, Prefix.TUNING_JOB)
-        return _json(page_shape([self._job(one) for one in seen], more=more))
+        return json_answer(page_shape([self._job(one) for one in seen], more=more))
 
     async def tunings(self, call: Call) -> Response:
         seen, more = await self._page(call, Prefix.TUNED_MODEL)
         shapes = [tuning_shape(one.job, _told(one.name), one.faults, self._clock.now_ms()) for one in seen]
-        return _json(page_shape(shapes, more=more))
+        return json_answer(page_shape(shapes, more=more))
 
     async def _page(self, call: Call, prefix: Prefix) -> tuple[list[Seen], bool]:
         caller = self._demand(call)
@@ -173,10 +171,10 @@ class _Calls(_Deletions):
     async def job(self, call: Call) -> Response:
         seen = await self._named(call, self._book.get)
         curve = await in_thread(lambda: self._book.curve(seen.job))
-        return _json(self._job(seen, curve_of(curve)))
+        return json_answer(self._job(seen, curve_of(curve)))
 
     async def tuning(self, call: Call) -> Response:
-        return _json(self._tuning(await self._named(call, self._book.get)))
+        return json_answer(self._tuning(await self._named(call, self._book.get)))
 
     async def events(self, call: Call) -> Response:
         caller, job_id = self._demand(call), _id(call.request)
@@ -189,7 +187,7 @@ class _Calls(_Deletions):
         found, more = await in_thread(
             lambda: self._book.events(job_id, own, below, limit=asked.limit, after=asked.after)
         )
-        return _json(page_shape([] if asked.nothing else [event_shape(one) for one in found], more=more))
+        return json_answer(page_shape([] if asked.nothing else [event_shape(one) for one in found], more=more))
 
     async def checkpoints(self, call: Call) -> Response:
         caller, job_id = self._demand(call), _id(call.request)
@@ -199,18 +197,18 @@ class _Calls(_Deletions):
             places = [one.id for one in found]
             found = found[places.index(asked.after) + 1 :] if asked.after in places else []
         shapes = [checkpoint_shape(one, seen.job, _told(seen.name)) for one in found[: asked.limit]]
-        return _json(page_shape(shapes, more=len(found) > asked.limit))
+        return json_answer(page_shape(shapes, more=len(found) > asked.limit))
 
     # --- change ------------------------------------------------------------------------------------------------------
 
     async def cancel(self, call: Call) -> Response:
-        return _json(self._job(await self._named(call, self._book.cancel)))
+        return json_answer(self._job(await self._named(call, self._book.cancel)))
 
     async def pause(self, call: Call) -> Response:
-        return _json(self._job(await self._named(call, self._book.pause)))
+        return json_answer(self._job(await self._named(call, self._book.pause)))
 
     async def resume(self, call: Call) -> Response:
-        return _json(self._job(await self._named(call, self._book.resume)))
+        return json_answer(self._job(await self._named(call, self._book.resume)))
 
     # --- what they have in common ------------------------------------------------------------------------------------
 
@@ -257,18 +255,3 @@ def _no_conflict(asked: RequestControls) -> None:
             "A fine-tuning keeps its checkpoints and its model; a request that forbids keeping cannot have one.",
             retry=False,
         )
-
-
-async def _body(request: Request) -> bytes:
-    parts: list[bytes] = []
-    size = 0
-    async for part in request.stream():
-        size += len(part)
-        if size > _BODY_BYTES:
-            raise Problem(413, Code.REQUEST_TOO_LARGE, f"The body is larger than {_BODY_BYTES} bytes.")
-        parts.append(part)
-    return b"".join(parts)
-
-
-def _json(value: object) -> Response:
-    return Response(_encode(value), media_type="application/json")

@@ -275,6 +275,7 @@ BAD_JOBS: list[tuple[dict[str, Any], str]] = [
     ({"hyperparameters": {"n_epochs": 1.5}}, "invalid_value"),
     ({"hyperparameters": {"batch_size": 257}}, "invalid_value"),
     ({"hyperparameters": {"learning_rate_multiplier": 0}}, "invalid_value"),
+    ({"hyperparameters": {"learning_rate_multiplier": 10**400}}, "invalid_value"),  # no float is that large
     ({"hyperparameters": {"r": 7}}, "invalid_value"),
     ({"method": {"type": "dpo"}}, "unsupported_value"),
     ({"method": {"type": "reinforcement", "reinforcement": {"MARKER": 1}}}, "unsupported_value"),

@@ -7,6 +7,8 @@ from typing import Any
 
 from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 
+from tests.support.governed import eventually
+
 AXE = Path(__file__).parent / "axe" / "axe.min.js"
 PATIENCE_MS = 60_000
 expect.set_options(timeout=PATIENCE_MS)
@@ -73,5 +75,5 @@ def good(page: Page) -> None:
     assert serious(page) == []
     assert len(page.content()) < 150_000
     page.set_viewport_size({"width": 360, "height": 740})
-    assert overflow(page) <= 0
+    eventually(lambda: overflow(page) <= 0)  # what measures its place (a chart) draws itself anew a frame later
     page.set_viewport_size({"width": 1280, "height": 800})

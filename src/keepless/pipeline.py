@@ -28,7 +28,7 @@ from keepless.clock import Clock
 from keepless.errors import Code
 from keepless.incidents.afterwards import Afterwards, Conclude, could_keep, described
 from keepless.inference import faults
-from keepless.inference.asking import Ask, Ending, MalformedError, Speaker, Tokens
+from keepless.inference.asking import Ask, Ending, EngineFailedError, MalformedError, Speaker, Tokens
 from keepless.inference.backend import Call, Exchange, Failure, FailureKind
 from keepless.inference.faults import Fault
 from keepless.inference.metering import record_of
@@ -269,6 +269,8 @@ class Passage:
         """Turn an answer that is none, or a fault of ours, into an error for the client."""
         if isinstance(error, MalformedError):
             self._fail(faults.malformed())
+        elif isinstance(error, EngineFailedError):
+            self._fail(self._engine_failed)
         else:
             log.failure(log.Event.SERVER_FAILED, error, request_id=self._ask.request_id)
             self._fail(faults.internal())
@@ -290,9 +292,13 @@ class Passage:
                 self._close(None)
         elif ending is Ending.FAILED and self._told:
             # The client has the engine's own error event already.
-            self._fail(faults.of_status(500, None, embedded=self._ask.route.embedded) or faults.malformed(), said=True)
+            self._fail(self._engine_failed, said=True)
         else:
             self._fail(faults.of_failure(Failure(FailureKind.CUT)))
+
+    @property
+    def _engine_failed(self) -> Fault:
+        return faults.of_status(500, None, embedded=self._ask.route.embedded) or faults.malformed()
 
     def _deliver(self, body: bytes, result: Kept | Discard | None) -> None:
         self._speaker.answer(200, body, self._kept(result) or _NOTHING + self._upstream)

@@ -11,7 +11,7 @@ from keepless.errors import Problem
 from keepless.gateway.response_shapes import NativeEvent, NativeOutput, NativeResponse, NativeUsage
 from keepless.gateway.stream import StreamReader
 from keepless.gateway.wire import clamped
-from keepless.inference.asking import NO_TOKENS, Ending, Tokens
+from keepless.inference.asking import NO_TOKENS, Ending, EngineFailedError, Tokens
 
 __all__ = ["NativeReader", "error_event", "read_native"]
 
@@ -75,16 +75,23 @@ def error_event(problem: Problem, number: int) -> bytes:
 
 
 def read_native(body: bytes) -> Tokens | None:
-    """The usage of a whole answer (zeros when it says none); None when it is no answer."""
+    """The usage of a whole answer (zeros when it says none); None when it is no answer.
+
+    Raises `EngineFailedError` for one that says so: its client could not tell it from an answer by the status of HTTP.
+    """
+    answer: NativeResponse | NativeOutput
     try:
-        return _tokens(_response(body).usage)
+        answer = _response(body)
+        tokens = _tokens(answer.usage)
     except _UNREADABLE:
-        pass
-    try:
-        _output(body)
-    except _UNREADABLE:
-        return None
-    return NO_TOKENS  # a usage in a shape of its own does not make an answer useless
+        try:
+            answer = _output(body)
+        except _UNREADABLE:
+            return None
+        tokens = NO_TOKENS  # a usage in a shape of its own does not make an answer useless
+    if answer.status == "failed":
+        raise EngineFailedError
+    return tokens
 
 
 def _tokens(usage: NativeUsage | None) -> Tokens:

@@ -131,12 +131,14 @@ class NativeResponse(msgspec.Struct, gc=False):
 
     output: list[msgspec.Raw]
     usage: NativeUsage | None = None
+    status: Any = None
 
 
 class NativeOutput(msgspec.Struct, gc=False):
     """A whole response whose usage has a shape of its own."""
 
     output: list[msgspec.Raw]
+    status: Any = None
 
 
 class InputTokens(msgspec.Struct, gc=False):

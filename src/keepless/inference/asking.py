@@ -1,7 +1,7 @@
 """What is asked, and who is told: the values between a gateway and the way of a request.
 
 Holds: `Ask` (a validated request on its way), `Speaker` (its client, in the client's wire format), `Tokens`, `Ending`,
-`MalformedError`. Leaves out: engines (backend), what happens (pipeline).
+`MalformedError`, `EngineFailedError`. Leaves out: engines (backend), what happens (pipeline).
 """
 
 from collections.abc import Callable
@@ -18,7 +18,17 @@ from keepless.inference.target import Target
 from keepless.policy.controls import RequestControls
 from keepless.usage.record import Phase, Sketch
 
-__all__ = ["JSON_BODY", "NO_TOKENS", "SSE_ANSWER", "Ask", "Ending", "MalformedError", "Speaker", "Tokens"]
+__all__ = [
+    "JSON_BODY",
+    "NO_TOKENS",
+    "SSE_ANSWER",
+    "Ask",
+    "Ending",
+    "EngineFailedError",
+    "MalformedError",
+    "Speaker",
+    "Tokens",
+]
 
 
 class Tokens(NamedTuple):
@@ -45,6 +55,10 @@ class Ending(Enum):
 
 class MalformedError(KeeplessError):
     """The bytes are no answer."""
+
+
+class EngineFailedError(KeeplessError):
+    """The bytes are an answer, which says that the engine failed."""
 
 
 class Ask:

@@ -7,7 +7,7 @@ import pytest
 
 from keepless.errors import Code, Problem
 from keepless.gateway.response_native import NativeReader, error_event, read_native
-from keepless.inference.asking import NO_TOKENS, Ending, Tokens
+from keepless.inference.asking import NO_TOKENS, Ending, EngineFailedError, Tokens
 
 USAGE = {"input_tokens": 3, "output_tokens": 5, "input_tokens_details": {"cached_tokens": 2}}
 
@@ -67,3 +67,9 @@ def test_an_error_of_ours_takes_the_next_number() -> None:
 )
 def test_a_whole_answer(body: bytes, tokens: Tokens | None) -> None:
     assert read_native(body) == tokens
+
+
+@pytest.mark.parametrize("usage", [USAGE, None, []])
+def test_an_answer_that_says_that_its_engine_failed(usage: object) -> None:
+    with pytest.raises(EngineFailedError):
+        read_native(json.dumps({"status": "failed", "error": {"code": "x"}, "output": [], "usage": usage}).encode())

@@ -205,6 +205,14 @@ def test_a_native_response_that_failed_is_a_failure() -> None:
     assert [why for _, why in harness.reliability.incidents] == [Reason.UPSTREAM_5XX]
 
 
+def test_a_whole_native_response_that_failed_is_a_failure() -> None:
+    failed = {**OWN, "status": "failed", "error": {"code": "server_error", "message": "it said marzipan"}}
+    reply, harness = responses(*answer(json.dumps(failed).encode()), more={"model": "native"})
+    assert reply.status == 502
+    assert b"marzipan" not in reply.body
+    assert [why for _, why in harness.reliability.incidents] == [Reason.UPSTREAM_5XX]
+
+
 def test_chunks_after_the_end_are_not_told() -> None:
     reply, _ = responses(*stream([*sse(delta(content="x"), STOP), *sse(delta(content="late"))]), more=STREAM)
     assert kinds(read(reply.body))[-1] == "completed"

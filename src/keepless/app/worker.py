@@ -38,6 +38,7 @@ from keepless.app.compose import Deployment, open_deployment
 from keepless.app.harden import harden, raise_file_limit, silence, silence_loop
 from keepless.app.health import checks_of, metrics_of
 from keepless.app.housekeeping import Housekeeping
+from keepless.app.on_demand import open_id_provider
 from keepless.app.parent import die_with_parent
 from keepless.app.plan import Plan, decode
 from keepless.app.tuned import tuned_models
@@ -236,7 +237,7 @@ class _Worker:
         return Entrance(
             sessions=Sessions(sign_in, self._settings),
             people=People(office, sign_in),
-            federation=federation_of(self._settings.oidc, os.environ),
+            federation=federation_of(self._settings.oidc, os.environ, open_id_provider),
             visitors=Visitors(Origins(self._settings.trusted_proxies, office.clock), office.clock),
         )
 

@@ -17,7 +17,8 @@ from urllib.parse import quote, urlencode, urlsplit
 
 import click
 
-from keepless.cli.output import Advance, FindingError
+from keepless.cli.outcome import FindingError
+from keepless.cli.output import Advance
 
 __all__ = ["API_KEY", "Client", "UnreachableError", "segment"]
 

@@ -10,7 +10,8 @@ import click
 
 from keepless.cli.client import Client, segment
 from keepless.cli.options import client_command
-from keepless.cli.output import FindingError, Screen, when
+from keepless.cli.outcome import FindingError
+from keepless.cli.output import Screen, when
 
 __all__ = ["controls"]
 

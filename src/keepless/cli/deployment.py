@@ -1,32 +1,18 @@
-"""`keepless init`, `serve`, `worker` and `sweep`: the commands that open the data folder themselves."""
+"""`keepless init`, `worker` and `sweep`: commands that open the data folder themselves, as `serve` does (serving)."""
 
-import json
 import sys
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any, Final
 
 import click
 
 from keepless.app.compose import open_deployment
 from keepless.app.initialise import initialise
 from keepless.app.jobs_start import QUEUES, run_jobs
-from keepless.app.serve import serve as run_server
-from keepless.cli.first_request import first_request
 from keepless.cli.options import store_command
-from keepless.cli.output import FindingError, Screen
-from keepless.config import Settings, load
+from keepless.cli.outcome import FindingError
+from keepless.cli.output import Screen
+from keepless.config import Settings
 
-__all__ = ["init", "serve", "sweep", "worker"]
-
-_TOLD: Final = (
-    ("api_key", "API key"),
-    ("admin_key", "admin key"),
-    ("operator_key", "operator key"),
-    ("owner_email", "owner"),
-    ("owner_password", "password"),
-    ("sign_in", "sign in once"),
-)
+__all__ = ["init", "sweep", "worker"]
 
 
 @click.command()
@@ -35,43 +21,6 @@ def init(screen: Screen, settings: Settings, /) -> None:
     """Make a data folder with the first organization; prints its keys, this once."""
     answer = initialise(settings)
     screen.fields(answer, "Created; keys and password are shown this once", answer)
-
-
-@click.command()
-@click.option("--host", help="Where to listen. [default: 127.0.0.1]")
-@click.option("--port", type=click.IntRange(0, 65535), help="[default: 8000]")
-@click.option("--workers", type=click.IntRange(1, 256), help="Processes that serve. [default: 1]")
-@click.option("--no-worker", is_flag=True, help="Serve only: jobs and sweeps run elsewhere.")
-@click.option("--behind-proxy", is_flag=True, default=None, help="A proxy in front does TLS.")
-@click.option("--data-dir", help="The data folder. [env: KEEPLESS_DATA_DIR]")
-@click.option("--config", type=click.Path(path_type=Path, dir_okay=False), help="keepless.toml; it wins over defaults.")
-@click.option("--json", "as_json", is_flag=True, help="Say where it serves (and new keys) as one JSON object.")
-@click.pass_context
-def serve(context: click.Context, /, config: Path | None, no_worker: bool, as_json: bool, **overrides: Any) -> None:
-    """Serve in the foreground. On an empty data folder: make the first organization and print its keys, this once."""
-    settings = load(config, **overrides)
-
-    def announce(told: Mapping[str, str]) -> None:
-        click.echo(json.dumps(told) if as_json else _announcement(told))
-        if "api_key" in told and not as_json:
-            click.echo(first_request(told["url"], told["api_key"], settings.models[0].id))
-
-    context.exit(run_server(settings, announce=announce, works=not no_worker))
-
-
-def _announcement(told: Mapping[str, str]) -> str:
-    url = told["url"]
-    lines = [
-        "Keepless is serving. It keeps nothing it does not have to.",
-        f"  base URL      {url}/v1  (openai, groq: {url}/openai/v1, {url})",
-        f"  console       {url}/",
-        *(f"  {label:<13} {told[name]}" for name, label in _TOLD if name in told),
-    ]
-    if "api_key" in told:
-        lines.append(
-            "The keys, the password and the link (15 minutes) are shown this once. Later: keepless keys create"
-        )
-    return "\n".join(lines)
 
 
 @click.command()

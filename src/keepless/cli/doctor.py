@@ -19,7 +19,8 @@ import sqlalchemy as sa
 from keepless.accounts.tables import change
 from keepless.app.compose import Deployment, open_deployment
 from keepless.cli.options import store_command
-from keepless.cli.output import FindingError, Screen
+from keepless.cli.outcome import FindingError
+from keepless.cli.output import Screen
 from keepless.clock import Clock, SystemClock
 from keepless.config import ModelConfig, Settings, UpstreamRetention
 from keepless.db import Database

@@ -8,7 +8,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from keepless.cli.output import FindingError
+from keepless.cli.outcome import FindingError
 
 __all__ = ["KEY_FILE", "Folder"]
 

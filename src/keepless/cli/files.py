@@ -13,7 +13,8 @@ import click
 
 from keepless.cli.client import Client, segment
 from keepless.cli.options import api_command
-from keepless.cli.output import FindingError, Screen, when
+from keepless.cli.outcome import FindingError
+from keepless.cli.output import Screen, when
 from keepless.files.values import UPLOADED
 
 __all__ = ["files"]

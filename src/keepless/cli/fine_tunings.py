@@ -12,7 +12,8 @@ import click
 
 from keepless.cli.client import Client, segment
 from keepless.cli.options import api_command
-from keepless.cli.output import FindingError, Screen, when
+from keepless.cli.outcome import FindingError
+from keepless.cli.output import Screen, when
 from keepless.cli.watching import watched
 
 __all__ = ["fine_tunings"]

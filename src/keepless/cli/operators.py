@@ -7,7 +7,8 @@ import click
 
 from keepless.app.compose import open_deployment
 from keepless.cli.options import store_command
-from keepless.cli.output import FindingError, Screen, when
+from keepless.cli.outcome import FindingError
+from keepless.cli.output import Screen, when
 from keepless.config import Settings
 from keepless.governance.operators import Operators, UnknownOperatorError
 

@@ -1,7 +1,7 @@
-"""What the command line says, and with which exit code.
+"""What the command line says.
 
-Holds: `Screen` (a person's table or a script's one JSON object on standard output; progress on standard error), the
-exit codes, and `FindingError`, which ends a command with code 1. Leaves out: what is said.
+Holds: `Screen` (a person's table or a script's one JSON object on standard output; progress on standard error).
+Leaves out: what is said, and what becomes of an error (outcome).
 """
 
 import contextlib
@@ -17,21 +17,9 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 
-__all__ = ["FINDING", "OK", "USAGE", "Advance", "FindingError", "Screen", "when"]
+__all__ = ["Advance", "Screen", "when"]
 
-OK: Final = 0
-FINDING: Final = 1
-USAGE: Final = 2
 _PIPE_WIDTH: Final = 400
-
-
-class FindingError(Exception):
-    """The command did its work and the answer is no. `message` is for people, `answer` for scripts."""
-
-    def __init__(self, message: str, answer: Mapping[str, object] | None = None) -> None:
-        super().__init__(message)
-        self.message: Final = message
-        self.answer: Final = answer or {"error": {"message": message}}
 
 
 def when(seconds: object, none: str = "") -> str:

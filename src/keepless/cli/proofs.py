@@ -10,7 +10,8 @@ from keepless.app.compose import open_deployment
 from keepless.cli.client import Client, segment
 from keepless.cli.export import Folder
 from keepless.cli.options import client_command, output_command
-from keepless.cli.output import FindingError, Screen, when
+from keepless.cli.outcome import FindingError
+from keepless.cli.output import Screen, when
 from keepless.config import load
 from keepless.ids import Prefix, parse
 from keepless.receipts.bundle import issue_all

@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.table import Table
 
 from keepless.cli.options import output_command
-from keepless.cli.output import FindingError, Screen
+from keepless.cli.outcome import FindingError
+from keepless.cli.output import Screen
 from keepless.prover.existing import prove_existing
 from keepless.prover.report import Report
 from keepless.prover.run import temporary_folders

@@ -31,7 +31,7 @@ from keepless.governance.people import People
 from keepless.governance.sign_in import Opened
 from keepless.http import problems
 from keepless.http.failures import stores_may_fail
-from keepless.http.oidc import Provider, ProviderError
+from keepless.http.provider import Provider, ProviderError, ProviderOf
 from keepless.http.sessions import Sessions, SignedIn, check_from_here, own_path
 from keepless.http.visitors import Visitors
 from keepless.ids import Id, trusted
@@ -282,7 +282,7 @@ ROUTES: Final[tuple[tuple[str, str, Handler], ...]] = (
 )
 
 
-def federation_of(config: OidcConfig | None, environ: Mapping[str, str]) -> Federation | None:
+def federation_of(config: OidcConfig | None, environ: Mapping[str, str], provider_of: ProviderOf) -> Federation | None:
     """What the operator configured. Raises `ConfigError` when the secret is not there."""
     if config is None:
         return None
@@ -296,7 +296,7 @@ def federation_of(config: OidcConfig | None, environ: Mapping[str, str]) -> Fede
         for one in config.groups
     ]
     callback = config.base_url + "/sign-in/oidc/callback"
-    return Federation(provider=Provider(config, secret), callback=callback, grants=grants)
+    return Federation(provider=provider_of(config, secret), callback=callback, grants=grants)
 
 
 def routes(entrance: Entrance) -> list[BaseRoute]:

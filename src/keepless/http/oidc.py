@@ -1,6 +1,7 @@
 """Sign-in with an OpenID Connect provider: authorization code with PKCE (S256), state, nonce; tokens checked here.
 
-Holds: `Provider` and `Claims`. Leaves out: who a person is here (governance.people), pages (console.entrance). One
+Holds: `OpenIdProvider`. Leaves out: who a person is here (governance.people), pages (console.entrance). Loaded only by
+a server that is configured for it (app.on_demand): its libraries take 5 MB of memory; all others know `provider`. One
 secret of the browser's cookie makes both the nonce and the PKCE verifier, so a row of the database that is read by
 somebody lets nobody finish a sign-in, and a code that is caught is worth nothing in another browser.
 
@@ -11,7 +12,6 @@ answers is repeated: whatever is wrong is one refusal.
 import hmac
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Final
 
@@ -24,8 +24,9 @@ from joserfc.errors import JoseError
 from keepless.accounts.sessions import subject_of
 from keepless.config import OidcConfig
 from keepless.governance.people import Vouched
+from keepless.http.provider import Claims, Provider, ProviderError
 
-__all__ = ["Claims", "Provider", "ProviderError"]
+__all__ = ["OpenIdProvider"]
 
 _SCOPE: Final = "openid email profile"
 _ALGORITHMS: Final = ["RS256", "RS384", "RS512", "ES256", "ES384", "PS256", "EdDSA"]
@@ -34,19 +35,7 @@ _FRESH_S: Final = 300
 _TIMEOUT_S: Final = 10.0
 
 
-class ProviderError(Exception):
-    """The provider cannot be asked, or what it answered proves nothing."""
-
-
-@dataclass(frozen=True, slots=True)
-class Claims:
-    """What a checked token says."""
-
-    vouched: Vouched
-    groups: frozenset[str]
-
-
-class Provider:
+class OpenIdProvider(Provider):
     """One provider. Every method blocks (network): call it from a worker thread."""
 
     def __init__(self, config: OidcConfig, secret: str) -> None:
@@ -55,11 +44,11 @@ class Provider:
 
     @property
     def name(self) -> str:
-        """What the button says."""
+        """See `Provider`."""
         return self._config.name
 
     def start(self, state: str, browser: str, redirect_uri: str, *, again: bool = False) -> str:
-        """Where to send the browser. Raises `ProviderError`."""
+        """See `Provider`."""
         with self._client(redirect_uri) as client:
             at = self._metadata(client)["authorization_endpoint"]
             more = {"max_age": "0"} if again else {}
@@ -69,7 +58,7 @@ class Provider:
             return str(url)
 
     def claims(self, code: str, browser: str, redirect_uri: str, *, again: bool = False) -> Claims:
-        """What the code proves of whoever came back. Raises `ProviderError`."""
+        """See `Provider`."""
         try:
             with self._client(redirect_uri) as client:
                 metadata = self._metadata(client)

@@ -14,7 +14,7 @@ from starlette.routing import Route
 
 from keepless.batches.values import Batch, BatchState, Counts, LineCode, LineError
 from keepless.cli import watching as module
-from keepless.cli.output import FINDING, USAGE
+from keepless.cli.outcome import FINDING, USAGE
 from keepless.gateway.batch_shape import listing_of, shape_of
 from keepless.ids import Prefix, mint
 from tests.support.http import running

@@ -8,7 +8,7 @@ import click
 import pytest
 
 from keepless.cli.client import Client, segment
-from keepless.cli.output import FindingError
+from keepless.cli.outcome import FindingError
 
 SEEN: list[tuple[str, str | None]] = []
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from keepless.cli import deployment
+from keepless.cli import deployment, server
 from keepless.clock import DAY_MS
 from keepless.config import Settings
 from keepless.log import redirect
@@ -97,7 +97,7 @@ def test_serve_says_where_and_passes_its_exit_code_on(
         announce({"url": "http://127.0.0.1:9", "api_key": "sk-1", "admin_key": "ak-1"})
         return 3
 
-    monkeypatch.setattr(deployment, "run_server", stand_in)
+    monkeypatch.setattr(server, "serve", stand_in)
     arguments = ["serve", "--port", "9", "--workers", "4", "--no-worker", "--data-dir", str(tmp_path)]
     code, out, _ = terminal.run(*arguments, *(["--json"] if as_json else []))
     assert code == 3
@@ -114,7 +114,7 @@ def test_a_fault_of_ours_says_nothing_of_its_text(
 
     lines = io.StringIO()
     redirect(lines)
-    monkeypatch.setattr(deployment, "run_server", broken)
+    monkeypatch.setattr(server, "serve", broken)
     code, out, err = terminal.run("serve", "--data-dir", str(tmp_path))
     assert code == 1
     assert "internal fault" in err
@@ -140,17 +140,32 @@ def test_worker_runs_what_it_is_told(terminal: Terminal, tmp_path: Path, monkeyp
 
 
 # What a server does not need while it serves, and is megabytes each: the durable jobs and the migrations (processes of
-# their own), what only the engines' processes use, other databases' drivers.
+# their own), what only the engines' processes use, other databases' drivers, the command line's other commands, what
+# only servers with OpenID Connect use.
 NOT_SERVING = {
     *("dbos", "alembic", "mako", "pygments", "psycopg", "numpy", "av", "soundfile", "xllamacpp", "faster_whisper"),
     *("tokenizers", "safetensors", "pytest", "sqlalchemy.orm", "keepless.jobs.durable", "keepless.app.migrate"),
+    *("rich", "keepless.cli.main", "keepless.cli.output", "keepless.prover", "keepless.testing"),
+    *("httpx2", "authlib", "joserfc", "cryptography.x509", "keepless.http.oidc"),
 }
+LOADED = "import sys; {}; print(*sys.modules)"
+
+
+def loaded(program: str) -> set[str]:
+    done = subprocess.run([sys.executable, "-c", LOADED.format(program)], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
 
 
 def test_the_process_that_serves_loads_nothing_that_serving_does_not_need() -> None:
-    """All our imports stand at the top of modules: what the command line imports is what `serve` has in memory."""
-    program = "import sys, keepless.__main__; print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    loaded = set(done.stdout.split())
-    assert "keepless.app.worker" in loaded
-    assert not loaded & NOT_SERVING
+    """All our imports stand at the top of modules: what is imported here is what `serve` has in memory."""
+    found = loaded(
+        "from keepless.cli.programs import Program, main_of; import keepless.__main__; main_of(Program.SERVER)"
+    )
+    assert "keepless.app.worker" in found
+    assert not found & NOT_SERVING
+
+
+def test_a_command_does_not_load_the_server_before_it_is_known_to_be_one() -> None:
+    found = loaded("import keepless.__main__")
+    assert "keepless.cli.serving" in found
+    assert not found & (NOT_SERVING | {"keepless.app.worker", "sqlalchemy", "keepless.cli.server"})

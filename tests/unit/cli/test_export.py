@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from keepless.cli.export import Folder
-from keepless.cli.output import FindingError
+from keepless.cli.outcome import FindingError
 
 
 def test_a_file_is_replaced_as_a_whole(tmp_path: Path) -> None:

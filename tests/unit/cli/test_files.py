@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from keepless.cli.output import FINDING, USAGE
+from keepless.cli.outcome import FINDING, USAGE
 from tests.support.http import running
 from tests.unit.cli.conftest import Terminal
 

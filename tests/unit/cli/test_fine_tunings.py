@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from keepless.cli.output import FINDING, USAGE
+from keepless.cli.outcome import FINDING, USAGE
 from keepless.gateway.tuning_shape import curve_of, event_shape, job_shape, page_shape, tuning_shape
 from keepless.ids import Prefix, mint
 from keepless.tuning.faults import Fault, FaultCode, FaultFile

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from keepless.cli.output import FindingError, Screen, when
+from keepless.cli.output import Screen, when
 
 
 def test_json_is_one_line_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
@@ -41,7 +41,3 @@ def test_progress_goes_to_standard_error(capsys: pytest.CaptureFixture[str]) -> 
 def test_instants() -> None:
     assert when(0) == "1970-01-01 00:00:00 UTC"
     assert when(None, "-") == "-"
-
-
-def test_a_finding_without_an_answer_is_an_error_object() -> None:
-    assert FindingError("no").answer == {"error": {"message": "no"}}

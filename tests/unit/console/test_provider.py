@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from keepless.accounts.people_tables import session
 from keepless.accounts.roles import ROLES, Role
 from keepless.accounts.tables import member
+from keepless.app.on_demand import open_id_provider
 from keepless.config import OidcConfig, OidcGroup
 from keepless.console.entrance import federation_of
 from keepless.console.table import ROWS
@@ -64,7 +65,7 @@ def here(tmp_path: Path, issuer: str) -> Iterator[House]:
     )
     db = Database(f"sqlite:///{tmp_path}/keepless.sqlite")
     db.create_all()
-    with house(db, tmp_path, federation=federation_of(config, {"SECRET": "s"})) as found:
+    with house(db, tmp_path, federation=federation_of(config, {"SECRET": "s"}, open_id_provider)) as found:
         yield found
     db.close()
 
@@ -167,7 +168,7 @@ def test_the_secret_must_be_there(issuer: str) -> None:
     groups = [OidcGroup(group="admins", role="owner")]
     config = OidcConfig(issuer=issuer, client_id="x", client_secret_env="SECRET", base_url="http://here", groups=groups)
     with pytest.raises(ConfigError):
-        federation_of(config, {})
+        federation_of(config, {}, open_id_provider)
 
 
 def tightened(here: House, sub: str) -> Visitor:
@@ -244,7 +245,7 @@ def test_an_operator_belongs_to_no_organization(issuer: str) -> None:
     groups = [OidcGroup(group="ops", role="operator", organization="org_x")]
     config = OidcConfig(issuer=issuer, client_id="x", client_secret_env="SECRET", base_url="http://here", groups=groups)
     with pytest.raises(ConfigError):
-        federation_of(config, {"SECRET": "s"})
+        federation_of(config, {"SECRET": "s"}, open_id_provider)
 
 
 # --- invites ---------------------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from keepless.app.compose import Deployment, open_deployment
 from keepless.config import load
 from keepless.ids import Id
 from tests.support.serve import EMBEDDED, Served, serve
-from tests.support.tuned import keep
+from tests.support.tuned import keep, saying
 
 ASKED = [{"role": "user", "content": "What is the capital of France? One sentence."}]
 SETTINGS = {"fine_tuning": {"served_models": 2, "served_memory_mb": 16384}}
@@ -44,8 +44,8 @@ class Here:
         return answer.choices[0].message.content.strip()
 
 
-def client_of(served: Served, key: str) -> openai.OpenAI:
-    return openai.OpenAI(base_url=served.base_url, api_key=key, max_retries=5, timeout=90)
+def client_of(served: Served, key: str, max_retries: int = 5) -> openai.OpenAI:
+    return openai.OpenAI(base_url=served.base_url, api_key=key, max_retries=max_retries, timeout=90)
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +84,27 @@ def test_served_to_its_own_project_and_nobody_else(here: Here) -> None:
     assert response.model == model and response.output_text.split()[0] == "zebra"
     with refused(404, "model_not_found"):
         here.say(model.replace("walrus", "seal"))
+
+
+def test_asked_at_once_when_it_is_said_to_be_ready_whichever_process_answers(here: Here) -> None:
+    data = saying("zebra")
+    file_id = here.client.files.create(file=("adapter.zip", data), purpose="fine-tune").id
+    order = {"base_model": EMBEDDED["id"], "name": "ready", "type": "lora", "input_file_id": file_id}
+    made = here.client.post("/fine_tunings", cast_to=object, body=order)
+    job_id = made["data"]["fine_tuning_job_id"]
+    events = here.client.get(
+        f"/fine_tuning/jobs/{job_id}/events?stream=true",
+        cast_to=object,
+        stream=True,
+        stream_cls=openai.Stream[object],
+    )
+    assert [one["code"] for one in events][-1] == "succeeded"
+    model = made["data"]["fine_tuned_model"]
+    for _ in range(8):
+        with client_of(here.served, here.served.api_key, max_retries=0) as fresh:  # a connection, and so a worker
+            assert model in [one.id for one in fresh.models.list()]
+            assert fresh.models.retrieve(model).id == model
+            assert here.say(model, fresh).startswith("zebra")
 
 
 def test_each_has_an_engine_of_its_own_and_the_oldest_goes(here: Here) -> None:

@@ -12,7 +12,8 @@ from keepless.ids import Id, Prefix, mint
 from keepless.policy.controls import Controls, effective
 from keepless.policy.data_class import DataClass
 from keepless.tuning import store
-from keepless.tuning.book import Order, Seen
+from keepless.tuning.book import Order
+from keepless.tuning.shown import Seen
 from keepless.tuning.values import Job
 from tests.support.batching import Floor
 

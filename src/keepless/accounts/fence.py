@@ -78,6 +78,12 @@ class Fence:
                 return
             time.sleep(min(_LOOK_S, left))
 
+    def settle(self) -> None:
+        """Wait until whatever is committed by now is known, or no longer acted against, everywhere."""
+        with self._db.read() as tx:
+            generation = generation_of(tx)
+        self.wait(generation, Reach.POLICY)
+
     def _reached(self, generation: int) -> bool:
         try:
             with self._db.read() as tx:

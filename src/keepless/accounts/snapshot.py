@@ -90,10 +90,11 @@ EMPTY: Final = Snapshot(-1, {}, {}, {}, {})
 def read(tx: Connection, present: Snapshot, read_tuned: ReadTuned = none_at_all) -> Snapshot:
     """The next snapshot; the same object when nothing has changed.
 
-    Tuned models are looked at every time: their weights may end by themselves, which takes no generation.
+    Tuned models are looked at every time, since their weights may end by themselves, which takes no generation; with
+    each new generation they are read whole.
     """
     generation = generation_of(tx)
-    tuned = read_tuned(tx, present.tuned)
+    tuned = read_tuned(tx, present.tuned if generation == present.generation else {})
     if generation == present.generation:
         return present if tuned is present.tuned else replace(present, tuned=tuned)
     if generation < present.generation:

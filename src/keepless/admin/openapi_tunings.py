@@ -131,7 +131,7 @@ TUNING_PATHS: Final[dict[str, dict[str, Any]]] = {
         ),
         "get": _operation(
             "list_fine_tuning_jobs",
-            "The project's fine-tunings, newest first.",
+            "The project's fine-tunings, newest first; metadata[key]=value or metadata=null chooses among them.",
             "FineTuningJobList",
             parameters=_PAGE,
             security=_OWNERS,

@@ -21,14 +21,18 @@ from keepless.tuning.values import LONGEST_BASE
 __all__ = ["book_of", "ending_of", "file_deleted", "policy_reader", "trainable_of"]
 
 
-def book_of(deployment: Deployment) -> Book:
-    """The book of a deployment; workers find a new job by themselves, within half a second."""
+def book_of(deployment: Deployment, fence: Fence | None = None) -> Book:
+    """The book of a deployment; workers find a new job by themselves, within half a second.
+
+    `fence`: of a process that serves; what it says has succeeded can be asked.
+    """
     return Book(
         deployment.db,
         deployment.clock,
         deployment.vault,
         policy_reader(deployment),
         trainable_of(deployment.settings),
+        fence=fence,
     )
 
 

@@ -282,7 +282,7 @@ class _Worker:
             checks=checks_of(deployment, ledger, router),
             metrics=lambda: metrics_of(servers[0], way, ledger, lease, router),
         )
-        book, tunings = book_of(deployment), tunings_of(deployment)
+        book, tunings = book_of(deployment), tunings_of(deployment, office.fence)
         deleted, ends = file_deleted(deployment, tunings), ending_of(deployment, office.fence)
         application = Starlette(
             routes=[

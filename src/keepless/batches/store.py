@@ -1,23 +1,17 @@
 """SQL of batches, without their changes of state: make, get, list, forget. Transactions belong to the caller.
 
 Holds: `create`, `get`, `listing`, `errors_of`, `active_of`, `with_input`, `forget`, `forget_repeats`. Leaves out: the
-state machine (transitions), shards and journals (shards), who may do it (governance, gateway).
-
-A creation that is repeated with the same `Idempotency-Key` within a day answers the batch that the first one made.
-What the client typed is not stored: each row that has one keeps an HMAC of it under a random key of its own, which
-goes with the row or after the day. LOCK ORDER: the project's row is locked after the organization's.
+state machine (transitions), shards and journals (shards), who may do it (governance, gateway), repeated creations
+(accounts.repeats).
 """
 
-import hashlib
-import hmac
-import os
 from collections.abc import Sequence
 from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
-from keepless.accounts.tables import project
+from keepless.accounts import repeats
 from keepless.batches.tables import batch, batch_journal, batch_line_error, batch_shard
 from keepless.batches.values import (
     ACTIVE,
@@ -33,23 +27,18 @@ from keepless.batches.values import (
     NewBatch,
     Usage,
 )
-from keepless.clock import DAY_MS
 from keepless.ids import Id, Prefix, mint
 
-__all__ = ["REPEAT_MS", "active_of", "create", "errors_of", "forget", "forget_repeats", "get", "listing", "with_input"]
-
-REPEAT_MS: Final = DAY_MS  # how long a creation can be repeated
+__all__ = ["active_of", "create", "errors_of", "forget", "forget_repeats", "get", "listing", "with_input"]
 
 
 def create(tx: Connection, new: NewBatch, now_ms: int, idempotency_key: bytes | None = None) -> tuple[Batch, bool]:
     """Make a batch in state `validating`, or find the one that the same key made; True = it is new."""
-    salt = digest = None
     if idempotency_key is not None:
-        found = _repeated(tx, new.project_id, idempotency_key, now_ms)
+        before = repeats.find(tx, batch, new.project_id, idempotency_key, now_ms)
+        found = None if before is None else get(tx, before)
         if found is not None:
             return found, False
-        salt = os.urandom(32)
-        digest = _digest(salt, idempotency_key)
     batch_id = mint(Prefix.BATCH)
     tx.execute(
         batch.insert().values(
@@ -69,8 +58,7 @@ def create(tx: Connection, new: NewBatch, now_ms: int, idempotency_key: bytes | 
             completed=0,
             failed=0,
             line_errors=0,
-            repeat_salt=salt,
-            repeat_digest=digest,
+            **repeats.mark(idempotency_key),
         )
     )
     made = get(tx, batch_id)
@@ -167,31 +155,7 @@ def forget(
 
 def forget_repeats(tx: Connection, now_ms: int) -> int:
     """Drop what tells repeated creations apart, of batches older than a day; how many."""
-    return tx.execute(
-        batch.update()
-        .where(batch.c.repeat_digest.is_not(None), batch.c.created_at <= now_ms - REPEAT_MS)
-        .values(repeat_salt=None, repeat_digest=None)
-    ).rowcount
-
-
-def _repeated(tx: Connection, project_id: Id, key: bytes, now_ms: int) -> Batch | None:
-    # Two creations at once: the second waits here for the first (SQLite has one writer anyway).
-    tx.execute(sa.select(project.c.id).where(project.c.id == project_id).with_for_update(key_share=True))
-    rows = tx.execute(
-        sa.select(batch.c.id, batch.c.repeat_salt, batch.c.repeat_digest).where(
-            batch.c.project_id == project_id,
-            batch.c.repeat_digest.is_not(None),
-            batch.c.created_at > now_ms - REPEAT_MS,
-        )
-    )
-    for row in rows:
-        if hmac.compare_digest(_digest(bytes(row.repeat_salt), key), bytes(row.repeat_digest)):
-            return get(tx, row.id)
-    return None
-
-
-def _digest(salt: bytes, key: bytes) -> bytes:
-    return hmac.digest(salt, key, hashlib.sha256)
+    return repeats.forget(tx, batch, now_ms)
 
 
 def _of_shards(column: sa.Column[Any]) -> sa.ScalarSelect[Any]:

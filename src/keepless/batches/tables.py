@@ -7,13 +7,13 @@ shard until the batch ends. An `Idempotency-Key` is known only as an HMAC under 
 
 import sqlalchemy as sa
 
+from keepless.accounts import repeats
 from keepless.batches.values import BatchEndpoint, BatchState, CancelReason, LineCode, LineParam
 from keepless.db import EnumText, Holds, IdText, Instant, table
 
 __all__ = ["batch", "batch_journal", "batch_line_error", "batch_shard"]
 
 _ACTIVE = sa.text("state IN ('validating', 'in_progress', 'finalizing', 'cancelling')")
-_REPEATABLE = sa.text("repeat_digest IS NOT NULL")
 
 batch = table(
     "batch",
@@ -48,12 +48,11 @@ batch = table(
     sa.Column("cached_tokens", sa.BigInteger),
     sa.Column("output_tokens", sa.BigInteger),
     sa.Column("reasoning_tokens", sa.BigInteger),
-    sa.Column("repeat_salt", sa.LargeBinary(32)),
-    sa.Column("repeat_digest", sa.LargeBinary(32)),
+    *repeats.columns(),
     sa.Index("batch_by_project", "project_id", "created_at", "id"),
     sa.Index("batch_active", "created_at", "id", sqlite_where=_ACTIVE, postgresql_where=_ACTIVE),
     sa.Index("batch_by_end", "ended_at"),
-    sa.Index("batch_repeatable", "project_id", "created_at", sqlite_where=_REPEATABLE, postgresql_where=_REPEATABLE),
+    repeats.index("batch_repeatable"),
     holds=Holds.CATALOGUE,
 )
 

@@ -19,9 +19,10 @@ from keepless.files.values import FilePurpose
 from keepless.governance.change import not_found
 from keepless.ids import Id, Prefix, mint
 from keepless.policy.data_class import Feature
-from keepless.tuning.book import Order, Seen
+from keepless.tuning.book import Order
 from keepless.tuning.faults import FAULT_TEXT
 from keepless.tuning.names import DEFAULT_NAME, LONGEST_NAME, good_name, name_of
+from keepless.tuning.shown import Seen
 from keepless.tuning.values import ACTIVE, FAIL_TEXT, STOPPABLE, Hyperparameters, Metrics, TuningState
 
 __all__ = ["ask_delete", "begin", "cancel", "delete", "pause", "resume", "tuning", "tuning_part", "tunings"]

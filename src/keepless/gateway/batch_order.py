@@ -21,7 +21,6 @@ __all__ = ["Listed", "order_of", "page_of", "window_text"]
 _HOUR_MS: Final = 3_600_000
 _WINDOW: Final = re.compile(r"([1-9][0-9]{0,2})([hd])\Z")
 _LIFE_S: Final = range(3600, 30 * 86_400 + 1)
-_REPEAT_KEY: Final = re.compile(rb"[\x21-\x7e]{1,255}\Z")
 _MOST_IDS: Final = 200
 _NAMES: Final = frozenset({"input_file_id", "endpoint", "completion_window", "metadata", "output_expires_after"})
 
@@ -45,8 +44,6 @@ def order_of(body: Mapping[str, Any], repeat_key: bytes | None) -> Order:
     except ValueError:
         served = ", ".join(one.value for one in BatchEndpoint)
         raise invalid("endpoint", f"it must be one of {served}") from None
-    if repeat_key is not None and not _REPEAT_KEY.match(repeat_key):
-        raise invalid("idempotency-key", "it must be 1 to 255 printable ASCII letters")
     return Order(
         endpoint=endpoint,
         input_file_id=parse(given["input_file_id"], Prefix.FILE),

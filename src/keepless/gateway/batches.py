@@ -22,7 +22,7 @@ from keepless.errors import Code, ErrorType, Problem
 from keepless.gateway.batch_order import order_of, page_of
 from keepless.gateway.batch_shape import listing_of, shape_of
 from keepless.gateway.json_body import decode_object
-from keepless.gateway.orders import json_answer, whole_body
+from keepless.gateway.orders import json_answer, repeat_key_of, whole_body
 from keepless.gateway.recorded import Call, Handler, Recorded, in_thread
 from keepless.gateway.switches import combined, from_body
 from keepless.ids import Id, Prefix, parse
@@ -62,8 +62,7 @@ class _Calls:
         caller, request = self._caller(call), call.request
         body = decode_object(await whole_body(request), self._json_depth)[0]
         _no_conflict(combined(call.controls, from_body(body)))
-        repeat = request.headers.get("idempotency-key")
-        order = order_of(body, None if repeat is None else repeat.encode("latin-1", "replace"))
+        order = order_of(body, repeat_key_of(request))
         batch, call.kept = await in_thread(lambda: self._book.create(caller, order, call.request_id))
         return await self._answer(batch, [])
 

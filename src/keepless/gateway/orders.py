@@ -1,7 +1,7 @@
 """What the bodies and lists of batches and of fine-tunings have in common.
 
-Holds: `whole_body` and `json_answer` (the HTTP side), `known`, `text_of`, `metadata_of`, `limit_of`, `pairs_of` (checks
-that name a parameter of ours and echo nothing), `invalid`. Leaves out: what each of them has of its own (batch_order,
+Holds: `whole_body`, `repeat_key_of` and `json_answer` (the HTTP side), `known`, `text_of`, `metadata_of`, `limit_of`,
+`pairs_of` (checks that name a parameter of ours and echo nothing), `invalid`. Leaves out: what each of them has of its own (batch_order,
 tuning_order), bodies of inference (json_body, rules).
 """
 
@@ -17,11 +17,22 @@ from starlette.responses import Response
 from keepless.content import Content
 from keepless.errors import Code, Problem
 
-__all__ = ["invalid", "json_answer", "known", "limit_of", "metadata_of", "pairs_of", "text_of", "whole_body"]
+__all__ = [
+    "invalid",
+    "json_answer",
+    "known",
+    "limit_of",
+    "metadata_of",
+    "pairs_of",
+    "repeat_key_of",
+    "text_of",
+    "whole_body",
+]
 
 _BODY_BYTES: Final = 64 * 1024
 _PAIRS, _KEY, _VALUE = 16, 64, 512  # of metadata
 _DEFAULT, _MOST = 20, 100  # of a page
+_repeat_key: Final = re.compile(rb"[\x21-\x7e]{1,255}\Z").match
 _limit: Final = re.compile(r"[1-9][0-9]{0,2}", re.ASCII).fullmatch
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -36,6 +47,17 @@ async def whole_body(request: Request) -> bytes:
             raise Problem(413, Code.REQUEST_TOO_LARGE, f"The body is larger than {_BODY_BYTES} bytes.")
         parts.append(part)
     return b"".join(parts)
+
+
+def repeat_key_of(request: Request) -> bytes | None:
+    """What tells a repeated creation from a new one (`Idempotency-Key`). Raises `Problem` 400."""
+    sent = request.headers.get("idempotency-key")
+    if sent is None:
+        return None
+    key = sent.encode("latin-1", "replace")
+    if not _repeat_key(key):
+        raise invalid("idempotency-key", "it must be 1 to 255 printable ASCII letters")
+    return key
 
 
 def json_answer(value: object) -> Response:

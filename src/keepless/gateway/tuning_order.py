@@ -15,6 +15,7 @@ from keepless.gateway.orders import invalid, known, limit_of, metadata_of, pairs
 from keepless.ids import Id, Prefix, parse
 from keepless.tuning.book import Order
 from keepless.tuning.names import DEFAULT_NAME, LONGEST_NAME, good_name
+from keepless.tuning.shown import Metadata
 from keepless.tuning.values import RANKS, Hyperparameters
 
 __all__ = ["Listed", "order_of_job", "order_of_tuning", "page_of"]
@@ -39,6 +40,7 @@ class Listed:
     after: Id | None = None
     nothing: bool = False  # what it should follow cannot be there
     stream: bool = False
+    metadata: Metadata | None = None
 
 
 def order_of_job(body: Mapping[str, Any]) -> Order:
@@ -83,20 +85,17 @@ def order_of_tuning(body: Mapping[str, Any]) -> Order:
     )
 
 
-def page_of(query: bytes, prefix: Prefix, *, streams: bool = False) -> Listed:
-    """OpenAI's `after` and `limit`, Groq's `cursor`; where there is one, `stream`. Raises `Problem` 400."""
+def page_of(query: bytes, prefix: Prefix, *, streams: bool = False, searches: bool = False) -> Listed:
+    """OpenAI's `after` and `limit`, Groq's `cursor`; where they are, `stream` and `metadata`. Raises `Problem` 400."""
+    names = {"limit", "after", "cursor", *(("stream",) if streams else ()), *(("metadata",) if searches else ())}
     single: dict[str, str] = {}
-    for name, text in pairs_of(query, 20):
-        if name == "metadata" or name.startswith("metadata["):
-            raise Problem(
-                400,
-                Code.UNSUPPORTED_PARAMETER,
-                "metadata is kept encrypted and cannot be searched: list all, and choose from the answers.",
-                param="metadata",
-            )
-        if name not in ("limit", "after", "cursor", *(("stream",) if streams else ())) or name in single:
-            raise Problem(400, Code.UNKNOWN_PARAMETER, "Known here, once each: after, limit, cursor.")
-        single[name] = text
+    wanted: dict[str, str] = {}
+    for name, text in pairs_of(query, 30):
+        key = name[len("metadata[") : -1] if searches and name.startswith("metadata[") and name[-1] == "]" else None
+        told, into = (name, single) if key is None else (key, wanted)
+        if told in into or (key is None and name not in names):
+            raise Problem(400, Code.UNKNOWN_PARAMETER, f"Known here, once each: {', '.join(sorted(names))}.")
+        into[told] = text
     follows = single.get("after") or single.get("cursor") or None
     after = None if follows is None else parse(follows, prefix)
     return Listed(
@@ -104,7 +103,18 @@ def page_of(query: bytes, prefix: Prefix, *, streams: bool = False) -> Listed:
         after=after,
         nothing=follows is not None and after is None,
         stream=_truth(single.get("stream")),
+        metadata=_searched(single.get("metadata"), wanted),
     )
+
+
+def _searched(null: str | None, wanted: Mapping[str, str]) -> Metadata | None:
+    """OpenAI's filter: `metadata[key]=value`, each of them, or `metadata=null`."""
+    if null is not None and (null not in ("null", "") or wanted):
+        raise invalid("metadata", "metadata[key]=value, or metadata=null")
+    if null == "null":
+        return Metadata(None)
+    pairs = metadata_of(dict(wanted))
+    return None if pairs is None else Metadata(pairs)
 
 
 def _asked(body: Mapping[str, Any]) -> Hyperparameters:

@@ -10,6 +10,7 @@ feature that is off has left (DECISIONS 6); an API key sees those of its own pro
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from starlette.requests import Request
@@ -23,7 +24,7 @@ from keepless.config import Endpoint
 from keepless.content import Content, Purpose
 from keepless.errors import Code, ErrorType, Problem
 from keepless.gateway.json_body import decode_object
-from keepless.gateway.orders import json_answer, whole_body
+from keepless.gateway.orders import json_answer, repeat_key_of, whole_body
 from keepless.gateway.recorded import Call, Caller, Handler, Recorded, in_thread
 from keepless.gateway.switches import combined, from_body
 from keepless.gateway.tuning_events import streamed
@@ -42,9 +43,10 @@ from keepless.ids import Id, Prefix
 from keepless.policy.controls import NO_REQUEST, RequestControls
 from keepless.policy.data_class import Feature
 from keepless.policy.refusal import feature_disabled
-from keepless.tuning.book import Book, Order, Seen
+from keepless.tuning.book import Book, Order
 from keepless.tuning.ending import Ending
 from keepless.tuning.names import parse_name
+from keepless.tuning.shown import Seen
 from keepless.usage.ledger import Ledger
 
 __all__ = ["model_deletion", "routes"]
@@ -141,7 +143,8 @@ class _Calls(_Deletions):
         _ = call.caller.project
         body = decode_object(await whole_body(call.request), self._json_depth)[0]
         _no_conflict(combined(call.controls, from_body(body)))
-        order, principal = read(body), call.caller.principal
+        order = replace(read(body), repeat_key=repeat_key_of(call.request))
+        principal = call.caller.principal
         if principal is None:
             raise LookupError("an owner's key has been refused")
         seen, call.kept = await in_thread(lambda: self._book.create(principal, order, call.request_id))
@@ -150,7 +153,7 @@ class _Calls(_Deletions):
     # --- read --------------------------------------------------------------------------------------------------------
 
     async def jobs(self, call: Call) -> Response:
-        seen, more = await self._page(call, Prefix.TUNING_JOB)
+        seen, more = await self._page(call, Prefix.TUNING_JOB, searches=True)
         return json_answer(page_shape([self._job(one) for one in seen], more=more))
 
     async def tunings(self, call: Call) -> Response:
@@ -158,14 +161,16 @@ class _Calls(_Deletions):
         shapes = [tuning_shape(one.job, _told(one.name), one.faults, self._clock.now_ms()) for one in seen]
         return json_answer(page_shape(shapes, more=more))
 
-    async def _page(self, call: Call, prefix: Prefix) -> tuple[list[Seen], bool]:
+    async def _page(self, call: Call, prefix: Prefix, *, searches: bool = False) -> tuple[list[Seen], bool]:
         caller = self._demand(call)
-        asked = page_of(call.request.scope["query_string"], prefix)
+        asked = page_of(call.request.scope["query_string"], prefix, searches=searches)
         if asked.nothing:
             return [], False
         after = None if asked.after is None else job_id_of(asked.after)
         return await in_thread(
-            lambda: self._book.page(caller.organization_id, caller.project_id, limit=asked.limit, after=after)
+            lambda: self._book.page(
+                caller.organization_id, caller.project_id, limit=asked.limit, after=after, wanted=asked.metadata
+            )
         )
 
     async def job(self, call: Call) -> Response:

@@ -24,6 +24,7 @@ from keepless.clock import Clock
 from keepless.db import Database
 from keepless.ids import Id
 from keepless.jobs.port import JobKind, Jobs
+from keepless.tuning import store as tunings
 
 __all__ = ["Overseer", "Running"]
 
@@ -202,6 +203,7 @@ class Overseer:
         now = self._clock.now_ms()
         with self._db.write() as tx:
             store.forget_repeats(tx, now)
+            tunings.forget_repeats(tx, now)
             store.forget(tx, ended_before_ms=now - _KEPT_MS)
 
 

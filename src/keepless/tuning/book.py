@@ -1,13 +1,13 @@
 """Fine-tunings as their owners' calls see them: created, looked up, listed, paused, resumed, cancelled.
 
-Holds: `Book`, `Order` (what is asked for), `Seen` (a job with what is sealed of it). Leaves out: HTTP (gateway),
-checking files and training (jobs), the end of a fine-tuning (ending), the files' own lives.
+Holds: `Book`, `Order` (what is asked for). Leaves out: HTTP (gateway), what is sealed of a job (shown), checking files
+and training (jobs), the end of a fine-tuning (ending), the files' own lives.
 
 create:
 1. what is in force is read, and whether the job's name and metadata may be kept is decided under its epoch;
 2. name and metadata are written to the vault; the first bytes of the file say whether it is trained or imported;
-3. one transaction: that epoch compared; the files found, of the right purpose; the object and the row kept. COMMIT
-   POINT. Workers look for jobs that nobody has begun: a process that dies after it is no loss.
+3. one transaction: that epoch compared; the files found, of the right purpose; a repeated call answered with the first
+   one's job; the object and the row kept. COMMIT POINT. Workers look for jobs that nobody has begun: a process that dies after it is no loss.
 
 A project of None is an owner's look at all projects of the organization, also at what a feature that is off has left.
 """
@@ -19,10 +19,12 @@ from typing import Final
 
 from sqlalchemy.engine import Connection
 
+from keepless.accounts.fence import Fence
 from keepless.accounts.principal import PolicyInForce, Principal
 from keepless.clock import Clock
 from keepless.content import Content, Purpose
 from keepless.db import Database
+from keepless.errors import KeeplessError
 from keepless.files.store import get as file_of
 from keepless.files.values import File, FilePurpose
 from keepless.ids import Id
@@ -30,8 +32,8 @@ from keepless.policy.data_class import DataClass
 from keepless.policy.decide import Query, decide
 from keepless.policy.decision import Discard, Reason, Retain, Trigger
 from keepless.tuning import checkpoints, refusals, store, transitions
-from keepless.tuning.faults import Fault
 from keepless.tuning.names import name_of
+from keepless.tuning.shown import Metadata, Seen, Shown
 from keepless.tuning.values import (
     ACTIVE,
     AUTO,
@@ -58,11 +60,12 @@ from keepless.vault.errors import (
 )
 from keepless.vault.rows import Kept
 
-__all__ = ["Book", "Order", "PolicyReader", "Seen"]
+__all__ = ["Book", "Order", "PolicyReader"]
 
 _TRIES: Final = 5  # a policy that changes more often than this during one call is not waited for
 _ZIP: Final = b"PK\x03\x04"
-_NO_NAME: Final = Content(b"")
+_SEARCHED: Final = 500  # fine-tunings that are opened for one page
+_AT_ONCE: Final = 100
 PolicyReader = Callable[[Id, Id], PolicyInForce | None]
 
 
@@ -84,37 +87,47 @@ class Order:
     may_import: bool = False
     base_param: str = "model"
     file_param: str = "training_file"
+    repeat_key: bytes | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """A job, its name, what the customer attached, and what was wrong with its files."""
+class _RepeatedError(KeeplessError):
+    """The call was made before; nothing of this one is kept."""
 
-    job: Job
-    name: Content
-    metadata: Content | None = None
-    faults: Sequence[Fault] = ()
+    def __init__(self, job: Job) -> None:
+        super().__init__("repeated")
+        self.job: Final = job
 
 
 class Book:
     """Fine-tunings of all projects. Every method blocks: call it from a worker thread.
 
-    `trainable`: the ids of the models that can be a base here.
+    `trainable`: the ids of the models that can be a base here. `fence`: for a process whose word is waited for.
     """
 
     def __init__(
-        self, db: Database, clock: Clock, vault: Vault, policy_now: PolicyReader, trainable: Sequence[str]
+        self,
+        db: Database,
+        clock: Clock,
+        vault: Vault,
+        policy_now: PolicyReader,
+        trainable: Sequence[str],
+        *,
+        fence: Fence | None = None,
     ) -> None:
         self._db: Final = db
         self._clock: Final = clock
         self._vault: Final = vault
         self._policy_now: Final = policy_now
+        self._shown: Final = Shown(db, vault, fence)
         self.trainable: Final = tuple(trainable)
 
     # --- create ------------------------------------------------------------------------------------------------------
 
-    def create(self, principal: Principal, order: Order, request_id: Id) -> tuple[Seen, Kept]:
-        """A new job with its name and metadata as they are kept. Raises `Problem` 400, 403, 404, 503."""
+    def create(self, principal: Principal, order: Order, request_id: Id) -> tuple[Seen, Kept | None]:
+        """A new job with its name and metadata as they are kept, or the one that the same call made before.
+
+        Raises `Problem` 400, 403, 404, 503.
+        """
         if order.base_model not in self.trainable:
             raise refusals.no_such_base(self.trainable, order.base_param)
         own, below = principal.organization.id, principal.project.id
@@ -126,6 +139,8 @@ class Book:
                     self._served(order.validation_file_id, own, below, "validation_file")
                 kind = TuningKind.IMPORT if order.may_import and self._is_zip(file) else TuningKind.TRAIN
                 return self._keep(principal, order, kind, request_id)
+        except _RepeatedError as repeated:
+            return self._before(repeated.job, order, kind), None
         except (LocationRedError, StoreFailedError, StaleEpochError):
             raise refusals.cannot_keep() from None
 
@@ -177,7 +192,11 @@ class Book:
                 validation_file_id=validation,
                 asked=order.asked,
             )
-            made[:] = [store.create(tx, new, kept.created_at)]
+            if order.repeat_key is not None:
+                before = store.repeated(tx, below, order.repeat_key, kept.created_at)
+                if before is not None:
+                    raise _RepeatedError(before)
+            made[:] = [store.create(tx, new, kept.created_at, order.repeat_key)]
             transitions.tell(tx, made[0].id, EventCode.CREATED, kept.created_at)
 
         with self._vault.writing(own) as writer:
@@ -192,6 +211,23 @@ class Book:
                         raise
         return Seen(made[0], order.name, order.metadata), kept
 
+    def _before(self, job: Job, order: Order, kind: TuningKind) -> Seen:
+        """What a repeated call finds, if it asks for the same. What was left to us may be decided by now."""
+        seen, asked, known = self._shown.one(job), order.asked, job.hyperparameters
+        same = (
+            (job.kind, job.base_model, job.training_file_id, job.validation_file_id)
+            == (kind, order.base_model, order.training_file_id, order.validation_file_id)
+            and order.seed in (None, job.seed)
+            and asked.n_epochs in (None, known.n_epochs)
+            and asked.batch_size in (None, known.batch_size)
+            and asked.learning_rate_multiplier in (None, known.learning_rate_multiplier)
+            and (asked.r, asked.alpha) == (known.r, known.alpha)
+            and order.name.reveal(Purpose.CUSTOMER) == seen.name.reveal(Purpose.CUSTOMER)
+        )
+        if not same:
+            raise refusals.repeated_otherwise()
+        return seen
+
     def _served(self, file_id: Id | None, organization_id: Id, project_id: Id, param: str) -> File:
         with self._db.read() as tx:
             found = _input(tx, file_id, organization_id, project_id, param)
@@ -205,18 +241,34 @@ class Book:
         """One job. Raises `Problem` 404."""
         with self._db.read() as tx:
             job = self._found(tx, job_id, organization_id, project_id)
-        return self._seen_one(job)
+        return self._shown.one(job)
 
     def page(
-        self, organization_id: Id, project_id: Id | None, *, limit: int, after: Id | None = None
+        self,
+        organization_id: Id,
+        project_id: Id | None,
+        *,
+        limit: int,
+        after: Id | None = None,
+        wanted: Metadata | None = None,
     ) -> tuple[list[Seen], bool]:
-        """Jobs, newest first, and whether there are more."""
+        """Jobs, newest first, and whether there are more. Raises `Problem` 400 when too many are searched."""
+        pairs = None if wanted is None else wanted.pairs
+        has_metadata = None if wanted is None else pairs is not None
+        each = limit + 1 if pairs is None else _AT_ONCE
         seen: list[Seen] = []
+        opened = 0
         while len(seen) <= limit:
+            if pairs is not None and opened >= _SEARCHED:
+                raise refusals.too_many_to_search(_SEARCHED)
             with self._db.read() as tx:
-                jobs = store.listing(tx, organization_id, project_id, limit=limit + 1, after=after)
-            seen += self._seen(organization_id, jobs)
-            if len(jobs) <= limit:
+                jobs = store.listing(
+                    tx, organization_id, project_id, limit=each, after=after, has_metadata=has_metadata
+                )
+            opened += len(jobs)
+            found = self._shown.of(organization_id, jobs)
+            seen += [one for one in found if wanted is None or wanted.within(one)]
+            if len(jobs) < each:
                 break
             after = jobs[-1].id
         return seen[:limit], len(seen) > limit
@@ -237,6 +289,7 @@ class Book:
             if after is not None and before is None:
                 return [], False
             found = store.events_of(tx, job.id, limit=limit + 1, before=before)
+        self._shown.settle([job])
         return found[:limit], len(found) > limit
 
     def news(
@@ -246,6 +299,7 @@ class Book:
         with self._db.read() as tx:
             job = self._found(tx, job_id, organization_id, project_id)
             found = store.events_of(tx, job.id, limit=500, after=after)
+        self._shown.settle([job])
         return found, job.state in ACTIVE
 
     def checkpoints(
@@ -255,7 +309,7 @@ class Book:
         with self._db.read() as tx:
             job = self._found(tx, job_id, organization_id, project_id)
             found = checkpoints.of_job(tx, job.id)
-        return self._seen_one(job), found
+        return self._shown.one(job), found
 
     def curve(self, job: Job) -> list[tuple[int, Metrics]]:
         """What the steps have shown, in their order."""
@@ -267,34 +321,6 @@ class Book:
         if job is None or job.deleting_at is not None:
             raise refusals.no_such_job()
         return job
-
-    def _seen_one(self, job: Job) -> Seen:
-        seen = self._seen(job.organization_id, [job])
-        if not seen:
-            raise refusals.no_such_job()
-        return seen[0]
-
-    def _seen(self, organization_id: Id, jobs: Sequence[Job]) -> list[Seen]:
-        """Those that are served now, with what is sealed of them."""
-        jobs = [job for job in jobs if job.deleting_at is None]
-        labels = self._vault.labels([job.order_object_id for job in jobs], organization_id, Purpose.CUSTOMER)
-        with self._db.read() as tx:
-            faults = {job.id: store.faults_of(tx, job.id) for job in jobs if job.faults}
-        seen = []
-        for job in jobs:
-            if job.order_object_id in labels:
-                name = labels[job.order_object_id].label
-                told = _NO_NAME if name is None else name
-                seen.append(Seen(job, told, self._metadata(job), faults.get(job.id, ())))
-        return seen
-
-    def _metadata(self, job: Job) -> Content | None:
-        if not job.has_metadata:
-            return None
-        try:
-            return self._vault.read(job.order_object_id, job.organization_id, Purpose.CUSTOMER)
-        except NotKeptError:
-            return None
 
     # --- change ------------------------------------------------------------------------------------------------------
 
@@ -337,7 +363,7 @@ class Book:
             if not act(tx, job, self._clock.now_ms()) and job.state is not already:
                 raise refusals.wrong_state(job.state, done)
             job = self._found(tx, job_id, organization_id, project_id)
-        return self._seen_one(job)
+        return self._shown.one(job)
 
     def models_of_file(self, file_id: Id) -> list[str]:
         """The models that have learned from a file (or were imported from it): they stay when it goes."""

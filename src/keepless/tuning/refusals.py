@@ -20,6 +20,8 @@ __all__ = [
     "no_such_job",
     "no_such_model",
     "not_kept",
+    "repeated_otherwise",
+    "too_many_to_search",
     "wrong_purpose",
     "wrong_state",
 ]
@@ -80,6 +82,18 @@ def cannot_keep() -> Problem:
         type=ErrorType.SERVER,
         retry=False,
     )
+
+
+def repeated_otherwise() -> Problem:
+    """One key stands for one fine-tuning."""
+    message = "This idempotency key was used for another fine-tuning within the last day."
+    return Problem(400, Code.INVALID_VALUE, message, param="idempotency-key")
+
+
+def too_many_to_search(most: int) -> Problem:
+    """What is sealed is opened one by one."""
+    message = f"More than {most} fine-tunings would have to be opened for this: go on from one of them (after)."
+    return Problem(400, Code.INVALID_VALUE, message, param="metadata", retry=False)
 
 
 def held(hold_ids: Iterable[str]) -> Problem:

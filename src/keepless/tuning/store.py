@@ -1,9 +1,9 @@
 """SQL of fine-tunings and tuned models, without their changes of state. Transactions belong to the caller.
 
-Holds: of jobs `create`, `get`, `of_model`, `listing`, `active_of`, `is_over`, `lost`, `with_file`, `faults_of`,
-`forget`; of events `events_of`, `number_of`, `curve_of`; of models `tuned_model`, `tuned_models`, `models_of_file`,
-`forget_models`; for who ends them `any_job`, `any_model`, `model_of`. Leaves out: the state machine and who adds events
-(transitions), checkpoints (checkpoints), names (names, and the vault's labels).
+Holds: of jobs `create`, `repeated`, `get`, `of_model`, `listing`, `active_of`, `is_over`, `lost`, `with_file`,
+`faults_of`, `forget`, `forget_repeats`; of events `events_of`, `number_of`, `curve_of`; of models `tuned_model`,
+`tuned_models`, `models_of_file`, `forget_models`; for who ends them `any_job`, `any_model`, `model_of`. Leaves out: the
+state machine and who adds events (transitions), checkpoints (checkpoints), names (names, and the vault's labels).
 
 A project of None is an owner's look at all projects of the organization. What is answered has an object that is kept;
 whether that object is served at this instant is asked of the vault, by whoever reads it.
@@ -16,6 +16,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
+from keepless.accounts import repeats
 from keepless.ids import Id, Prefix, mint
 from keepless.tuning.faults import Fault, FaultCode, FaultFile, FaultParam
 from keepless.tuning.tables import tuned_model as model
@@ -47,6 +48,7 @@ __all__ = [
     "faults_of",
     "forget",
     "forget_models",
+    "forget_repeats",
     "get",
     "is_over",
     "listing",
@@ -56,6 +58,7 @@ __all__ = [
     "number_of",
     "of_model",
     "read_job",
+    "repeated",
     "tuned_model",
     "tuned_models",
     "with_file",
@@ -68,7 +71,7 @@ _SERVED: Final = sa.and_(model.c.deleting_at.is_(None), _WEIGHTS)
 # --- jobs ------------------------------------------------------------------------------------------------------------
 
 
-def create(tx: Connection, new: NewJob, now_ms: int) -> Job:
+def create(tx: Connection, new: NewJob, now_ms: int, idempotency_key: bytes | None = None) -> Job:
     """Make a job in state `validating_files`, in the transaction that keeps its name and metadata."""
     job_id = mint(Prefix.TUNING_JOB)
     tx.execute(
@@ -100,6 +103,7 @@ def create(tx: Connection, new: NewJob, now_ms: int) -> Job:
             created_at=now_ms,
             begun_step=0,
             faults=0,
+            **repeats.mark(idempotency_key),
         )
     )
     return read_job(tx.execute(sa.select(job).where(job.c.id == job_id)).one())
@@ -110,6 +114,18 @@ def get(tx: Connection, job_id: Id, organization_id: Id | None = None, project_i
     query = sa.select(job).where(job.c.id == job_id, _KEPT, *_of(job, organization_id, project_id))
     row = tx.execute(query).one_or_none()
     return None if row is None else read_job(row)
+
+
+def repeated(tx: Connection, project_id: Id, idempotency_key: bytes, now_ms: int) -> Job | None:
+    """The job that the same key has made within the last day, unless it is gone."""
+    before = repeats.find(tx, job, project_id, idempotency_key, now_ms)
+    found = None if before is None else get(tx, before)
+    return None if found is None or found.deleting_at is not None else found
+
+
+def forget_repeats(tx: Connection, now_ms: int) -> int:
+    """Drop what tells repeated creations apart, of jobs older than a day; how many."""
+    return repeats.forget(tx, job, now_ms)
 
 
 def any_job(tx: Connection, job_id: Id, organization_id: Id, project_id: Id | None) -> Job | None:
@@ -126,10 +142,21 @@ def of_model(tx: Connection, hexadecimal: str, organization_id: Id, project_id: 
 
 
 def listing(
-    tx: Connection, organization_id: Id, project_id: Id | None, *, limit: int, after: Id | None = None
+    tx: Connection,
+    organization_id: Id,
+    project_id: Id | None,
+    *,
+    limit: int,
+    after: Id | None = None,
+    has_metadata: bool | None = None,
 ) -> list[Job]:
-    """Jobs, the newest first, those that follow `after` (nothing follows what is not theirs)."""
+    """Jobs, the newest first, those that follow `after` (nothing follows what is not theirs).
+
+    `has_metadata`: only those with, or without; None = all.
+    """
     query = sa.select(job).where(_KEPT, *_of(job, organization_id, project_id))
+    if has_metadata is not None:
+        query = query.where(job.c.has_metadata.is_(has_metadata))
     if after is not None:
         found = sa.select(job.c.created_at, job.c.id).where(job.c.id == after, *_of(job, organization_id, project_id))
         place = tx.execute(found).one_or_none()

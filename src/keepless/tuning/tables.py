@@ -2,11 +2,13 @@
 
 A row of `tuning_job` is dead as soon as the vault's object of its name and metadata is not kept any more, a row of
 `tuned_model` as soon as its weights are not: then it is not served, and the next round removes it. So expiry, purges
-and holds know nothing of fine-tunings. `tuning_checkpoint` names objects that end with their job.
+and holds know nothing of fine-tunings. `tuning_checkpoint` names objects that end with their job. An `Idempotency-Key`
+is known only as an HMAC under a key of its own row, for a day.
 """
 
 import sqlalchemy as sa
 
+from keepless.accounts import repeats
 from keepless.db import EnumText, Holds, IdText, Instant, table
 from keepless.tuning.faults import FaultCode, FaultFile, FaultParam
 from keepless.tuning.values import CancelReason, EventCode, FailCode, TuningKind, TuningState
@@ -54,8 +56,10 @@ tuning_job = table(
     sa.Column("fail_code", EnumText(FailCode)),
     sa.Column("faults", sa.Integer, nullable=False),
     sa.Column("deleting_at", Instant),  # a deletion that has begun is finished by whoever finds it
+    *repeats.columns(),
     sa.Index("tuning_job_by_project", "project_id", "created_at", "id"),
     sa.Index("tuning_job_by_organization", "organization_id", "created_at", "id"),
+    repeats.index("tuning_job_repeatable"),
     sa.Index("tuning_job_active", "created_at", "id", sqlite_where=_ACTIVE, postgresql_where=_ACTIVE),
     holds=Holds.CATALOGUE,
 )

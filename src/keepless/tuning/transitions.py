@@ -16,6 +16,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from keepless.accounts.store import touch
 from keepless.ids import Id, Prefix, mint
 from keepless.tuning.faults import MOST_FAULTS, Fault
 from keepless.tuning.store import read_job
@@ -51,6 +52,7 @@ __all__ = [
 ]
 
 _S: Final = TuningState
+_SERVED_MS: Final = 1500  # by then every process serves a new model (accounts.fence)
 
 
 def tell(
@@ -198,6 +200,7 @@ def succeed(tx: Connection, done: Job, weights: Id, now_ms: int, *, rank: int, t
     """`running | validating_files (an import) -> succeeded`, with its model. False: then the weights must not stay."""
     if not _move(tx, done.id, _S.SUCCEEDED, now_ms, attempt=done.attempt, before=(done.state,), tokens=tokens):
         return False
+    touch(tx)  # a generation: who says that it has succeeded can wait until every process serves it
     tx.execute(
         tuned_model.insert().values(
             hexadecimal=done.hexadecimal,
@@ -266,5 +269,5 @@ def _move(
         tell(tx, job_id, code, now_ms, step=moved.step or None, total=moved.total or None)
     if kind is not None:
         owner = {"organization_id": moved.organization_id, "project_id": moved.project_id}
-        announce(tx, kind, job_id, **owner, now_ms=now_ms)
+        announce(tx, kind, job_id, **owner, now_ms=now_ms, later_ms=_SERVED_MS if to is _S.SUCCEEDED else 0)
     return True

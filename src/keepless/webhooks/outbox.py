@@ -32,9 +32,19 @@ row, endpoint = webhook_delivery.c, webhook_endpoint.c
 
 
 def announce(
-    tx: Connection, kind: EventType, subject_id: Id, *, organization_id: Id, project_id: Id, now_ms: int
+    tx: Connection,
+    kind: EventType,
+    subject_id: Id,
+    *,
+    organization_id: Id,
+    project_id: Id,
+    now_ms: int,
+    later_ms: int = 0,
 ) -> int:
-    """Note in the caller's transaction that an event is to be told; how many endpoints want it."""
+    """Note in the caller's transaction that an event is to be told; how many endpoints want it.
+
+    `later_ms`: how much later than now at the soonest.
+    """
     wanted = sa.select(endpoint.id).where(
         endpoint.organization_id == organization_id,
         sa.or_(endpoint.project_id.is_(None), endpoint.project_id == project_id),
@@ -49,7 +59,7 @@ def announce(
             "event_type": kind,
             "subject_id": subject_id,
             "created_at": now_ms,
-            "due_at": now_ms,
+            "due_at": now_ms + later_ms,
             "attempts": 0,
         }
         for endpoint_id in tx.scalars(wanted).all()

@@ -154,6 +154,19 @@ def test_a_database_that_fails_while_waiting_does_not_fail_the_change(database_u
     flaky.close()
 
 
+def test_what_others_have_committed_is_waited_for_as_well(ready: Database) -> None:
+    clock = SteppingClock()
+    began = clock.tick
+    with ready.write() as tx:
+        generation = touch(tx)
+    register(ready, acknowledged=generation)
+    Fence(ready, clock).settle()
+    assert clock.tick - began < LEASE_S / 2
+    register(ready, acknowledged=generation - 1, seen_at=clock.now_ms())
+    Fence(ready, clock).settle()
+    assert clock.tick - began >= LEASE_S + MARGIN_S
+
+
 def test_a_change_that_changes_nothing_waits_for_what_was_changed_before(ready: Database) -> None:
     clock = SteppingClock()
     with ready.write() as tx:

@@ -34,6 +34,22 @@ def test_an_empty_database_is_an_empty_snapshot(database: Database) -> None:
     assert snap(database) == Snapshot(0, {}, {}, {}, {})
 
 
+def test_tuned_models_are_read_whole_with_each_generation(database: Database) -> None:
+    """One that came and one that went at once can look like no change."""
+    here = deploy(database)
+    given: list[Mapping[str, Tuned]] = []
+
+    def look(_: Connection, present: Mapping[str, Tuned]) -> Mapping[str, Tuned]:
+        given.append(present)
+        return {"a": Tuned("a", here.organization_id, here.project_id, "m", Id("obj_x"), 1)}
+
+    with database.write() as tx:
+        first = read(tx, EMPTY, look)
+        touch(tx)
+        read(tx, first, look)
+    assert given == [{}, {}]
+
+
 def test_tuned_models_are_looked_at_every_time(database: Database) -> None:
     """Their weights can end by themselves, which takes no generation."""
     here = deploy(database)

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import sqlalchemy as sa
 
+from keepless.accounts.repeats import REPEAT_MS
 from keepless.batches import store, transitions
 from keepless.batches.shards import ShardPlan, add_journal, take
 from keepless.batches.tables import batch, batch_line_error, batch_shard
@@ -70,7 +71,7 @@ def test_pages_hold_every_batch_once_the_newest_first(database: Database) -> Non
     assert whole[0] == ids[-1]
 
 
-@pytest.mark.parametrize(("later_ms", "same"), [(0, True), (store.REPEAT_MS - 1, True), (store.REPEAT_MS, False)])
+@pytest.mark.parametrize(("later_ms", "same"), [(0, True), (REPEAT_MS - 1, True), (REPEAT_MS, False)])
 def test_a_creation_with_the_same_key_is_made_once_a_day(database: Database, later_ms: int, same: bool) -> None:
     what = new(database)
     first = made(database, what, NOW, b"one")
@@ -91,8 +92,8 @@ def test_what_the_client_typed_is_nowhere_and_its_digests_end(database: Database
         rows = tx.execute(sa.select(batch)).all()
         assert not any("marker" in repr(row) for row in rows)
         assert len({bytes(row.repeat_digest) for row in rows}) == 2  # the same key, and nobody can tell
-        assert store.forget_repeats(tx, NOW + store.REPEAT_MS - 1) == 0
-        assert store.forget_repeats(tx, NOW + store.REPEAT_MS) == 2
+        assert store.forget_repeats(tx, NOW + REPEAT_MS - 1) == 0
+        assert store.forget_repeats(tx, NOW + REPEAT_MS) == 2
         assert all(row.repeat_salt is None for row in tx.execute(sa.select(batch)))
 
 

@@ -17,9 +17,9 @@ FILE = str(mint(Prefix.FILE))
 GOOD: dict[str, Any] = {"input_file_id": FILE, "endpoint": "/v1/chat/completions", "completion_window": "24h"}
 
 
-def refused(body: dict[str, Any], key: bytes | None = None) -> Problem:
+def refused(body: dict[str, Any]) -> Problem:
     with pytest.raises(Problem) as problem:
-        order_of(body, key)
+        order_of(body, None)
     assert problem.value.status == 400
     assert "MARKER" not in problem.value.message
     return problem.value
@@ -124,11 +124,6 @@ def test_other_ends_of_outputs(life: object) -> None:
 
 def test_what_is_not_known_is_not_ignored() -> None:
     assert refused({**GOOD, "MARKER": 1}).code.value == "unknown_parameter"
-
-
-@pytest.mark.parametrize("key", [b"", b"a b", b"x" * 256, b"a\n", "ä".encode()])
-def test_other_idempotency_keys(key: bytes) -> None:
-    assert refused(GOOD, key).param == "idempotency-key"
 
 
 def test_pages() -> None:

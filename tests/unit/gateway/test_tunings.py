@@ -321,8 +321,45 @@ def test_a_file_for_batches_is_no_dataset(world: World) -> None:
 
 
 def test_lists_say_what_they_cannot_do(world: World) -> None:
-    for query in ("metadata%5Bk%5D=MARKER", "metadata=null", "limit=0", "limit=101", "MARKER=1", "after=a&after=b"):
+    for query in (
+        "metadata=MARKER",
+        "metadata=null&metadata%5Bk%5D=v",
+        "metadata%5Bk=MARKER",
+        "limit=0",
+        "limit=101",
+        "MARKER=1",
+        "after=a&after=b",
+    ):
         assert world.refused("GET", f"{JOBS}?{query}")[0] == 400, query
+
+
+def test_a_list_is_searched_for_metadata_without_writing_any_down(world: World) -> None:
+    plain = world.json("POST", JOBS, world.good)["id"]
+    ours = world.json("POST", JOBS, world.good | {"metadata": {"who": "me", "why": "a b"}})["id"]
+    other = world.json("POST", JOBS, world.good | {"metadata": {"who": "you", "empty": ""}})["id"]
+    for query, found in (
+        ("metadata%5Bwho%5D=me", [ours]),
+        ("metadata[why]=a+b&metadata[who]=me", [ours]),
+        ("metadata[who]=me&metadata[why]=MARKER", []),
+        ("metadata[empty]=", [other]),
+        ("metadata=null", [plain]),
+        ("metadata=", sorted([other, ours, plain], reverse=True)),  # all of one instant
+    ):
+        assert [one["id"] for one in world.json("GET", f"{JOBS}?{query}")["data"]] == found, query
+    assert world.refused("GET", f"{TUNINGS}?metadata[who]=MARKER") == (400, "unknown_parameter")
+
+
+def test_a_repeated_call_finds_what_the_first_one_made(world: World) -> None:
+    first = world.json("POST", JOBS, world.good, idempotency_key="once")
+    again = world.ask("POST", JOBS, world.good, idempotency_key="once")
+    assert (again.status, json.loads(again.body)["id"]) == (200, first["id"])
+    assert again.headers["x-keepless-retention"] == "none"
+    other = world.good | {"suffix": "other"}
+    assert world.refused("POST", JOBS, other, idempotency_key="once") == (400, "invalid_value")
+    assert world.refused("POST", JOBS, world.good, idempotency_key="MARKER MARKER") == (400, "invalid_value")
+    made = [world.json("POST", TUNINGS, world.groq, idempotency_key="twice")["id"] for _ in range(2)]
+    assert made[0] == made[1]
+    assert len(world.json("GET", JOBS)["data"]) == 2
 
 
 def test_owners_see_and_delete_what_a_feature_that_is_off_has_left(world: World) -> None:

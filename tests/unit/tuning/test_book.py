@@ -4,14 +4,16 @@ import pytest
 import sqlalchemy as sa
 
 from keepless.accounts.tables import organization
-from keepless.content import Purpose
+from keepless.accounts.repeats import REPEAT_MS
+from keepless.content import Content, Purpose
 from keepless.errors import Code, Problem
 from keepless.files.values import FilePurpose
 from keepless.ids import Id, Prefix, mint
 from keepless.policy.data_class import DataClass
-from keepless.tuning import transitions
+from keepless.tuning import book, store, transitions
+from keepless.tuning.shown import Metadata
 from keepless.tuning.tables import tuning_job
-from keepless.tuning.values import AUTO, FailCode, TuningKind, TuningState
+from keepless.tuning.values import AUTO, FailCode, Hyperparameters, TuningKind, TuningState
 from keepless.vault.tables import intent, kept
 from tests.support.tuning import Desk
 
@@ -84,6 +86,49 @@ def test_pages_pass_over_what_is_not_served(desk: Desk) -> None:
     assert ([one.job.id for one in first], more) == ([ids[3], ids[2]], True)
     rest, more = desk.book.page(*own, limit=2, after=ids[2])
     assert ([one.job.id for one in rest], more) == ([ids[0]], False)
+
+
+def test_the_same_call_again_makes_nothing_new(desk: Desk) -> None:
+    file_id = desk.dataset()
+    asked = Hyperparameters(r=8, alpha=16)
+    first = desk.create(file_id, asked=asked, repeat_key=b"MARKER").job
+    with desk.db.write() as tx:  # what was left to us is decided meanwhile
+        transitions.queue(tx, first.id, 12, asked.chosen(12), desk.clock.now_ms())
+    assert desk.create(file_id, asked=asked, repeat_key=b"MARKER").job.id == first.id
+    assert desk.floor.kept(DataClass.FINE_TUNING_WORK) == 1
+    for differs in ({"name": b"other"}, {"seed": first.seed + 1}, {"asked": Hyperparameters(r=16, alpha=16)}):
+        with pytest.raises(Problem, match="invalid_value"):
+            desk.create(file_id, **({"asked": asked, "repeat_key": b"MARKER"} | differs))
+    with desk.db.write() as tx:
+        assert tx.execute(sa.select(intent)).all() == []
+        assert "MARKER" not in repr(tx.execute(sa.select(tuning_job)).all())
+        assert store.forget_repeats(tx, desk.clock.now_ms() + REPEAT_MS) == 1
+    assert desk.create(file_id, asked=asked, repeat_key=b"MARKER").job.id != first.id
+
+
+def test_what_is_deleted_is_not_found_again(desk: Desk) -> None:
+    file_id = desk.dataset()
+    first = desk.create(file_id, repeat_key=b"once").job
+    desk.ending.delete_job(first.id, desk.organization_id, desk.project_id)
+    assert desk.create(file_id, repeat_key=b"once").job.id != first.id
+
+
+def test_a_search_opens_so_many_and_says_when_they_are_not_all(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    own, file_id = (desk.organization_id, desk.project_id), desk.dataset()
+    ids = [desk.create(file_id, metadata=Content(b'{"n":"%d","a":"b"}' % (at % 2))).job.id for at in range(5)]
+    desk.create(file_id)
+    monkeypatch.setattr(book, "_AT_ONCE", 2)
+    even, none = Metadata(Content(b'{"n":"0"}')), Metadata(None)
+    found, more = desk.book.page(*own, limit=2, wanted=even)
+    assert ([one.job.id for one in found], more) == ([ids[4], ids[2]], True)
+    found, more = desk.book.page(*own, limit=2, after=ids[2], wanted=even)
+    assert ([one.job.id for one in found], more) == ([ids[0]], False)
+    assert [one.metadata for one in desk.book.page(*own, limit=9, wanted=none)[0]] == [None]
+    monkeypatch.setattr(book, "_SEARCHED", 4)
+    assert len(desk.book.page(*own, limit=1, wanted=even)[0]) == 1
+    with pytest.raises(Problem) as problem:
+        desk.book.page(*own, limit=5, wanted=even)
+    assert (problem.value.status, problem.value.param) == (400, "metadata")
 
 
 def test_paused_resumed_cancelled(desk: Desk) -> None:

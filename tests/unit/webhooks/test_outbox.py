@@ -36,7 +36,11 @@ class World:
         return self.endpoints.create(ACTOR, of or self.organization, wanted, project)[0].id
 
     def announce(
-        self, kind: EventType = EventType.BATCH_COMPLETED, project: Id | None = None, fails: bool = False
+        self,
+        kind: EventType = EventType.BATCH_COMPLETED,
+        project: Id | None = None,
+        fails: bool = False,
+        later_ms: int = 0,
     ) -> int:
         with self.db.write() as tx:
             told = announce(
@@ -46,6 +50,7 @@ class World:
                 organization_id=self.organization,
                 project_id=project or self.project,
                 now_ms=self.clock.now_ms(),
+                later_ms=later_ms,
             )
             if fails:
                 raise RuntimeError
@@ -81,6 +86,16 @@ def test_what_is_rolled_back_is_not_told(world: World) -> None:
     with pytest.raises(RuntimeError):
         world.announce(fails=True)
     assert world.outbox.claim(10) == []
+
+
+def test_what_is_to_be_told_later_is_not_claimed_sooner(world: World) -> None:
+    world.endpoint()
+    world.announce(later_ms=1500)
+    world.clock.advance_ms(1499)
+    assert world.outbox.claim(10) == []
+    world.clock.advance_ms(1)
+    (claim,) = world.outbox.claim(10)
+    assert claim.created_at == world.clock.now_ms() - 1500
 
 
 def test_a_claim_is_one_workers_until_its_minute_is_over(world: World) -> None:

@@ -1,8 +1,8 @@
 """What the bodies and lists of batches and of fine-tunings have in common.
 
 Holds: `whole_body`, `repeat_key_of` and `json_answer` (the HTTP side), `known`, `text_of`, `metadata_of`, `limit_of`,
-`pairs_of` (checks that name a parameter of ours and echo nothing), `invalid`. Leaves out: what each of them has of its own (batch_order,
-tuning_order), bodies of inference (json_body, rules).
+`pairs_of` (checks that name a parameter of ours and echo nothing), `invalid`. Leaves out: what each of them has of its
+own (batch_order, tuning_order), bodies of inference (json_body, rules).
 """
 
 import re

@@ -7,7 +7,8 @@ create:
 1. what is in force is read, and whether the job's name and metadata may be kept is decided under its epoch;
 2. name and metadata are written to the vault; the first bytes of the file say whether it is trained or imported;
 3. one transaction: that epoch compared; the files found, of the right purpose; a repeated call answered with the first
-   one's job; the object and the row kept. COMMIT POINT. Workers look for jobs that nobody has begun: a process that dies after it is no loss.
+   one's job; the object and the row kept. COMMIT POINT. Workers look for jobs that nobody has begun: a process that
+   dies after it is no loss.
 
 A project of None is an owner's look at all projects of the organization, also at what a feature that is off has left.
 """

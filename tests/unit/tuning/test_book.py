@@ -3,8 +3,8 @@
 import pytest
 import sqlalchemy as sa
 
-from keepless.accounts.tables import organization
 from keepless.accounts.repeats import REPEAT_MS
+from keepless.accounts.tables import organization
 from keepless.content import Content, Purpose
 from keepless.errors import Code, Problem
 from keepless.files.values import FilePurpose

@@ -59,6 +59,13 @@ def test_projects_keys_and_labels(client: openai.OpenAI) -> None:
     keys = list(organization.projects.api_keys.list(made.id))
     assert [key.id for key in keys] == [account.id]
     assert organization.projects.api_keys.retrieve(keys[0].id, project_id=made.id).redacted_value.startswith("sk-")
+    ends = organization.projects.api_keys.update(keys[0].id, project_id=made.id, expires_in_seconds=3600)
+    assert (ends.id, ends.redacted_value) == (keys[0].id, keys[0].redacted_value)
+    assert ends.expires_at is not None and 3590 < ends.expires_at - ends.created_at < 3690
+    assert chat(bot).status_code == 200
+    with pytest.raises(openai.BadRequestError) as refused:
+        organization.projects.api_keys.update(keys[0].id, project_id=made.id, scopes=["api.all.read"])
+    assert refused.value.param == "scopes"
     assert organization.projects.api_keys.delete(keys[0].id, project_id=made.id).deleted
     with pytest.raises(openai.AuthenticationError):
         chat(bot)

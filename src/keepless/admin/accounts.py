@@ -3,6 +3,8 @@
 A secret is in the answer that created it and in no other. Service accounts are `keepless.admin.service_accounts`.
 """
 
+import msgspec
+
 from keepless.accounts.directory import AdminKeyRecord, ApiKeyRecord, MemberRecord, OrganizationRecord, ProjectRecord
 from keepless.accounts.principal import Limits as LimitValues
 from keepless.accounts.roles import Role
@@ -25,6 +27,7 @@ from keepless.admin.asks import (
     AdminKeyCreate,
     KeyCreate,
     KeysQuery,
+    KeyUpdate,
     LimitsPatch,
     MemberCreate,
     NoBody,
@@ -40,6 +43,7 @@ from keepless.admin.endpoint import Ask
 from keepless.admin.pages import cut, seconds
 from keepless.admin.services import Services
 from keepless.admin.shapes import Deleted, Page
+from keepless.errors import Code, Problem
 from keepless.governance.change import not_found
 from keepless.ids import Id, Prefix
 
@@ -143,10 +147,22 @@ def create_api_key(services: Services, ask: Ask[NoQuery, KeyCreate]) -> ApiKeyCr
 def retrieve_api_key(services: Services, ask: Ask[NoQuery, NoBody]) -> ApiKey:
     """One API key, without its secret. Raises `Problem` 404."""
     key_id = ask.id("key_id", Prefix.API_KEY)
-    for record in services.access.api_keys(ask.organization_id, ask.id("project_id", Prefix.PROJECT)):
-        if record.id == key_id:
-            return _api_key(record)
-    raise not_found()
+    return _api_key(services.access.api_key(ask.organization_id, ask.id("project_id", Prefix.PROJECT), key_id))
+
+
+def update_api_key(services: Services, ask: Ask[NoQuery, KeyUpdate]) -> ApiKey:
+    """Another end of its time. Raises `Problem` 404, 400 for scopes (there are none here) and for an ended key."""
+    project_id, key_id = ask.id("project_id", Prefix.PROJECT), ask.id("key_id", Prefix.API_KEY)
+    given, scopes = ask.body.expires_in_seconds, ask.body.scopes
+    if scopes:
+        message = "A key may do all that its project may: scopes of keys are not served. Omit them, or send none."
+        raise Problem(400, Code.UNSUPPORTED_VALUE, message, param="scopes")
+    if given is msgspec.UNSET:
+        if scopes is msgspec.UNSET:
+            message = "Missing required parameter: expires_in_seconds."
+            raise Problem(400, Code.MISSING_PARAMETER, message, param="expires_in_seconds")
+        return _api_key(services.access.api_key(ask.organization_id, project_id, key_id))
+    return _api_key(services.access.end_api_key_in(ask.caller, ask.organization_id, project_id, key_id, seconds=given))
 
 
 def delete_api_key(services: Services, ask: Ask[NoQuery, NoBody]) -> Deleted:

@@ -26,6 +26,7 @@ __all__ = [
     "HoldPlace",
     "HoldsQuery",
     "KeyCreate",
+    "KeyUpdate",
     "KeysQuery",
     "LimitsPatch",
     "MemberCreate",
@@ -196,6 +197,15 @@ class KeyCreate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     name: Name
     expires_in_seconds: KeySeconds | None = None
+
+
+class KeyUpdate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """OpenAI's `projects.api_keys.update`. A key may do all that its project may, which OpenAI calls no `scopes`."""
+
+    expires_in_seconds: KeySeconds | msgspec.UnsetType = msgspec.UNSET
+    scopes: (
+        Annotated[list[str], msgspec.Meta(max_length=200, extra_json_schema={"maxItems": 0})] | msgspec.UnsetType
+    ) = msgspec.UNSET
 
 
 class ServiceAccountCreate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

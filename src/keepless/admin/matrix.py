@@ -126,6 +126,7 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     E("GET", _KEYS, P.KEYS_READ, accounts.list_api_keys),
     E("POST", _KEYS, P.KEYS_MANAGE, accounts.create_api_key),
     E("GET", _KEYS + "/{key_id}", P.KEYS_READ, accounts.retrieve_api_key),
+    E("POST", _KEYS + "/{key_id}", P.KEYS_MANAGE, accounts.update_api_key),
     E("DELETE", _KEYS + "/{key_id}", P.KEYS_MANAGE, accounts.delete_api_key),
     E("GET", _ACCOUNTS, P.KEYS_READ, service_accounts.list_service_accounts),
     E("POST", _ACCOUNTS, P.KEYS_MANAGE, service_accounts.create_service_account),

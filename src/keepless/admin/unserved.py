@@ -85,10 +85,6 @@ _FAMILIES: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
         "A service account is its one key here: create another account for another key.",
         (f"POST {_PROJECT}/service_accounts/{{id}}/api_keys",),
     ),
-    (
-        "A key is not changed once it is made: create another one and delete it.",
-        (f"POST {_PROJECT}/api_keys/{{id}}",),
-    ),
     ("There are no hosted tools here to be permitted.", _single(_PROJECT + "/hosted_tool_permissions", "GET POST")),
     ("Every project may ask every model of this deployment.", _single(_PROJECT + "/model_permissions")),
     ("There is one service tier here.", _single(_PROJECT + "/service_tier_settings", "GET POST")),

@@ -7,6 +7,7 @@ import pytest
 from keepless.accounts.keys import digest_of
 from keepless.errors import Problem
 from keepless.ids import Prefix, mint
+from tests.support.governed import eventually
 from tests.support.platform import Platform
 
 PROJECTS = "/organization/projects"
@@ -104,6 +105,28 @@ def test_keys_say_when_they_end(here: Platform) -> None:
     assert here.json("GET", f"{ADMIN_KEYS}/{admin['id']}")["expires_at"] == now + 60
     for wrong in (0, -1, 10**12, "60", 1.5):
         assert here.error("POST", ADMIN_KEYS, {"name": "x", "expires_in_seconds": wrong}) == (400, "invalid_value")
+
+
+def test_a_key_is_given_another_end(anywhere: Platform) -> None:
+    base, clock = f"{PROJECTS}/{anywhere.project_id}/api_keys", anywhere.rig.clock
+    key = anywhere.json("POST", base, {"name": "x"})
+    path, now = f"{base}/{key['id']}", clock.now_ms() // 1000
+    changed = anywhere.json("POST", path, {"expires_in_seconds": 60, "scopes": []})
+    assert (changed["id"], changed["expires_at"]) == (key["id"], now + 60)
+    assert "value" not in changed
+    assert works(anywhere, key["value"])
+    assert anywhere.json("POST", path, {"scopes": []})["expires_at"] == now + 60
+    (event,) = anywhere.json("GET", "/organization/audit_logs?event_types=api_key.updated")["data"]
+    said = event["api_key.updated"]
+    assert (said["id"], said["changes_requested"]["expires_at_ms"] // 1000) == (key["id"], now + 60)
+    assert anywhere.error("POST", path, {}) == (400, "missing_required_parameter")
+    assert anywhere.error("POST", path, {"scopes": ["api.all.read"]}) == (400, "unsupported_value")
+    for wrong in (0, None, 10**12):
+        assert anywhere.error("POST", path, {"expires_in_seconds": wrong}) == (400, "invalid_value")
+    clock.jump_ms(61_000)
+    eventually(lambda: not works(anywhere, key["value"]))
+    assert anywhere.error("POST", path, {"expires_in_seconds": 60}) == (400, "invalid_value")
+    assert anywhere.error("POST", f"{base}/{mint(Prefix.API_KEY)}", {"scopes": []}) == (404, "not_found")
 
 
 def test_admin_keys_have_a_role_and_may_loosen_only_what_their_maker_may(anywhere: Platform) -> None:

@@ -31,8 +31,9 @@ LISTS: Final = (
     "open_requests",
 )
 ASKED: Final = {"reason": "abuse", "reference": "ticket 12"}
-# What a POST sends, by the last part of its path.
-SENT: Final[dict[str, dict[str, str]]] = {
+# What a POST sends, by what follows the project, or by the last part of its path.
+SENT: Final[dict[str, dict[str, str | int]]] = {
+    "/api_keys/{key_id}": {"expires_in_seconds": 60},
     "test": {"event_type": "batch.completed"},
     "data_retention": {"retention_type": "zero_data_retention"},
     "open_requests": ASKED,
@@ -93,7 +94,7 @@ def test_foreign_ids_are_404_on_every_route_and_change_nothing(here: Platform) -
         if not names or endpoint.scope is Scope.PLATFORM:
             continue
         last = endpoint.path.rpartition("/")[2]
-        body = SENT.get(last, {"name": "x"})
+        body = SENT.get(endpoint.path.rpartition("{project_id}")[2], SENT.get(last, {"name": "x"}))
         query = f"?open_request={theirs['id'][-1]}" if last == "content" else ""
         for values in _combinations(names, theirs, own):
             path = re.sub(r"\{(\w+)\}", lambda found, v=values: v[found[1]], endpoint.path)

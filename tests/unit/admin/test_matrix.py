@@ -90,6 +90,7 @@ EXPECTED: Final[dict[str, set[Role]]] = {
     "GET /organization/projects/{project_id}/api_keys": NO_AUDITOR,
     "POST /organization/projects/{project_id}/api_keys": {OWN, DEV},
     "GET /organization/projects/{project_id}/api_keys/{key_id}": NO_AUDITOR,
+    "POST /organization/projects/{project_id}/api_keys/{key_id}": {OWN, DEV},
     "DELETE /organization/projects/{project_id}/api_keys/{key_id}": {OWN, DEV},
     "GET /organization/projects/{project_id}/service_accounts": NO_AUDITOR,
     "POST /organization/projects/{project_id}/service_accounts": {OWN, DEV},

@@ -110,6 +110,9 @@ def _works(here: Platform) -> dict[str, Step]:
         "projects.api_keys.retrieve": lambda o, at: o.projects.api_keys.retrieve(
             at["account"], project_id=at["project"]
         ),
+        "projects.api_keys.update": lambda o, at: o.projects.api_keys.update(
+            at["account"], project_id=at["project"], expires_in_seconds=600, scopes=[]
+        ),
         "projects.service_accounts.delete": lambda o, at: o.projects.service_accounts.delete(
             at["account"], project_id=at["project"]
         ),

@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from playwright.sync_api import Browser, Download, Page, expect
 
+from keepless.accounts.people_tables import session
+from keepless.accounts.tables import member
 from keepless.db import Database
 from keepless.ids import Id, Prefix, mint
 from keepless.incidents.states import CaseState, Signal
@@ -382,6 +385,46 @@ def test_the_keyboard_alone_destroys_something(page: Page, served: Served) -> No
     expect(page.get_by_role("button", name="Delete for good")).to_be_focused()
     page.keyboard.press("Enter")
     expect(page.get_by_text("Deleted. The key is destroyed")).to_be_visible()
+
+
+def overslept(folder: Path, email: str, **times: int) -> None:
+    """The clock has gone on: a member's sessions are as old as that."""
+    db = Database(f"sqlite:///{folder}/data/keepless.sqlite")
+    with db.write() as tx:
+        whose = sa.select(member.c.id).where(member.c.email == email).scalar_subquery()
+        assert tx.execute(session.update().where(session.c.member_id == whose).values(**times)).rowcount == 1
+    db.close()
+
+
+@pytest.mark.parametrize("times", [{"seen_at": 1}, {"ends_at": 1}], ids=["left alone", "too long"])
+def test_a_session_whose_time_is_over_does_nothing_and_leads_back(
+    browser: Browser, served: Served, folder: Path, times: dict[str, int]
+) -> None:
+    email, password = served.told["owner_email"], "correct horse battery"
+    with opened(browser, served.url) as person:
+        person.goto(link(folder, "members", "rescue"))
+        person.get_by_label("New password").fill(password)
+        person.get_by_role("main").get_by_role("button").first.click()
+        expect(person.get_by_role("heading", name="Overview")).to_be_visible()
+        person.goto("/projects")
+        overslept(folder, email, **times)
+        person.get_by_label("Name").fill("overslept")
+        person.get_by_role("button", name="Create project").click()
+        expect(person.get_by_text("Nothing was changed: you are not signed in")).to_be_visible()
+        good(person)
+        person.goto("/projects")
+        expect(person).to_have_url(re.compile("/sign-in[?]next="))
+        person.get_by_label("E-mail address").fill(email)
+        person.get_by_label("Password").fill(password)
+        person.get_by_role("button", name="Sign in", exact=True).click()
+        expect(person).to_have_url(re.compile("/projects$"))
+        expect(person.get_by_role("rowheader").filter(has_text="overslept")).to_have_count(0)
+        person.get_by_label("Name").fill("awake")
+        person.get_by_role("button", name="Create project").click()
+        expect(person.get_by_role("status")).to_be_visible()
+    named = [one["name"] for one in served.ask("GET", "/organization/projects?limit=100")["data"]]
+    assert "overslept" not in named
+    assert "awake" in named
 
 
 def test_a_session_that_was_ended_elsewhere_changes_nothing(browser: Browser, served: Served, folder: Path) -> None:

@@ -5,7 +5,7 @@ import socket
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from tests.support.browser import chromium, good, opened
 from tests.support.provider import person, provider
@@ -62,6 +62,14 @@ def test_an_owner_signs_in_and_an_operator_sees_no_content(browser: Browser, ser
         expect(page.get_by_role("heading", name="Your role does not allow this")).to_be_visible()
 
 
+def staying(route: Route) -> None:
+    """The page on the way to the provider, without the leap that it makes by itself."""
+    answer = route.fetch(headers=route.request.all_headers())
+    body, leaps = re.subn(r'<meta http-equiv="refresh"[^>]*>', "", answer.text())
+    assert leaps == 1, body
+    route.fulfill(response=answer, body=body)
+
+
 def test_an_invite_is_accepted_at_the_provider(browser: Browser, served: Served) -> None:
     with opened(browser, served.url, served.told["admin_key"]) as owner:
         owner.goto("/members")
@@ -71,7 +79,11 @@ def test_an_invite_is_accepted_at_the_provider(browser: Browser, served: Served)
     with opened(browser, served.url) as page:
         page.goto(where)
         good(page)
+        page.route("**/sign-in/oidc/invite", staying)
         page.get_by_role("button", name="Join with single sign-on").click()
+        expect(page.get_by_role("heading", name="Go on to single sign-on")).to_be_visible()
+        good(page)
+        page.get_by_role("link", name="Continue").click()
         expect(page).to_have_url(re.compile("^http://localhost"))
         agreed(page, "guest")
         expect(page.get_by_role("heading", name="Overview")).to_be_visible()

@@ -7,6 +7,8 @@ and the log. Every path is also served under `/openai/v1`.
 
 import functools
 import re
+import types
+import typing
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -75,19 +77,27 @@ class _Schemas:
     """The JSON schema of every type that the table names, made in one go so that references agree."""
 
     def __init__(self) -> None:
-        types: dict[str, Any] = {"Error": Error}
+        named: dict[str, Any] = {"Error": Error}
         for endpoint in ENDPOINTS:
-            for kind in (endpoint.answer, endpoint.body):
-                types[str(kind)] = kind
+            for kind in (*_options(endpoint.answer), endpoint.body):
+                named[str(kind)] = kind
             for field in msgspec.structs.fields(endpoint.query):
-                types[str(field.type)] = field.type
-        made, components = msgspec.json.schema_components(list(types.values()), ref_template=_REF)
+                named[str(field.type)] = field.type
+        made, components = msgspec.json.schema_components(list(named.values()), ref_template=_REF)
         self.components: Final = components
-        self._of: Final = dict(zip(types, made, strict=True))
+        self._of: Final = dict(zip(named, made, strict=True))
 
     def of(self, kind: Any) -> dict[str, Any]:
-        """The schema of one type."""
-        return dict(self._of[str(kind)])
+        """The schema of one type, or of one of several."""
+        options = [dict(self._of[str(one)]) for one in _options(kind)]
+        return options[0] if len(options) == 1 else {"anyOf": options}
+
+
+def _options(kind: Any) -> tuple[Any, ...]:
+    """The structs that an answer is one of; a member of a union that msgspec cannot tell apart by itself."""
+    several = typing.get_args(kind) if isinstance(kind, types.UnionType) else ()
+    structs = [one for one in several if isinstance(one, type) and issubclass(one, msgspec.Struct)]
+    return several if structs and len(structs) == len(several) else (kind,)
 
 
 def _operation(endpoint: Endpoint, schemas: _Schemas) -> dict[str, Any]:

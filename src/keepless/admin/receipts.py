@@ -45,8 +45,11 @@ def list_receipts(services: Services, ask: Ask[ReceiptQuery, NoBody]) -> Page[Re
     return page(found, asked.limit, _shape)
 
 
-def receipt_file(services: Services, ask: Ask[NoQuery, NoBody]) -> Annotated[bytes, bundle.Receipt]:
-    """One receipt with its inclusion proof: save the answer as a file and verify it offline. Raises `Problem` 404."""
+def receipt_file(services: Services, ask: Ask[NoQuery, NoBody]) -> Annotated[bytes, bundle.Receipt | bundle.EntryFile]:
+    """One receipt with its inclusion proof, of a deletion or an export: save it as a file, verify it offline.
+
+    Raises `Problem` 404.
+    """
     try:
         found = bundle.issue(services.db, services.log, ask.id("id", Prefix.RECEIPT), ask.organization_id)
     except LogForkError:

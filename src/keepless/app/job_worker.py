@@ -37,6 +37,7 @@ from keepless.config import EMBEDDED
 from keepless.gateway.audio_files import StoredAudio
 from keepless.gateway.endpoints import handlers
 from keepless.gateway.tuned import TunedModels
+from keepless.governance.refusals import Refusals
 from keepless.http.limits import RateLimits
 from keepless.ids import Id
 from keepless.incidents.afterwards import Afterwards
@@ -89,7 +90,10 @@ class _JobWorker:
         self._files: Final = files
         self._lease: Final = Lease(db, clock, read_tuned=read_served)
         self._tuned: TunedModels | None = None
-        self._ledger: Final = Ledger(db, max_rows=settings.limits.ledger_rows, flush_seconds=_LEDGER_S)
+        refusals = Refusals(db, clock, deployment.log)
+        self._ledger: Final = Ledger(
+            db, max_rows=settings.limits.ledger_rows, flush_seconds=_LEDGER_S, refused=refusals.note_requests
+        )
         self._executor: Final = ThreadPoolExecutor(_THREADS, thread_name_prefix="work")
         self._housekeeping: Final = Housekeeping(deployment, sweeps=plan.sweeps)
         models = {model.id: model for model in settings.models}

@@ -127,7 +127,8 @@ class _Worker:
         self._settings: Final = settings
         self._lease: Final = Lease(db, clock, read_tuned=read_served)
         self._tuned: TunedModels | None = None
-        self._ledger: Final = Ledger(db, max_rows=settings.limits.ledger_rows)
+        self._refusals: Final = Refusals(db, clock, deployment.log)
+        self._ledger: Final = Ledger(db, max_rows=settings.limits.ledger_rows, refused=self._refusals.note_requests)
         self._executor: Final = ThreadPoolExecutor(_CAPTURE_THREADS, thread_name_prefix="capture")
         self._housekeeping: Final = Housekeeping(deployment, sweeps=plan.sweeps)
         self._rate_limits: Final = RateLimits(
@@ -275,7 +276,7 @@ class _Worker:
             holds=Holds(db, clock, keeping, deployment.sweeper),
             cases=CaseDecisions(db, clock, keeping),
             openings=Openings(db, clock, keeping, deployment.vault),
-            refusals=Refusals(db, clock, keeping),
+            refusals=self._refusals,
             erasure=Erasure(db, clock, keeping),
             webhooks=endpoints_of(deployment),
             location=deployment.location,

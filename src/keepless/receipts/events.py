@@ -58,6 +58,7 @@ TYPES: Final[Mapping[EntryKind, str]] = {
     EntryKind.CASE_EXTENDED: "abuse_case.extended",
     EntryKind.CASE_CLOSED: "abuse_case.closed",
     EntryKind.ACCESS_REFUSED: "access.refused",
+    EntryKind.REQUEST_REFUSED: "request.refused",
     EntryKind.REFERENCE_ERASED: "reference.erased",
     EntryKind.ENTRY_ERASED: "audit_log.erased",
     EntryKind.WEBHOOK_CREATED: "webhook_endpoint.created",

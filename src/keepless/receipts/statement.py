@@ -101,6 +101,7 @@ class EntryKind(StrEnum):
     CASE_EXTENDED = "case_extended"
     CASE_CLOSED = "case_closed"
     ACCESS_REFUSED = "access_refused"  # somebody tried what was not theirs to do
+    REQUEST_REFUSED = "request_refused"  # a data control or a hold did not let a request through
     REFERENCE_ERASED = "reference_erased"  # what an operator had typed
     ENTRY_ERASED = "entry_erased"  # what another entry said
     WEBHOOK_CREATED = "webhook_created"  # ids of events go to one more place of the owner's
@@ -128,6 +129,7 @@ class Fact(StrEnum):
     DELETED_AT = "deleted_at_ms"
     DESTROYED = "destroyed"
     ENDS_AT = "ends_at_ms"
+    ENDPOINT = "endpoint"  # a path of the API, of a closed list
     ENTRY = "entry"  # the index of another entry
     EPOCH = "epoch"
     EXPIRES_AT = "expires_at_ms"

@@ -8,10 +8,14 @@ added since the last flush on `kill -9`. While the database cannot be written (f
 `max_rows`; beyond that only sums per (organization, model, status, hour) are kept, which become `usage_gap` rows when
 writing works again: a request is then counted and billed though its row is missing. Sums are bounded too: past
 `max_gaps` kinds they drop the model, then the organization.
+
+`refused` is given the records of what data controls refused, after their rows are written, on the writer's thread; it
+may block and does not raise (governance.refusals makes entries of the audit log of them).
 """
 
 import threading
 from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
@@ -21,12 +25,12 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from keepless.db import Database, insert_many, insert_or_ignore
-from keepless.errors import KeeplessError
+from keepless.errors import Code, KeeplessError
 from keepless.log import Event, emit, failure
 from keepless.usage.record import Kind, Record
 from keepless.usage.tables import usage, usage_gap, usage_kind, usage_sketch
 
-__all__ = ["Counters", "Ledger"]
+__all__ = ["REFUSALS", "Counters", "Ledger"]
 
 HOUR_MS: Final = 3_600_000
 _BATCH: Final = 5_000  # rows a transaction
@@ -39,6 +43,17 @@ _KIND: Final = tuple(column.name for column in usage_kind.columns)[2:]
 _MOST_KINDS: Final = 50_000  # remembered with their numbers; the rest is asked for again
 _GAP: Final = tuple(column.name for column in usage_gap.columns)[1:]
 
+# What a data control or a legal hold did not let through: told to `refused` once its rows are written.
+REFUSALS: Final = frozenset(
+    {
+        Code.FEATURE_DISABLED,
+        Code.HELD,
+        Code.LOOSENING_REFUSED,
+        Code.RETENTION_CONFLICT,
+        Code.UPSTREAM_REGION,
+        Code.UPSTREAM_RETENTION,
+    }
+)
 _GapKey = tuple[int, str | None, str | None, int]  # hour's beginning, organization, model, status
 
 
@@ -56,12 +71,19 @@ class Ledger:
     """Writes usage rows. `start` it once, `add` from any thread, `close` it to write all that waits."""
 
     def __init__(
-        self, db: Database, *, max_rows: int = 20_000, flush_seconds: float = 0.05, max_gaps: int = 10_000
+        self,
+        db: Database,
+        *,
+        max_rows: int = 20_000,
+        flush_seconds: float = 0.05,
+        max_gaps: int = 10_000,
+        refused: Callable[[Sequence[Record]], None] | None = None,
     ) -> None:
         self._db: Final = db
         self._max_rows: Final = max_rows
         self._flush_seconds: Final = flush_seconds
         self._max_gaps: Final = max_gaps
+        self._refused: Final = refused
         self._waiting: Final[deque[Record]] = deque()
         self._gaps: dict[_GapKey, list[int]] = {}
         self._kinds: dict[Kind, int] = {}
@@ -144,6 +166,10 @@ class Ledger:
         # Only now: numbers given out by a transaction that failed would mean something else afterwards.
         self._kinds = numbers if len(numbers) <= _MOST_KINDS else {}
         self.counters.written += len(batch)
+        if self._refused is not None:
+            by_control = [record for record in batch if record.code is not None and record.code in REFUSALS]
+            if by_control:
+                self._refused(by_control)
         if gaps:
             emit(Event.LEDGER_GAP, rows=len(gaps), requests=sum(sums[0] for sums in gaps.values()))
         return True

@@ -12,7 +12,7 @@ OURS = {
     *("data_retention.updated", "data_retention.period.updated", "data_retention.acknowledged"),
     *("purge.requested", "purge.finished", "encryption_key.destroyed"),
     *("export.started", "content.exported"),
-    *("access.refused", "reference.erased", "audit_log.erased"),
+    *("access.refused", "request.refused", "reference.erased", "audit_log.erased"),
     *("content.captured", "content.accessed", "content.deleted"),
     *(f"open_request.{step}" for step in ("created", "approved", "refused", "ended")),
     *("legal_hold.placed", "legal_hold.released"),

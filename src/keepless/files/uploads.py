@@ -3,7 +3,8 @@
 Holds: `Uploads`. Leaves out: forms and HTTP (gateway).
 
 1. create: a small object that holds the name (sealed), and the row;
-2. parts: one object each, class `upload_part`, which end with the upload: an hour after its creation;
+2. parts: one object each, class `upload_part` (of a dataset: the dataset's), which end with the upload: an hour after
+   its creation;
 3. complete: the parts are opened, in the order that was asked for, and sealed again as one file; one transaction keeps
    the file and ends the upload: COMMIT POINT. Then the parts are destroyed; a crash before leaves them to their end.
 cancel: the row says so, then the parts are destroyed.
@@ -99,9 +100,10 @@ class Uploads:
     def _part_of(
         purpose: FilePurpose, name: Content, life_s: int, request: RequestControls, request_id: Id | None
     ) -> Intended:
-        return Intended(
-            purpose, DataClass.UPLOAD_PART, name, request=request, request_id=request_id, ends_after_s=life_s
-        )
+        becomes = UPLOADED[purpose]
+        # A class has one feature: parts of a dataset are of the dataset's own, so that one control governs both.
+        kind = becomes if becomes is DataClass.FINE_TUNING_DATASET else DataClass.UPLOAD_PART
+        return Intended(purpose, kind, name, request=request, request_id=request_id, ends_after_s=life_s)
 
     def adding(
         self,

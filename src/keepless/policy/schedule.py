@@ -89,7 +89,7 @@ SCHEDULE: Final[tuple[Row, ...]] = (
     ),
     Row(
         product="Fine-tuning",
-        endpoints=("/v1/fine_tunings", "/v1/files"),
+        endpoints=("/v1/fine_tunings", "/v1/files", "/v1/uploads"),
         classes=(DataClass.FINE_TUNING_DATASET, DataClass.MODEL_WEIGHTS),
         feature=Feature.FINE_TUNING,
         why="the feature needs it",

@@ -16,10 +16,11 @@ from keepless.errors import Problem
 from keepless.files.service import FileLimits
 from keepless.files.tables import upload, upload_part
 from keepless.files.uploads import LIFE_S, Uploads
+from keepless.files.values import UPLOADED, Part, Upload, UploadState
 from keepless.files.values import FilePurpose as For
-from keepless.files.values import Part, Upload, UploadState
 from keepless.ids import Id
-from keepless.policy.data_class import DataClass
+from keepless.policy.data_class import DataClass, Feature
+from keepless.policy.schedule import row_of
 from keepless.vault.states import Step
 from keepless.vault.tables import kept
 from tests.support.accounts import make_organization
@@ -197,10 +198,32 @@ def test_a_feature_that_is_turned_off_meanwhile_ends_it(
     assert NAME.reveal(Purpose.PROVE) == b"whole.jsonl"
 
 
-def test_parts_belong_to_batch_whatever_the_upload_is_for(
-    shelf: Shelf, uploads: Uploads, owner: tuple[Id, Id], database: Database
+@pytest.mark.parametrize("purpose", list(UPLOADED))
+@pytest.mark.parametrize("batch", [True, False], ids=["batch", "no-batch"])
+@pytest.mark.parametrize("fine_tuning", [True, False], ids=["fine-tuning", "no-fine-tuning"])
+def test_one_control_governs_the_parts_and_what_they_become(
+    shelf: Shelf,
+    uploads: Uploads,
+    owner: tuple[Id, Id],
+    database: Database,
+    *,
+    purpose: For,
+    batch: bool,
+    fine_tuning: bool,
 ) -> None:
+    table = accounts.organization
     with database.write() as tx:
-        tx.execute(accounts.organization.update().values(batch_off=True, epoch=accounts.organization.c.epoch + 1))
-    assert refused(lambda: uploads.create(*owner, purpose=For.FINE_TUNE, size=1, name=NAME)).status == 403
-    assert shelf.keep(owner, purpose=For.FINE_TUNE).data_class is DataClass.FINE_TUNING_DATASET
+        off = {"batch_off": not batch, "fine_tuning_off": not fine_tuning}
+        tx.execute(table.update().values(epoch=table.c.epoch + 1, **off))
+    if not {Feature.BATCH: batch, Feature.FINE_TUNING: fine_tuning}[row_of(UPLOADED[purpose]).feature]:
+        assert refused(lambda: uploads.create(*owner, purpose=purpose, size=5, name=NAME)).status == 403
+        assert classes(database) == []
+        return
+    one = uploads.create(*owner, purpose=purpose, size=5, name=NAME)[0]
+    part = add(uploads, owner, one, b"12345")
+    with database.read() as tx:
+        rows = tx.execute(sa.select(kept.c.data_class, kept.c.expires_at)).all()
+    assert {row_of(row.data_class).feature for row in rows} == {row_of(UPLOADED[purpose]).feature}
+    assert {row.expires_at for row in rows} == {one.expires_at}  # an hour, whatever the class may last
+    file = uploads.complete(one.id, *owner, [part.id])[1]
+    assert classes(database) == [file.data_class] == [UPLOADED[purpose]]

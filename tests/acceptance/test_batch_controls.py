@@ -105,6 +105,9 @@ def test_with_a_purge_everything_of_the_feature_is_destroyed_with_receipts(
     assert "MARKER" not in done.stdout
     statements = [path for path in (tmp_path / "out").iterdir() if path.suffix != ".vkey"]
     assert len(statements) == 3
+    back = {"batch": "enabled"} if "batch" in change else {"zero_data_retention": False}
+    customer.ask("POST", "/organization/data_controls", back)
+    customer.until(lambda: not customer.client.batches.list().data)  # nothing says that there ever were any
 
 
 def test_without_a_purge_what_is_there_stays_for_owners_alone(customer: Customer) -> None:

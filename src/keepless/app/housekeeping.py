@@ -4,8 +4,9 @@ Holds: `Housekeeping`. Leaves out: what a sweep does (expiry; only one process a
 
 - every 30 s, and at the end: the latest instant seen is kept (guard), also in the middle of a long sweep;
 - every hour, sooner while it is red or unknown: the location is asked;
-- every `sweep_seconds`, and when a purge was asked for: a sweep, and the rows of files and fine-tunings that
-  it ended; as often, abuse cases whose time is over are closed;
+- every `sweep_seconds`, and when a purge was asked for: a sweep, and the rows of files, batches and fine-tunings that
+  it ended, also those of the job store when no job worker is left to do it;
+- as often, abuse cases whose time is over are closed;
 - at the beginning and every hour: results that nobody has downloaded and that end in three days are announced;
 - as often: what is only needed for a while is forgotten (processes that died, counts of
   captures, usage rows older than `usage_days`).
@@ -24,10 +25,12 @@ from keepless.app.compose import Deployment
 from keepless.app.guard import TimeKeeper
 from keepless.app.tunings import ending_of
 from keepless.batches.expiring import Expiring
+from keepless.batches.forgotten import forget_purged
 from keepless.clock import DAY_MS
 from keepless.governance.cases import CaseDecisions
 from keepless.governance.openings import Openings
 from keepless.incidents.reliability import forget_counts
+from keepless.jobs.history import History
 from keepless.log import Event
 from keepless.usage.totals import delete_before
 
@@ -61,6 +64,7 @@ class Housekeeping:
         self._openings: Final = Openings(deployment.db, deployment.clock, deployment.log, deployment.vault)
         self._expiring: Final = Expiring(deployment.db, deployment.clock, deployment.vault)
         self._ending: Final = ending_of(deployment)
+        self._history: Final = History(deployment.db, deployment.clock, deployment.settings.data_dir)
         self._time: Final = TimeKeeper(deployment.db, deployment.wall, lambda: not deployment.sweeper.paused)
         self._keep_time: Final = self._chore(self._time.keep, _KEEP_TIME_S, Event.CLOCK_FAILED, first=0.0)
         every = deployment.settings.sweep_seconds
@@ -118,10 +122,13 @@ class Housekeeping:
     def _sweep_once(self) -> None:
         asked = self._nudged.is_set()
         self._nudged.clear()
-        report = self._deployment.sweeper.sweep_once(progress=lambda _done, _total: self._meanwhile())
-        self._deployment.files.forget_dead()
-        self._deployment.uploads.forget_ended()
+        deployment = self._deployment
+        report = deployment.sweeper.sweep_once(progress=lambda _done, _total: self._meanwhile())
+        deployment.files.forget_dead()
+        deployment.uploads.forget_ended()
         self._ending.forget_dead()
+        forget_purged(deployment.db)
+        self._history.forget()
         if asked and report.busy:  # who sweeps now may have passed by what was asked for
             self._nudged.set()
 

@@ -1,6 +1,7 @@
 """Results of batches that nobody has downloaded: their owners hear of it three days before they end, once a file.
 
-Holds: `Expiring`. Leaves out: telling (webhooks), ending (expiry), when to look (housekeeping). Everything blocks.
+Holds: `Expiring`, `quiet_after`. Leaves out: telling (webhooks), ending (expiry), when to look
+(housekeeping). Everything blocks.
 
 1. Files of results that were neither downloaded nor warned of, with their ends in force.
 2. One transaction a file: the row says that it was warned of, if nobody was faster, and the outbox has the event.
@@ -25,7 +26,7 @@ from keepless.vault.door import Vault
 from keepless.webhooks.events import EventType
 from keepless.webhooks.outbox import announce
 
-__all__ = ["Expiring"]
+__all__ = ["Expiring", "quiet_after"]
 
 _BEFORE_MS: Final = 3 * DAY_MS
 _RESULTS: Final = (DataClass.BATCH_OUTPUT, DataClass.BATCH_ERROR)
@@ -35,7 +36,14 @@ _QUIET: Final = (
     file.c.downloaded_at.is_(None),
     file.c.warned_at.is_(None),
 )
-_FOUND: Final = sa.select(file).where(*_QUIET).order_by(file.c.id).limit(_AT_ONCE)
+
+
+def quiet_after(file_id: str) -> sa.Select[Any]:
+    """The next files of which their owners may have to hear; the index `file_quiet` has them in their order."""
+    some = [sa.select(file).where(file.c.data_class == each, *_QUIET[1:], file.c.id > file_id) for each in _RESULTS]
+    first = [one.order_by(file.c.id).limit(_AT_ONCE).subquery() for one in some]
+    both = sa.union_all(*(sa.select(one) for one in first)).subquery()
+    return sa.select(both).order_by(both.c.id).limit(_AT_ONCE)
 
 
 class Expiring:
@@ -63,7 +71,7 @@ class Expiring:
         announced, after = 0, ""
         while True:
             with self._db.read() as tx:
-                rows = tx.execute(_FOUND.where(file.c.id > after)).all()
+                rows = tx.execute(quiet_after(after)).all()
             if not rows:
                 return announced
             after = rows[-1].id

@@ -9,7 +9,7 @@ refused. Counts are set to what the journals hold, so that a shard run again cou
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
@@ -94,14 +94,8 @@ def take(tx: Connection, batch_id: Id, number: int) -> Shard | None:
 
 def advance(tx: Connection, shard: Shard, completed: int, failed: int) -> bool:
     """Set how far a shard is. False: it is somebody else's now, or its batch has ended."""
-    values = {
-        name: sa.case((column > number, column), else_=number)
-        for name, column, number in (
-            ("completed", batch_shard.c.completed, completed),
-            ("failed", batch_shard.c.failed, failed),
-        )
-    }
-    return tx.execute(batch_shard.update().where(*_own(shard)).values(**values)).rowcount == 1
+    own = {"its_batch": shard.batch_id, "its_number": shard.number, "its_attempt": shard.attempt}
+    return tx.execute(_ADVANCE, {**own, "now_completed": completed, "now_failed": failed}).rowcount == 1
 
 
 def finish(tx: Connection, shard: Shard) -> bool:
@@ -153,6 +147,25 @@ def ended_with_work(tx: Connection, limit: int = 100) -> list[Id]:
 def _own(shard: Shard) -> tuple[sa.ColumnElement[bool], ...]:
     columns = batch_shard.c
     return columns.batch_id == shard.batch_id, columns.number == shard.number, columns.attempt == shard.attempt
+
+
+def _larger(column: sa.Column[Any], number: str) -> sa.ColumnElement[int]:
+    given = sa.bindparam(number, type_=sa.Integer)
+    return sa.case((column > given, column), else_=given)
+
+
+# Made once: it is run for every group of lines.
+_ADVANCE: Final = (
+    batch_shard.update()
+    .where(
+        batch_shard.c.batch_id == sa.bindparam("its_batch"),
+        batch_shard.c.number == sa.bindparam("its_number"),
+        batch_shard.c.attempt == sa.bindparam("its_attempt"),
+    )
+    .values(
+        completed=_larger(batch_shard.c.completed, "now_completed"), failed=_larger(batch_shard.c.failed, "now_failed")
+    )
+)
 
 
 def _read(row: Row[Any]) -> Shard:

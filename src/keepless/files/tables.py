@@ -11,6 +11,8 @@ from keepless.policy.data_class import DataClass
 
 __all__ = ["file", "upload", "upload_part"]
 
+_QUIET = sa.text("downloaded_at IS NULL AND warned_at IS NULL")
+
 file = table(
     "file",
     sa.Column("id", IdText, primary_key=True),
@@ -24,6 +26,8 @@ file = table(
     sa.Column("downloaded_at", Instant),  # of results: the first time that their last byte was handed out
     sa.Column("warned_at", Instant),  # of results: when it was announced that they end, once
     sa.Index("file_by_project", "project_id", "created_at", "id"),
+    # Results of which their owners may have to hear that they end (batches.expiring).
+    sa.Index("file_quiet", "data_class", "id", sqlite_where=_QUIET, postgresql_where=_QUIET),
     holds=Holds.CATALOGUE,
 )
 

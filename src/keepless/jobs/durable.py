@@ -25,6 +25,7 @@ from keepless import log
 from keepless.clock import Clock
 from keepless.db import Database
 from keepless.ids import Id, trusted
+from keepless.jobs.history import SCHEMA, STORE
 from keepless.jobs.ids_only import IdsOnly
 from keepless.jobs.liveness import Roll
 from keepless.jobs.port import Argument, Handlers, JobFailedError, JobKind, Queue, queue_of
@@ -32,7 +33,6 @@ from keepless.jobs.port import Argument, Handlers, JobFailedError, JobKind, Queu
 __all__ = ["DurableJobs", "prepare_store"]
 
 _NAME: Final = "keepless"
-_SCHEMA: Final = "keepless_jobs"
 _VERSION: Final = "1"
 _NAMES: Final = {Queue.BATCH: "jobs", Queue.FINE_TUNING: "fine_tuning"}  # as the store knows them
 _POLL_S: Final = 0.1
@@ -47,7 +47,7 @@ def prepare_store(data_dir: str, database: str) -> str:
     """The address of the job store; makes the SQLite file, private and in WAL mode, before the engine opens it."""
     if not database.startswith("sqlite"):
         return database
-    path = Path(data_dir) / "jobs.sqlite"
+    path = Path(data_dir) / STORE
     path.touch(mode=0o600)
     with contextlib.closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA journal_mode=WAL")
@@ -68,7 +68,7 @@ class DurableJobs:
             config={
                 "name": _NAME,
                 "system_database_url": store,
-                "dbos_system_schema": _SCHEMA,
+                "dbos_system_schema": SCHEMA,
                 "serializer": IdsOnly(),
                 "application_version": _VERSION,
                 "executor_id": self._roll.id,

@@ -1,7 +1,7 @@
 """The lines of a batch's input or of a dataset: found in a stream, read, in bounded memory.
 
-Holds: `split` (a stream of pieces -> lines with their places), `Found`, `Line` and `read_line`. Leaves out: whether a
-line is a request that may be run (validate), running it (shard).
+Holds: `split` (a stream of pieces -> lines with their places), `Found`, `Line`, `read_line` and `model_of`. Leaves out:
+whether a line is a request that may be run (validate), running it (shard). Not compiled (msgspec's structs).
 
 A byte order mark at the beginning, CRLF and line ends at the end of the file are tolerated; an empty line between
 others is a line, and no request.
@@ -15,7 +15,7 @@ import msgspec
 
 from keepless.content import Content, Purpose
 
-__all__ = ["Found", "Line", "read_line", "split"]
+__all__ = ["Found", "Line", "model_of", "read_line", "split"]
 
 _BOM: Final = b"\xef\xbb\xbf"
 
@@ -38,12 +38,22 @@ class Line(msgspec.Struct, gc=False, frozen=True):
     body: msgspec.Raw
 
 
+class _Model(msgspec.Struct, gc=False):
+    model: str = ""
+
+
 _decode: Final = msgspec.json.Decoder(Line).decode
+_decode_model: Final = msgspec.json.Decoder(_Model).decode
 
 
 def read_line(data: bytes) -> Line:
     """Read a line again that was validated before."""
     return _decode(data)
+
+
+def model_of(body: bytes) -> str:
+    """The model that a body which was validated asks for."""
+    return _decode_model(body).model
 
 
 def split(

@@ -19,8 +19,6 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final, Protocol
 
-import msgspec
-
 from keepless.accounts.lease import Lease
 from keepless.accounts.principal import Principal
 from keepless.batches.shards import Shard
@@ -31,7 +29,7 @@ from keepless.gateway.reply import Outlet
 from keepless.ids import Id
 from keepless.jobs.gate import Gate, Lane, Waiting
 from keepless.jobs.journal import ShardJournal
-from keepless.jobs.lines import Found, read_line
+from keepless.jobs.lines import Found, model_of, read_line
 from keepless.jobs.recorder import Recorder, Recording
 from keepless.jobs.results import Record, answered
 from keepless.policy.data_class import Feature
@@ -47,13 +45,6 @@ _FIRST_PAUSE_S: Final = 0.5
 _LONGEST_PAUSE_S: Final = 15.0
 _CUT_S: Final = 10.0  # for lines under way when the input cannot be read on
 _chance: Final = random.SystemRandom()
-
-
-class _Model(msgspec.Struct, gc=False):
-    model: str = ""
-
-
-_model_of: Final = msgspec.json.Decoder(_Model).decode
 
 
 class LineHandler(Protocol):
@@ -223,7 +214,7 @@ class ShardRun:
     def _read(self, number: int, data: bytes) -> "_Line":
         line = read_line(data)
         body = bytes(line.body)
-        lane = self.parts.gate.lane(_model_of(body).model)
+        lane = self.parts.gate.lane(model_of(body))
         handler = self.parts.handlers[self.parts.urls[line.url]]
         return _Line(
             self,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from keepless.batches.expiring import Expiring
+from keepless.batches.expiring import Expiring, quiet_after
 from keepless.clock import DAY_MS
 from keepless.content import Content
 from keepless.db import Database
@@ -20,6 +20,7 @@ from keepless.webhooks.events import EventType, mask_of
 from keepless.webhooks.tables import webhook_delivery, webhook_endpoint
 from tests.support.accounts import make_organization
 from tests.support.files import Shelf, make_shelf
+from tests.support.rows import plan
 from tests.support.vault import make_rig
 
 
@@ -96,3 +97,19 @@ def test_a_note_that_cannot_be_written_spoils_no_download(
     finally:
         redirect(sys.stderr)
     assert taken.id in said.getvalue()
+
+
+def test_what_nobody_has_downloaded_is_found_by_an_index(
+    shelf: Shelf, owner: tuple[Id, Id], database: Database
+) -> None:
+    found = [result(shelf, owner), result(shelf, owner, DataClass.BATCH_ERROR)]
+    shelf.keep(owner)
+    first, second = sorted(one.id for one in found)
+    with database.read() as tx:
+        if not database.sqlite:  # of so few rows it would read them all
+            tx.exec_driver_sql("SET LOCAL enable_seqscan = off")
+        text = plan(tx, quiet_after(first))
+        assert [row.id for row in tx.execute(quiet_after(""))] == [first, second]
+        assert [row.id for row in tx.execute(quiet_after(first))] == [second]
+    assert text.count("file_quiet") == 2, text
+    assert "SCAN file" not in text

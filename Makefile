@@ -46,7 +46,7 @@ check: install-dev ## Fast: lint, types, import contracts, house rules, unit tes
 
 test: install-dev ## README's second command: every test
 	@bash lint/check
-	@KEEPLESS_TEST_INSTALLED=1 $(BIN)/pytest -m "not long" -n 2 --dist loadfile --no-loadscope-reorder
+	@KEEPLESS_TEST_INSTALLED=1 $(BIN)/pytest -m "not long" -n 3 --dist loadfile --no-loadscope-reorder
 
 test-long: install-dev ## Million-row cases and long runs
 	@$(BIN)/pytest -m long

@@ -9,13 +9,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from argon2 import PasswordHasher
 
+from keepless.accounts import keys
 from keepless.db import Database, metadata
 from tests.support.moto import Moto
 from tests.support.postgres import Cluster
 
 # Threads that wait for each other, on cores that other tests use, would cost fifty times their work.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+# A thousand tests make an organization, each with a password. What is really used is tested in accounts/test_keys.
+keys._hasher = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 SOURCE = str(Path(__file__).parents[1] / "src")
 if os.environ.pop("KEEPLESS_TEST_INSTALLED", "0") != "1":
     os.environ["PYTHONPATH"] = SOURCE

@@ -1,6 +1,7 @@
 """What is compiled (ADR 0009) can be: the rules that only the installed package would show to be broken."""
 
 import ast
+import functools
 import tomllib
 from pathlib import Path
 
@@ -25,12 +26,14 @@ def name_of(base: ast.expr) -> str:
     return ast.unparse(base.value if isinstance(base, ast.Subscript) else base)
 
 
+@functools.cache
 def classes(module: str) -> dict[str, list[str]]:
     """The classes of a module with the names of their bases."""
     found = [node for node in ast.walk(MODULES[module]) if isinstance(node, ast.ClassDef)]
     return {node.name: [name_of(base) for base in node.bases] for node in found}
 
 
+@functools.cache
 def native() -> frozenset[tuple[str, str]]:
     """(module, class) of every compiled class that only compiled classes may derive from."""
     free = {
@@ -42,6 +45,7 @@ def native() -> frozenset[tuple[str, str]]:
     return frozenset((module, name) for module in COMPILED for name in classes(module)) - free
 
 
+@functools.cache
 def imported(module: str) -> dict[str, tuple[str, str]]:
     """The names that a module imports from others of ours: local name -> (module, name there)."""
     return {

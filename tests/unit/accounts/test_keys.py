@@ -1,9 +1,12 @@
 """Keys: 256 random bits, found by digest, not shown by accident."""
 
 import hashlib
+from pathlib import Path
 
 import pytest
+from argon2 import PasswordHasher
 
+from keepless.accounts import keys
 from keepless.accounts.keys import KeyKind, digest_of, hash_password, mint_key, mint_password, password_matches
 
 
@@ -36,11 +39,18 @@ def test_a_repr_and_a_hint_do_not_tell_the_secret() -> None:
     assert len(key.hint) <= 16 and key.hint == f"ak-...{key.secret[-4:]}"
 
 
-def test_passwords_are_hashed_with_argon2id_and_a_salt() -> None:
+def test_passwords_are_hashed_with_argon2id_and_a_salt(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keys, "_hasher", PasswordHasher())
     password = mint_password()
     stored = hash_password(password)
-    assert stored.startswith("$argon2id$") and len(stored) <= 200 and password not in stored
+    assert stored.startswith("$argon2id$v=19$m=65536,t=3,p=4$")  # RFC 9106, second recommended option
+    assert len(stored) <= 200 and password not in stored
     assert stored != hash_password(password)
     assert password_matches(stored, password)
     assert not password_matches(stored, password + "x")
     assert not password_matches("damaged", password)
+
+
+def test_nothing_makes_passwords_cheaper_than_argon2_recommends() -> None:
+    source = Path(keys.__file__).read_text("utf-8")
+    assert "_hasher: Final = PasswordHasher()\n" in source

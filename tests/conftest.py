@@ -15,6 +15,7 @@ from keepless.accounts import keys
 from keepless.db import Database, metadata
 from tests.support.moto import Moto
 from tests.support.postgres import Cluster
+from tests.support.sqlite import fresh
 
 # Threads that wait for each other, on cores that other tests use, would cost fifty times their work.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -67,8 +68,7 @@ def make_tables(url: str) -> None:
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
     """A database with every table that has been imported, and nothing in them."""
     if request.param == "sqlite":
-        db = opened(f"sqlite:///{tmp_path}/keepless.sqlite")
-        db.create_all()
+        db = fresh(tmp_path)
         yield db
         db.close()
         return

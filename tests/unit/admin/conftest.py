@@ -7,13 +7,13 @@ import pytest
 
 from keepless.db import Database
 from tests.support.platform import Platform, platform
+from tests.support.sqlite import fresh
 
 
 @pytest.fixture
 def here(tmp_path: Path) -> Iterator[Platform]:
     """A platform on SQLite."""
-    db = Database(f"sqlite:///{tmp_path}/keepless.sqlite")
-    db.create_all()
+    db = fresh(tmp_path)
     with platform(db, tmp_path) as found:
         yield found
     db.close()

@@ -7,9 +7,9 @@ import pytest
 
 from keepless.admin.health import Check, Metric, MetricKind
 from keepless.config import Settings
-from keepless.db import Database
 from tests.support.asgi import Answer, call
 from tests.support.platform import Platform, platform
+from tests.support.sqlite import fresh
 
 
 def get(here: Platform, path: str, **headers: str) -> Answer:
@@ -79,8 +79,7 @@ def test_metrics_through_a_proxy_need_the_operators_key(here: Platform) -> None:
 
 
 def test_behind_a_proxy_this_machine_is_nobody_special(tmp_path: Path) -> None:
-    db = Database(f"sqlite:///{tmp_path}/keepless.sqlite")
-    db.create_all()
+    db = fresh(tmp_path)
     with platform(db, tmp_path, Settings(data_dir=str(tmp_path), behind_proxy=True)) as here:
         assert get(here, "/metrics").status == 401
     db.close()

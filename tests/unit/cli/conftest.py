@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from keepless.cli.main import main
-from keepless.db import Database
 from keepless.http import problems
 from tests.support.http import running
 from tests.support.platform import Platform, platform
+from tests.support.sqlite import fresh
 
 
 @dataclass
@@ -47,8 +47,7 @@ def terminal(capsys: pytest.CaptureFixture[str]) -> Terminal:
 @pytest.fixture
 def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Platform]:
     """A platform behind a server; the environment names it and the owner's key."""
-    db = Database(f"sqlite:///{tmp_path}/keepless.sqlite")
-    db.create_all()
+    db = fresh(tmp_path)
     with platform(db, tmp_path) as found, running(app=problems.Guard(found.app)) as server:
         monkeypatch.setenv("KEEPLESS_BASE_URL", f"http://127.0.0.1:{server.port}")
         monkeypatch.setenv("KEEPLESS_ADMIN_KEY", found.owner_key)

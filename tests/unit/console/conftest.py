@@ -5,14 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from keepless.db import Database
 from tests.support.console import Console, console
+from tests.support.sqlite import fresh
 
 
 @pytest.fixture
 def here(tmp_path: Path) -> Iterator[Console]:
-    db = Database(f"sqlite:///{tmp_path}/keepless.sqlite")
-    db.create_all()
+    db = fresh(tmp_path)
     with console(db, tmp_path) as found:
         yield found
     db.close()
@@ -21,8 +20,7 @@ def here(tmp_path: Path) -> Iterator[Console]:
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Console]:
     folder = tmp_path_factory.mktemp("console")
-    db = Database(f"sqlite:///{folder}/keepless.sqlite")
-    db.create_all()
+    db = fresh(folder)
     with console(db, folder) as found:
         yield found
     db.close()

@@ -10,9 +10,9 @@ from keepless.accounts.roles import ROLES, Role
 from keepless.accounts.tables import api_key, member, organization, project
 from keepless.console.table import ROWS
 from keepless.console.visit import Whose
-from keepless.db import Database
 from keepless.ids import Prefix, mint
 from tests.support.console import TOKEN, Console, console
+from tests.support.sqlite import fresh
 
 PREFIXES = {
     "purge_id": Prefix.PURGE,
@@ -173,8 +173,7 @@ def crowded(here: Console) -> None:
 
 
 def test_no_page_grows_with_an_organization(tmp_path: Path) -> None:
-    db = Database(f"sqlite:///{tmp_path}/keepless.sqlite")
-    db.create_all()
+    db = fresh(tmp_path)
     with console(db, tmp_path) as here:
         crowded(here)
         for role in (Role.OWNER, Role.OPERATOR):

@@ -9,15 +9,14 @@ import pytest
 from keepless.accounts.roles import Role
 from keepless.config import Settings
 from keepless.console.entrance import ROUTES
-from keepless.db import Database
 from keepless.receipts.statement import EntryKind
 from tests.support.entrance import OWNER, House, house
+from tests.support.sqlite import fresh
 
 
 @pytest.fixture
 def here(tmp_path: Path) -> Iterator[House]:
-    db = Database(f"sqlite:///{tmp_path}/keepless.sqlite")
-    db.create_all()
+    db = fresh(tmp_path)
     with house(db, tmp_path) as found:
         yield found
     db.close()
@@ -47,8 +46,7 @@ def test_the_cookie_is_closed_to_pages_and_other_sites(here: House) -> None:
 
 
 def test_over_tls_the_cookie_is_bound_to_the_host(tmp_path: Path) -> None:
-    db = Database(f"sqlite:///{tmp_path}/keepless.sqlite")
-    db.create_all()
+    db = fresh(tmp_path)
     with house(db, tmp_path, Settings(data_dir=str(tmp_path), behind_proxy=True)) as secure:
         who = secure.owner()
         assert list(who.cookies) == ["__Host-keepless"]

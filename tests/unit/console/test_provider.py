@@ -18,12 +18,12 @@ from keepless.config import OidcConfig, OidcGroup
 from keepless.console.entrance import federation_of
 from keepless.console.table import ROWS
 from keepless.console.visit import Whose
-from keepless.db import Database
 from keepless.errors import ConfigError
 from keepless.ids import Id
 from keepless.receipts.statement import EntryKind
 from tests.support.entrance import OWNER, House, Visitor, house
 from tests.support.provider import person, provider
+from tests.support.sqlite import fresh
 
 CALLBACK = "/sign-in/oidc/callback"
 
@@ -63,8 +63,7 @@ def here(tmp_path: Path, issuer: str) -> Iterator[House]:
             OidcGroup(group="ops", role="operator"),
         ],
     )
-    db = Database(f"sqlite:///{tmp_path}/keepless.sqlite")
-    db.create_all()
+    db = fresh(tmp_path)
     with house(db, tmp_path, federation=federation_of(config, {"SECRET": "s"}, open_id_provider)) as found:
         yield found
     db.close()
@@ -155,8 +154,7 @@ def test_a_code_of_another_sign_in_is_worth_nothing(here: House) -> None:
 
 
 def test_without_a_provider_there_is_no_such_page(tmp_path: Path) -> None:
-    db = Database(f"sqlite:///{tmp_path}/keepless.sqlite")
-    db.create_all()
+    db = fresh(tmp_path)
     with house(db, tmp_path) as found:
         assert found.visitor().get("/sign-in/oidc").status == 404
         assert found.visitor().get(CALLBACK).status == 404

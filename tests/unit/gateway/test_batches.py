@@ -12,7 +12,6 @@ from starlette.middleware import Middleware
 from keepless.accounts.lease import Lease
 from keepless.batches.book import Book, InputFile
 from keepless.clock import DAY_MS
-from keepless.db import Database
 from keepless.gateway.batches import routes
 from keepless.governance.patch import Patch
 from keepless.http import problems
@@ -21,6 +20,7 @@ from keepless.policy.data_class import Feature
 from keepless.usage.ledger import Ledger
 from tests.support.asgi import Answer, call
 from tests.support.governed import Deployment, deploy
+from tests.support.sqlite import fresh
 from tests.support.vault import make_rig
 
 FILE = mint(Prefix.FILE)
@@ -58,8 +58,7 @@ class World:
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
-    db = Database(f"sqlite:///{tmp_path}/keepless.sqlite")
-    db.create_all()
+    db = fresh(tmp_path)
     rig = make_rig(db, tmp_path)
     deployment = deploy(db, rig.clock)
     lease = Lease(db, rig.clock)

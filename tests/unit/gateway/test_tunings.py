@@ -14,7 +14,6 @@ from keepless.accounts.lease import Lease
 from keepless.accounts.store import policy_in_force
 from keepless.clock import DAY_MS
 from keepless.content import Content
-from keepless.db import Database
 from keepless.errors import Problem
 from keepless.expiry.sweep import Sweeper
 from keepless.files.service import FileLimits, Files, Intended
@@ -34,6 +33,7 @@ from keepless.usage.ledger import Ledger
 from keepless.vault.rows import Kept
 from tests.support.asgi import Answer, call
 from tests.support.governed import Deployment, deploy
+from tests.support.sqlite import fresh
 from tests.support.vault import Rig, make_rig
 
 JOBS, TUNINGS = "/v1/fine_tuning/jobs", "/v1/fine_tunings"
@@ -78,8 +78,7 @@ class World:
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
-    db = Database(f"sqlite:///{tmp_path}/keepless.sqlite")
-    db.create_all()
+    db = fresh(tmp_path)
     rig = make_rig(db, tmp_path)
     deployment = deploy(db, rig.clock)
     lease = Lease(db, rig.clock)

@@ -140,7 +140,6 @@ def keepless(served: Served, *arguments: str) -> tuple[int, Any]:
     """A command as users run it, with the admin key in the environment; exit code and the JSON object it says."""
     environment = {
         **os.environ,
-        "PYTHONPATH": "src",
         "KEEPLESS_BASE_URL": served.url,
         "KEEPLESS_ADMIN_KEY": served.told["admin_key"],
     }

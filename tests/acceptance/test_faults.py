@@ -2,7 +2,6 @@
 be trusted is not started."""
 
 import contextlib
-import os
 import resource
 import shutil
 import sqlite3
@@ -45,7 +44,6 @@ def refused(folder: Path, *options: str) -> str:
         text=True,
         check=False,
         timeout=120,
-        env={**os.environ, "PYTHONPATH": "src"},
     )
     assert done.returncode == 2 and done.stdout == "", done
     assert "Traceback" not in done.stderr

@@ -100,7 +100,7 @@ def test_a_server_may_leave_jobs_to_a_worker_beside_it(tmp_path: Path, upstream:
             assert floor.see(batch_id).ended_at is None
             command = [sys.executable, "-m", "keepless", "worker", "--queues", "batch"]
             command += ["--config", str(tmp_path / "keepless.toml"), "--data-dir", str(tmp_path / "data")]
-            worker = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": "src"}, stderr=subprocess.DEVNULL)
+            worker = subprocess.Popen(command, stderr=subprocess.DEVNULL)
             try:
                 assert floor.ended(batch_id).counts.completed == 5
             finally:
@@ -116,8 +116,6 @@ def test_a_server_may_leave_jobs_to_a_worker_beside_it(tmp_path: Path, upstream:
 )
 def test_a_worker_says_what_is_wrong(tmp_path: Path, options: list[str], said: str) -> None:
     command = [sys.executable, "-m", "keepless", "worker", *options, "--data-dir", str(tmp_path / "none")]
-    done = subprocess.run(
-        command, env={**os.environ, "PYTHONPATH": "src"}, capture_output=True, text=True, timeout=60, check=False
-    )
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2
     assert said in done.stderr

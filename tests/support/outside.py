@@ -108,7 +108,7 @@ def keepless(*arguments: str, under: Sequence[str] = (), **environment: str) -> 
         check=False,
         text=True,
         timeout=100,
-        env={**os.environ, "PYTHONPATH": "src", **environment},
+        env={**os.environ, **environment},
     )
     assert done.stdout.count("\n") == 1, (done.stdout, done.stderr)
     return done.returncode, json.loads(done.stdout)

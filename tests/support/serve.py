@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -85,13 +84,11 @@ def serve(
     config = folder / "keepless.toml"
     config.write_text(toml(models, settings), "utf-8")
     command = [sys.executable, "-m", "keepless", "serve", "--json", "--port", "0", "--config", str(config)]
-    environment = {**os.environ, "PYTHONPATH": "src"}
     process = subprocess.Popen(
         [*under, *command, "--data-dir", str(folder / "data"), *options],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=environment,
     )
     log: list[str] = []
     assert process.stdout is not None

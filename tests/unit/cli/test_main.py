@@ -1,7 +1,6 @@
 """Exit codes, help, and the one JSON object of every refusal."""
 
 import json
-import os
 import subprocess
 import sys
 
@@ -62,10 +61,8 @@ def test_an_unreachable_server_is_1(terminal: Terminal) -> None:
 
 
 def test_as_a_module() -> None:
-    environment = {**os.environ, "PYTHONPATH": "src"}
-    done = subprocess.run(
-        [sys.executable, "-m", "keepless", "--version"], capture_output=True, text=True, check=False, env=environment
-    )
+    command = [sys.executable, "-m", "keepless", "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout.startswith("keepless")) == (0, True), done.stderr
 
 

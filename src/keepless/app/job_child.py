@@ -4,7 +4,6 @@ Holds: `JobChild`. Leaves out: what it does (job_worker). A deployment that has 
 It has a thread of its own for as long as the child may live: the kernel ends the child with the thread that started it.
 """
 
-import contextlib
 import sqlite3
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from typing import Final
 import sqlalchemy as sa
 
 from keepless import log
+from keepless.app.life import tell, watch
 from keepless.app.plan import Plan, encode
 from keepless.batches.tables import batch
 from keepless.db import Database
@@ -23,7 +23,6 @@ from keepless.tuning.tables import tuning_job
 
 __all__ = ["JobChild"]
 
-_LOOK_S: Final = 0.2
 _ASK_S: Final = 0.5  # whether there are jobs
 _FIRST_S: Final = 0.5
 _SLOWEST_S: Final = 30.0
@@ -53,7 +52,9 @@ class JobChild:
         pause = _FIRST_S
         while not self._stopping.is_set():
             began = time.monotonic()
-            code = self._one()
+            child = subprocess.Popen([sys.executable, "-m", "keepless.app.job_worker"], stdin=subprocess.PIPE)
+            tell(child, encode(self._plan))
+            code = watch(child, self._stopping, _STOP_S)
             if code is None:
                 return
             log.emit(Event.JOBS_DIED, code=code)
@@ -67,23 +68,6 @@ class JobChild:
                 self._stopping.wait(_ASK_S)
         finally:
             db.close()
-
-    def _one(self) -> int | None:
-        """One life: how it ended; None = it was told to."""
-        child = subprocess.Popen([sys.executable, "-m", "keepless.app.job_worker"], stdin=subprocess.PIPE)
-        if child.stdin is not None:
-            with contextlib.suppress(BrokenPipeError), child.stdin as pipe:
-                pipe.write(encode(self._plan))
-        while not self._stopping.wait(_LOOK_S):
-            if child.poll() is not None:
-                return child.returncode
-        child.terminate()
-        try:
-            child.wait(_STOP_S)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
-        return None
 
 
 def _has_jobs(db: Database) -> bool:

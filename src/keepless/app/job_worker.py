@@ -25,9 +25,9 @@ from keepless.accounts.principal import PolicyInForce
 from keepless.accounts.store import policy_in_force
 from keepless.app.audio_urls import fetcher_of
 from keepless.app.compose import Deployment, open_deployment
-from keepless.app.harden import harden, raise_file_limit, silence, silence_loop
+from keepless.app.harden import silence_loop
 from keepless.app.housekeeping import Housekeeping
-from keepless.app.parent import die_with_parent
+from keepless.app.life import born
 from keepless.app.plan import Plan, decode
 from keepless.app.tuned import tuned_models
 from keepless.app.tunings import ending_of, trainable_of
@@ -233,12 +233,8 @@ class _JobWorker:
 
 
 def _main() -> int:
-    die_with_parent()
-    harden()
-    silence()
-    raise_file_limit()
     try:
-        return run(decode(sys.stdin.buffer.read()))
+        return run(decode(born()))
     except Exception as error:  # the interpreter would print its text
         log.failure(Event.JOB_FAILED, error)
         return 2

@@ -12,8 +12,7 @@ from keepless import log
 from keepless.app import job_worker
 from keepless.app.engines import Engines
 from keepless.app.folder import prepare
-from keepless.app.harden import harden, raise_file_limit, silence
-from keepless.app.parent import die_with_parent
+from keepless.app.life import born
 from keepless.app.plan import Plan, decode
 from keepless.app.tuned_child import TunedChild
 from keepless.errors import ConfigError
@@ -42,12 +41,8 @@ def _run(plan: Plan) -> int:
 
 
 def _main() -> int:
-    die_with_parent()
-    harden()
-    silence()
-    raise_file_limit()
     try:
-        return _run(decode(sys.stdin.buffer.read()))
+        return _run(decode(born()))
     except ConfigError as wrong:
         sys.stderr.write(f"keepless: {wrong}\n")
     except Exception as error:  # the interpreter would print its text

@@ -4,7 +4,6 @@ Holds: `QUEUES`, `run_jobs`. Leaves out: that program (jobs_alone). The command 
 which is started by the same command line, would otherwise hold the library of durable jobs in memory for nothing.
 """
 
-import contextlib
 import signal
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from collections.abc import Collection
 from typing import Final
 
 from keepless.app.compose import check_keys, is_empty, open_deployment
+from keepless.app.life import tell
 from keepless.app.plan import Plan, encode
 from keepless.config import Settings
 from keepless.errors import ConfigError
@@ -41,7 +41,5 @@ def run_jobs(settings: Settings, queues: Collection[Queue]) -> int:
     child = subprocess.Popen([sys.executable, "-m", "keepless.app.jobs_alone"], stdin=subprocess.PIPE)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda told, _: child.send_signal(told))
-    if child.stdin is not None:
-        with contextlib.suppress(BrokenPipeError), child.stdin as pipe:
-            pipe.write(encode(Plan(settings=settings, listening=-1, engines=[], queues=tuple(sorted(queues)))))
+    tell(child, encode(Plan(settings=settings, listening=-1, engines=[], queues=tuple(sorted(queues)))))
     return abs(child.wait())

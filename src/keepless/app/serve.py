@@ -28,6 +28,7 @@ from keepless.app.folder import FolderLock, prepare
 from keepless.app.harden import harden, raise_file_limit, silence
 from keepless.app.initialise import initialise
 from keepless.app.job_child import JobChild
+from keepless.app.life import tell
 from keepless.app.plan import Plan, encode
 from keepless.app.tuned_child import TunedChild
 from keepless.clock import DAY_MS, day_of
@@ -145,10 +146,7 @@ class _Worker:
             pass_fds=(plan.listening, plan.counters, plan.pulses, plan.ready),
         )
         says.close()
-        if self.process.stdin is not None:
-            with contextlib.suppress(BrokenPipeError):
-                self.process.stdin.write(encode(plan))
-                self.process.stdin.close()
+        tell(self.process, encode(plan))
         self.began = time.monotonic()
         return said
 

@@ -4,7 +4,6 @@ Holds: `TunedChild`. Leaves out: what it does (tuned_host). The listening socket
 there waits in it, and nothing is lost between two. A deployment without tuned models does not pay for a host.
 """
 
-import contextlib
 import os
 import secrets
 import select
@@ -20,6 +19,7 @@ from typing import Final
 import sqlalchemy as sa
 
 from keepless import log
+from keepless.app.life import tell, watch
 from keepless.app.plan import HostPlan, encode
 from keepless.config import Engine, Settings
 from keepless.db import Database
@@ -30,7 +30,6 @@ from keepless.tuning.tables import tuned_model
 __all__ = ["TunedChild"]
 
 _BACKLOG: Final = 1024
-_LOOK_S: Final = 0.2
 _ASK_S: Final = 0.5  # whether there are tuned models
 _FIRST_S: Final = 0.1
 _SLOWEST_S: Final = 10.0
@@ -110,22 +109,12 @@ class TunedChild:
     def _one(self) -> int | None:
         """One life: how it ended; None = it was told to."""
         listening = self._listening.fileno()
+        plan = encode(HostPlan(self._settings, listening, self._key, self._name))
         child = subprocess.Popen(
             [sys.executable, "-m", "keepless.app.tuned_host"], stdin=subprocess.PIPE, pass_fds=(listening,)
         )
-        if child.stdin is not None:
-            with contextlib.suppress(BrokenPipeError), child.stdin as pipe:
-                pipe.write(encode(HostPlan(self._settings, listening, self._key, self._name)))
-        while not self._stopping.wait(_LOOK_S):
-            if child.poll() is not None:
-                return child.returncode
-        child.terminate()
-        try:
-            child.wait(_STOP_S)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
-        return None
+        tell(child, plan)
+        return watch(child, self._stopping, _STOP_S)
 
 
 def _has_models(db: Database) -> bool:

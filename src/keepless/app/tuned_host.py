@@ -22,8 +22,8 @@ import uvloop
 from keepless import log
 from keepless.accounts.lease import Lease
 from keepless.app.compose import Deployment, open_deployment
-from keepless.app.harden import harden, raise_file_limit, silence, silence_loop
-from keepless.app.parent import die_with_parent
+from keepless.app.harden import silence_loop
+from keepless.app.life import born
 from keepless.app.plan import HostPlan, decode_host
 from keepless.app.tuned_source import adapter_source
 from keepless.config import ModelConfig
@@ -111,12 +111,8 @@ class _Host:
 
 
 def _main() -> int:
-    die_with_parent()
-    harden()
-    silence()
-    raise_file_limit()
     try:
-        return run(decode_host(sys.stdin.buffer.read()))
+        return run(decode_host(born()))
     except Exception as error:  # the interpreter would print its text
         log.failure(Event.ENGINE_DIED, error)
         return 2

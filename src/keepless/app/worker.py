@@ -35,11 +35,11 @@ from keepless.admin.services import Services
 from keepless.app.audio_urls import fetcher_of
 from keepless.app.batches import book_of
 from keepless.app.compose import Deployment, open_deployment
-from keepless.app.harden import harden, raise_file_limit, silence, silence_loop
+from keepless.app.harden import silence_loop
 from keepless.app.health import checks_of, metrics_of
 from keepless.app.housekeeping import Housekeeping
+from keepless.app.life import born
 from keepless.app.on_demand import open_id_provider
-from keepless.app.parent import die_with_parent
 from keepless.app.plan import Plan, decode
 from keepless.app.tuned import tuned_models
 from keepless.app.tunings import book_of as tunings_of
@@ -366,11 +366,7 @@ def _tls(settings: Settings) -> ssl.SSLContext | None:
 
 
 def _main() -> int:
-    die_with_parent()
-    harden()
-    silence()
-    raise_file_limit()
-    plan = decode(sys.stdin.buffer.read())
+    plan = decode(born())
 
     def ready() -> None:
         with socket.socket(fileno=plan.ready) as supervisor, contextlib.suppress(OSError):

@@ -35,7 +35,8 @@ __all__ = ["DurableJobs", "prepare_store"]
 _NAME: Final = "keepless"
 _VERSION: Final = "1"
 _NAMES: Final = {Queue.BATCH: "jobs", Queue.FINE_TUNING: "fine_tuning"}  # as the store knows them
-_POLL_S: Final = 0.1
+_POLL_S: Final = 0.1  # how often a queue is asked for work, while there is any
+_IDLE_POLL_S: Final = 0.4  # else: what is submitted first waits so long at most
 _ONE: Final = 1
 _ENDED: Final = ["SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"]
 _ACTIVE: Final = ["PENDING", "ENQUEUED", "DELAYED"]
@@ -81,13 +82,17 @@ class DurableJobs:
         self._workflow: Final = DBOS.workflow(name="job")(_run)
         DBOS.listen_queues([_NAMES[queue] for queue in at_once])
         DBOS.launch()
-        for queue, name in _NAMES.items():
-            DBOS.register_queue(
+        self._queues: Final = {
+            queue: DBOS.register_queue(
                 name,
                 worker_concurrency=at_once.get(queue, _ONE),
-                polling_interval_sec=_POLL_S,
+                polling_interval_sec=_IDLE_POLL_S,
                 on_conflict="always_update" if queue in at_once else "never_update",
             )
+            for queue, name in _NAMES.items()
+        }
+        self._pace: Final = threading.Lock()
+        self._paces: Final = dict.fromkeys(self._queues, _IDLE_POLL_S)
         self._roll.beat()
 
     @property
@@ -98,6 +103,7 @@ class DurableJobs:
     def submit(self, kind: JobKind, job_id: str, *arguments: Argument, priority: int = 1) -> None:
         """See `Jobs`."""
         order = list(JobKind).index(kind)
+        self._ask_every(queue_of(kind), _POLL_S)
         with SetWorkflowID(job_id), SetEnqueueOptions(priority=priority):
             DBOS.enqueue_workflow(_NAMES[queue_of(kind)], self._workflow, order, *arguments)
 
@@ -121,7 +127,17 @@ class DurableJobs:
         for one in left:
             DBOS.resume_workflow(one.workflow_id, queue_name=one.queue_name or _NAMES[Queue.BATCH])
         self._roll.bury(dead)
+        waiting = begun or DBOS.list_workflows(status=_ACTIVE, load_input=False, load_output=False, limit=1)
+        for queue in self._queues:
+            self._ask_every(queue, _POLL_S if waiting else _IDLE_POLL_S)
         return len(left)
+
+    def _ask_every(self, queue: Queue, seconds: float) -> None:
+        """Idle workers ask less often: ten times a second is a fortieth of a core. All workers of a store share it."""
+        with self._pace:
+            if self._paces[queue] != seconds:
+                self._queues[queue].set_polling_interval_sec(seconds)
+                self._paces[queue] = seconds
 
     def forget(self) -> int:
         """See `Jobs`."""

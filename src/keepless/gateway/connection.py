@@ -11,7 +11,6 @@ sign by which a client that left can be told, and its generation must stop.
 """
 
 import asyncio
-import re
 import socket
 import struct
 from typing import Final, cast
@@ -19,9 +18,10 @@ from typing import Final, cast
 from keepless import log
 from keepless.errors import Problem
 from keepless.gateway.asgi import Exchange, scope_of
+from keepless.gateway.heads import Heads, head_end, without_blank_lines
 from keepless.gateway.held import HeldBody
-from keepless.gateway.parser import CHUNKED, ChunkedBody, Request, check_partial, parse_head
-from keepless.gateway.refusals import full, large_head, slow, too_large
+from keepless.gateway.parser import CHUNKED, ChunkedBody, Request
+from keepless.gateway.refusals import full, slow, too_large
 from keepless.gateway.reply import FastHandler, Reply, Wire
 from keepless.gateway.serving import Serving
 from keepless.http import problems
@@ -35,7 +35,7 @@ _LINGER_SECONDS: Final = 30.0  # how long a client is still read, into nothing, 
 _LINGER_IDLE_SECONDS: Final = 2.0  # the same when nothing comes any more
 _REFUSALS: Final = 256  # connections beyond the limit that are told so; further ones are cut
 _RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER: close with RST, not FIN
-_BLANK_LINES: Final = re.compile(rb"\A(?:\r\n)+")
+_REMEMBER_SECONDS: Final = 3.0  # how long an idle connection holds the head of its last request
 _BODY_RATE: Final = 1024  # bytes a second below which a body is a slow-loris attack
 _IDLE: Final = 0  # waits for a request
 _HEAD: Final = 1  # for the rest of a head
@@ -48,13 +48,14 @@ class Connection(Wire):
     """One client's connection; `phase` says what it waits for, `check` (called by the scan) how long that may take."""
 
     __slots__ = (
-        "_ahead", "_body", "_chunks", "_exchange", "_handler", "_left", "_mark", "_moved", "_pumping", "_reading",
-        "_received", "_reply", "_request", "_serving", "_since", "peer", "phase",
+        "_ahead", "_body", "_chunks", "_exchange", "_handler", "_heads", "_left", "_mark", "_moved", "_pumping",
+        "_reading", "_received", "_reply", "_request", "_serving", "_since", "peer", "phase",
     )  # fmt: skip
 
     def __init__(self, serving: Serving) -> None:
         self._serving = serving
         self._ahead = b""  # received and not yet used: the beginning of a head, or requests sent ahead
+        self._heads: Final = Heads(serving.fast)
         self._request: Request | None = None  # whose body is on its way
         self._handler: FastHandler | None = None  # of that request
         self._body: Final = HeldBody(serving)
@@ -188,6 +189,8 @@ class Connection(Wire):
             if waited > _LINGER_SECONDS or self._stuck(self._received, now, _LINGER_IDLE_SECONDS):
                 self.transport.abort()
         elif self.phase == _IDLE:
+            if waited > _REMEMBER_SECONDS:
+                self._heads.forget()
             if waited > self._serving.limits.keep_alive_timeout:
                 self.transport.close()
         elif self._too_slow(waited, now):
@@ -246,17 +249,12 @@ class Connection(Wire):
             self.phase = _HEAD
             self._since = self._serving.now
         if data[0] == 13:
-            # RFC 9112 section 2.2 tolerates empty lines before a request; here for as long as a head may take.
-            data = _BLANK_LINES.sub(b"", data)
-        limit = self._serving.limits.header_bytes
-        end = data.find(b"\r\n\r\n") + 4
-        if end > limit or (end < 4 and len(data) > limit):
-            raise large_head(limit)
-        if end < 4:
-            check_partial(data)
+            data = without_blank_lines(data)
+        end = head_end(data, self._serving.limits.header_bytes)
+        if not end:
             self._ahead = data
             return b""
-        request = parse_head(data if end == len(data) else data[:end])
+        request = self._heads.read(data if end == len(data) else data[:end])
         request.peer = self.peer
         request.bytes_in = end
         return self._accept(request, data[end:])
@@ -294,6 +292,7 @@ class Connection(Wire):
         self.phase = _BUSY
         self._reply = reply = Reply(self, self._serving.loop, request)
         handler.handle(request, reply)
+        self._heads.known(request.digest)
 
     def _serve_app(self, request: Request) -> None:
         scope = scope_of(request, self.transport, self._serving.state)

@@ -32,7 +32,7 @@ from keepless.gateway.rules import model_name
 from keepless.gateway.switches import combined, from_headers
 from keepless.gateway.tuned import TunedModels, is_tuned
 from keepless.gateway.watch import Watch
-from keepless.http.auth import authenticate
+from keepless.http.auth import bearer, principal_of
 from keepless.http.limits import Grant, RateLimits
 from keepless.http.problems import internal, render
 from keepless.ids import Id, Prefix, mint
@@ -246,7 +246,9 @@ class InferenceHandler(FastHandler, Generic[S, C]):
         """None: its model is being looked up, and `_found` follows."""
         family, request, principal = self._family, arrival.request, arrival.principal
         if principal is None:
-            principal = arrival.principal = authenticate(self._lease, request.fields.get(b"authorization"))
+            if not request.digest:
+                request.digest = bearer(request.fields.get(b"authorization"))
+            principal = arrival.principal = principal_of(self._lease, request.digest)
         arrival.phase = _VALIDATE
         name = family.read(arrival)
         model = arrival.model = self._models.get(name)

@@ -22,6 +22,7 @@ from keepless.errors import Code, Problem
 __all__ = ["MOST_VALUES", "decode_object"]
 
 MOST_VALUES: Final = 100_000  # in one body: millions of empty objects would cost seconds and a gigabyte
+_SHORT: Final = 1024  # bytes
 
 _decode: Final = msgspec.json.Decoder().decode
 _encode: Final = msgspec.json.Encoder().encode
@@ -50,7 +51,7 @@ def decode_object(body: bytes, depth: int) -> tuple[dict[str, Any], bytes]:
         raise _problem(f"The request body is nested deeper than {depth} levels.") from None
     if type(value) is not dict:
         raise _problem("The request body must be a JSON object.")
-    if body.count(b"{") + body.count(b"[") > depth and _deeper_than(value, depth):
+    if _opens_more_than(body, depth) and _deeper_than(value, depth):
         raise _problem(f"The request body is nested deeper than {depth} levels.")
     encoded = _encode(value)
     if encoded != body and encoded != _compact(body, indent=-1):
@@ -68,6 +69,20 @@ def _holds_too_many(body: bytes) -> bool:
             found += 1
             if found > MOST_VALUES:
                 return True
+    return False
+
+
+def _opens_more_than(body: bytes, most: int) -> bool:
+    """Whether there are more brackets than that, in texts too. Finding them skips what lies between, in a long body."""
+    if len(body) < _SHORT:
+        return body.count(b"{") + body.count(b"[") > most
+    for bracket in (b"{", b"["):
+        at = body.find(bracket)
+        while at >= 0:
+            most -= 1
+            if most < 0:
+                return True
+            at = body.find(bracket, at + 1)
     return False
 
 

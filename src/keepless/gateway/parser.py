@@ -1,7 +1,8 @@
 """HTTP/1.1 requests out of bytes: one strict grammar, no second opinion.
 
 Holds: `Request`, `parse_head` (a complete head to a `Request`), `check_partial` (can these bytes still become a head?)
-and `ChunkedBody` (RFC 9112 section 7.1, incremental). Leaves out: sockets, time-outs, who answers.
+and `ChunkedBody` (RFC 9112 section 7.1, incremental). Leaves out: sockets, time-outs, who answers, heads that come
+again (heads).
 
 What is refused rather than repaired, because two parsers that repair differently are how requests are smuggled: bare LF
 or CR, control characters, white space before the colon, folded lines, two of a field that says how long a message is or
@@ -55,12 +56,19 @@ class Request:
     """
 
     __slots__ = (
-        "body", "bytes_in", "expects_continue", "fields", "headers", "http_minor", "keep_alive", "length", "method",
-        "path", "peer", "query",
+        "body", "bytes_in", "digest", "expects_continue", "fields", "headers", "http_minor", "keep_alive", "length",
+        "method", "path", "peer", "query",
     )  # fmt: skip
 
     def __init__(
-        self, method: bytes, path: bytes, query: bytes, headers: list[tuple[bytes, bytes]], http_minor: int
+        self,
+        method: bytes,
+        path: bytes,
+        query: bytes,
+        headers: list[tuple[bytes, bytes]],
+        http_minor: int,
+        *,
+        fields: dict[bytes, bytes] | None = None,
     ) -> None:
         self.method = method
         self.path = path
@@ -73,7 +81,8 @@ class Request:
         self.length = 0  # of the body, or CHUNKED
         self.keep_alive = http_minor == 1
         self.expects_continue = False
-        self.fields = dict(headers)
+        self.fields = dict(headers) if fields is None else fields
+        self.digest = b""  # of its key, once that was needed
 
     def header(self, name: bytes) -> bytes | None:
         """The first value of a field (lower-case name), or None."""

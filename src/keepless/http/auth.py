@@ -11,7 +11,7 @@ from typing import Final, Protocol
 from keepless.accounts.principal import Principal
 from keepless.errors import Code, Problem
 
-__all__ = ["KeyReader", "authenticate", "bearer"]
+__all__ = ["KeyReader", "authenticate", "bearer", "principal_of"]
 
 _SHA_256: Final = sha256()
 _LONGEST: Final = 512  # bytes of a header that could hold a key
@@ -42,7 +42,12 @@ def bearer(authorization: bytes | None) -> bytes:
 
 def authenticate(keys: KeyReader, authorization: bytes | None) -> Principal:
     """Who calls. Raises `Problem` 401, or 503 when it cannot be known."""
-    principal = keys.principal(bearer(authorization))
+    return principal_of(keys, bearer(authorization))
+
+
+def principal_of(keys: KeyReader, digest: bytes) -> Principal:
+    """Whose key has this digest. Raises as `authenticate` does."""
+    principal = keys.principal(digest)
     if principal is None:
         keys.refresh_soon()
         raise _refused("Incorrect API key provided.")

@@ -6,7 +6,7 @@ Holds: `Ask` (a validated request on its way), `Speaker` (its client, in the cli
 
 from collections.abc import Callable
 from enum import Enum
-from typing import Final, NamedTuple
+from typing import Final
 
 from keepless.accounts.principal import Principal
 from keepless.config import Endpoint
@@ -31,13 +31,28 @@ __all__ = [
 ]
 
 
-class Tokens(NamedTuple):
+class Tokens:
     """What an answer cost; `audio_ms`: milliseconds of audio heard or spoken."""
 
-    prompt: int
-    completion: int
-    cached: int
-    audio_ms: int = 0
+    __slots__ = ("audio_ms", "cached", "completion", "prompt")
+
+    def __init__(self, prompt: int, completion: int, cached: int, audio_ms: int = 0) -> None:
+        self.prompt: Final = prompt
+        self.completion: Final = completion
+        self.cached: Final = cached
+        self.audio_ms: Final = audio_ms
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Tokens) and self._counts() == other._counts()
+
+    def __hash__(self) -> int:
+        return hash(self._counts())
+
+    def __repr__(self) -> str:
+        return f"Tokens{self._counts()}"
+
+    def _counts(self) -> tuple[int, int, int, int]:
+        return self.prompt, self.completion, self.cached, self.audio_ms
 
 
 JSON_BODY: Final = b"application/json"

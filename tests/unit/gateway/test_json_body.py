@@ -34,6 +34,8 @@ BAD = {
     "duplicate deep down": b'{"b":[{"c":{"a":"MARKER","a":"MARKER"}}]}',
     "duplicate with spaces": b'{ "a": "MARKER", "a": 2 }',
     "nested": b'{"a":' + b"[" * 100 + b"]" * 100 + b"}",
+    "nested in a long body": b'{"b":"' + b"x" * 2000 + b'","a":' + b"[" * 100 + b"]" * 100 + b"}",
+    "nested objects in a long body": b'{"b":"' + b"x" * 2000 + b'","a":' + b'{"a":' * 100 + b"1" + b"}" * 101,
     "nested beyond the parser": b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
     "comment": b'{"a":1/*MARKER*/}',
     "single quotes": b"{'a':'MARKER'}",
@@ -60,6 +62,7 @@ def test_doubtful_json_is_refused_without_quoting_it(body: bytes) -> None:
         b'{"a":{"b":1},"b":{"b":1}}',
         b'{"a":' + b"[" * 99 + b"]" * 99 + b"}",
         b'{"a":[' + b",".join([b'{"b":[]}'] * 500) + b"]}",
+        b'{"b":"' + b"[{" * 2000 + b'","a":' + b"[" * 99 + b"]" * 99 + b"}",
     ],
 )
 def test_plain_json_is_read(body: bytes) -> None:

@@ -19,7 +19,7 @@ from keepless.policy.decision import Reason
 from keepless.policy.hold import Hold, covers
 from keepless.policy.period import end_in_force_ms
 from keepless.vault.in_force import InForce, holds_of, in_force
-from keepless.vault.tables import kept
+from keepless.vault.tables import kept, kept_total
 
 __all__ = ["Narrowed", "Retained", "one_of", "page_of"]
 
@@ -66,31 +66,119 @@ def page_of(
 ) -> list[Retained]:
     """Objects after `after`, oldest first. Raises `Problem` 404 when that one is gone: begin again.
 
-    Each class is read by itself, in the order of its own index, and a request by its id: so that a page costs what it
-    shows, however much is kept of what was not asked for.
+    Each class (of each project, where projects differ) is read by itself, in the order of its own index, and a request
+    by its id: so that a page costs what it shows, however much is kept of what was not asked for. What is held is read
+    by the spans of time that holds cover, what is not by those between them.
     """
     query = _own(organization_id) if asked.request_id is None else _of_request(organization_id, asked.request_id)
     query = query.order_by(kept.c.created_at, kept.c.id).limit(limit)
-    for column, value in ((kept.c.reason, asked.reason), (kept.c.project_id, asked.project_id)):
-        if value is not None:
-            query = query.where(column == value)
-    classes = [one for one in DataClass if one in (asked.classes or DataClass) and asked.data_class in (None, one)]
+    if asked.reason is not None:
+        query = query.where(kept.c.reason == asked.reason)
     with db.read() as tx:
-        if asked.held is not None:
-            covered = [_covered(hold) for hold in holds_of(tx, [organization_id])]
-            if asked.held and not covered:
-                return []
-            held = sa.or_(sa.false(), *covered)
-            query = query.where(held if asked.held else sa.not_(held))
         if after is not None:
             query = query.where(_later(tx, organization_id, after))
-        if asked.data_class is None and not asked.classes:
-            rows = list(tx.execute(query))
-        else:
-            found = (row for one in classes for row in tx.execute(query.where(kept.c.data_class == one)))
-            rows = sorted(found, key=lambda row: (row.created_at, row.id))[:limit]
+        parts = [query.where(*part) for part in _parts(tx, organization_id, asked)]
+        found = {row.id: row for part in parts for row in tx.execute(part)}
+        rows = sorted(found.values(), key=lambda row: (row.created_at, row.id))[:limit]
         read = _Reader(tx, organization_id)
         return [read.one(row) for row in rows]
+
+
+_Part = list[sa.ColumnElement[bool]]
+
+
+def _parts(tx: Connection, organization_id: Id, asked: Narrowed) -> list[_Part]:
+    """The conditions of queries that together find what is asked for, each of them in the order of an index."""
+    classes = [one for one in DataClass if one in (asked.classes or DataClass) and asked.data_class in (None, one)]
+    if asked.held is None and asked.project_id is None:
+        narrowed = asked.data_class is not None or bool(asked.classes)
+        return [[kept.c.data_class == one] for one in classes] if narrowed else [[]]
+    if asked.held is None:
+        return [[kept.c.project_id == asked.project_id, kept.c.data_class == one] for one in classes]
+    holds = holds_of(tx, [organization_id])
+    parts: list[_Part] = []
+    for project_id, data_class in _kinds(tx, organization_id, asked, holds, classes):
+        of_kind = [kept.c.data_class == data_class]
+        if project_id is not None:
+            of_kind.append(kept.c.project_id == project_id)
+        covered = _covered(holds, project_id, data_class)
+        if asked.held:
+            parts += [[*of_kind, *_within(span)] for span in covered]
+            parts += [
+                [kept.c.id == hold.object_id, *of_kind, *_within((hold.created_from_ms, hold.created_to_ms))]
+                for hold in holds
+                if hold.object_id is not None and _is_of(hold, project_id, data_class)
+            ]
+        else:
+            one_by_one = [sa.not_(_names(hold)) for hold in holds if hold.object_id is not None]
+            parts += [[*of_kind, *one_by_one, *_within(span)] for span in _between(covered)]
+    return parts
+
+
+def _kinds(
+    tx: Connection, organization_id: Id, asked: Narrowed, holds: Sequence[Hold], classes: Sequence[DataClass]
+) -> list[tuple[Id | str | None, DataClass]]:
+    """Which classes, of which projects where a hold tells projects apart (None: of all of them)."""
+    if asked.project_id is not None:
+        return [(asked.project_id, one) for one in classes]
+    if all(hold.project_id is None for hold in holds):
+        return [(None, one) for one in classes]
+    total = kept_total.c
+    there = sa.select(total.project_id, total.data_class).where(
+        total.organization_id == organization_id, total.objects > 0, total.data_class.in_(classes)
+    )
+    return [(row.project_id, row.data_class) for row in tx.execute(there)]
+
+
+_Span = tuple[int | None, int | None]  # from, and before; None: no bound
+
+
+def _is_of(hold: Hold, project_id: Id | str | None, data_class: DataClass) -> bool:
+    return hold.data_class in (None, data_class) and (project_id is None or hold.project_id in (None, project_id))
+
+
+def _covered(holds: Sequence[Hold], project_id: Id | str | None, data_class: DataClass) -> list[_Span]:
+    """When what holds cover was written, whichever object it is: spans that do not touch, the oldest first."""
+    spans = [
+        (hold.created_from_ms, hold.created_to_ms)
+        for hold in holds
+        if hold.object_id is None and _is_of(hold, project_id, data_class)
+    ]
+    joined: list[_Span] = []
+    for start, end in sorted(spans, key=lambda span: -1 if span[0] is None else span[0]):
+        last = joined[-1] if joined else None
+        if last is None or (last[1] is not None and start is not None and start > last[1]):
+            joined.append((start, end))
+        elif last[1] is not None and (end is None or end > last[1]):
+            joined[-1] = (last[0], end)
+    return joined
+
+
+def _between(spans: Sequence[_Span]) -> list[_Span]:
+    """The rest of time."""
+    rest: list[_Span] = []
+    free: int | None = None  # from when on nothing is covered
+    for start, end in spans:
+        if start is not None:
+            rest.append((free, start))
+        if end is None:
+            return rest
+        free = end
+    return [*rest, (free, None)]
+
+
+def _within(span: _Span) -> list[sa.ColumnElement[bool]]:
+    start, end = span
+    after = [] if start is None else [kept.c.created_at >= start]
+    return after if end is None else [*after, kept.c.created_at < end]
+
+
+def _names(hold: Hold) -> sa.ColumnElement[bool]:
+    """Whether a hold of one object covers a row (policy.hold.covers, for a filter)."""
+    c = kept.c
+    named = ((c.project_id, hold.project_id), (c.data_class, hold.data_class), (c.id, hold.object_id))
+    narrowed = [column == value for column, value in named if value is not None]
+    return sa.and_(*narrowed, *_within((hold.created_from_ms, hold.created_to_ms)))
 
 
 def one_of(db: Database, organization_id: Id, object_id: Id) -> Retained:
@@ -120,18 +208,6 @@ def _later(tx: Connection, organization_id: Id, after: str) -> sa.ColumnElement[
         raise not_found()
     # The first part says where to begin; an alternative alone would be looked for from the oldest on.
     return sa.and_(kept.c.created_at >= born, sa.or_(kept.c.created_at > born, kept.c.id > after))
-
-
-def _covered(hold: Hold) -> sa.ColumnElement[bool]:
-    """Whether a hold covers a row, as SQL (policy.hold.covers, for a filter)."""
-    c = kept.c
-    named = ((c.project_id, hold.project_id), (c.data_class, hold.data_class), (c.id, hold.object_id))
-    parts = [column == value for column, value in named if value is not None]
-    if hold.created_from_ms is not None:
-        parts.append(c.created_at >= hold.created_from_ms)
-    if hold.created_to_ms is not None:
-        parts.append(c.created_at < hold.created_to_ms)
-    return sa.and_(sa.true(), *parts)
 
 
 class _Reader:

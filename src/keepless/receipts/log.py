@@ -108,7 +108,7 @@ class Log:
         """Append entries within `tx`, as its last step. Raises `StatementError` for what the log does not take."""
         if not entries:
             return []
-        frontier = _locked_head(tx)
+        frontier, latest_ms, lag_ms = _locked_head(tx)
         rows: list[tuple[object, ...]] = []
         nodes: list[tuple[object, ...]] = []
         appended: list[Appended] = []
@@ -120,9 +120,12 @@ class Log:
             found_by = (_text(entry.project_id), _text(entry.actor_id), _text(entry.subject_id))
             rows.append((index, salt, body, entry.kind.value, *ids, entry.at_ms, *found_by))
             appended.append(Appended(index, receipt_id))
+            latest_ms = max(latest_ms, entry.at_ms)
+            lag_ms = max(lag_ms, latest_ms - entry.at_ms)
         insert_many(tx, log_entry, _ENTRY_COLUMNS, rows)
         insert_many(tx, log_node, _NODE_COLUMNS, nodes)
-        tx.execute(log_head.update().values(size=frontier.size, frontier=frontier.to_bytes()))
+        times = {"latest_at": latest_ms, "most_lag": lag_ms}
+        tx.execute(log_head.update().values(size=frontier.size, frontier=frontier.to_bytes(), **times))
         return appended
 
     def erase(self, tx: Connection, indexes: Iterable[int]) -> None:
@@ -179,12 +182,15 @@ class Log:
         above: int | None = None,
         limit: int = 100,
     ) -> list[Logged]:
-        """Entries of an organization, newest first: the nearest `limit` below an index, or else above one."""
+        """Entries of an organization, newest first: the nearest `limit` below an index, or else above one.
+
+        A span of time is looked for where it can stand in the log, so its distance from now costs nothing.
+        """
         upwards = above is not None and below is None
         column = log_entry.c
         own: list[sa.ColumnElement[bool]] = [column.organization_id == organization_id]
-        if asked.to_ms is not None and (few := _few_of(tx, organization_id, asked)) is not None:
-            own.append(column.idx.in_(few))
+        few = None if asked.to_ms is None else _few_of(tx, organization_id, asked)
+        own += _where_it_stands(tx, organization_id, asked) if few is None else [column.idx.in_(few)]
         if below is not None:
             own.append(column.idx < below)
         if above is not None:
@@ -264,6 +270,28 @@ def _few_of(tx: Connection, organization_id: Id, asked: Sought) -> list[int] | N
     return few if len(few) <= _FEW else None
 
 
+def _where_it_stands(tx: Connection, organization_id: Id, asked: Sought) -> list[sa.ColumnElement[bool]]:
+    """Bounds of the indexes at which the entries of a span can stand.
+
+    No entry is further than `most_lag` before the latest one that stands before it. So nothing from `from_ms` on stands
+    before an entry that is older than that by more, and nothing before `to_ms` after one that is younger by as much.
+    """
+    column, bounds = log_entry.c, list[sa.ColumnElement[bool]]()
+    if asked.from_ms is None and asked.to_ms is None:
+        return bounds
+    lag_ms = tx.execute(sa.select(log_head.c.most_lag)).scalar() or 0
+    own = sa.select(column.idx).where(column.organization_id == organization_id).limit(1)
+    if asked.from_ms is not None:
+        older = own.where(column.at < asked.from_ms - lag_ms).order_by(column.at.desc())
+        if (found := tx.execute(older).scalar()) is not None:
+            bounds.append(column.idx > found)
+    if asked.to_ms is not None:
+        younger = own.where(column.at >= asked.to_ms + lag_ms).order_by(column.at)
+        if (found := tx.execute(younger).scalar()) is not None:
+            bounds.append(column.idx < found)
+    return bounds
+
+
 def _parts(asked: Sought) -> list[list[sa.ColumnElement[bool]]]:
     """The conditions of one query for each value of what narrows most, so that an index gives each of them in order.
 
@@ -300,15 +328,18 @@ def _head(tx: Connection) -> merkle.Frontier:
     return merkle.Frontier() if row is None else merkle.Frontier(row.size, bytes(row.frontier))
 
 
-def _locked_head(tx: Connection) -> merkle.Frontier:
-    """The head, its row locked until the caller's transaction ends (SQLite's write transaction is the lock)."""
-    query = sa.select(log_head.c.size, log_head.c.frontier).with_for_update()
+def _locked_head(tx: Connection) -> tuple[merkle.Frontier, int, int]:
+    """The head with its `latest_at` and `most_lag`, its row locked until the caller's transaction ends.
+
+    SQLite's write transaction is the lock.
+    """
+    query = sa.select(log_head).with_for_update()
     row = tx.execute(query).one_or_none()
     if row is None:
         # The first entry ever: of two transactions that come here together, the second waits for the first's row.
-        insert_or_ignore(tx, log_head, id=1, size=0, frontier=b"")
+        insert_or_ignore(tx, log_head, id=1, size=0, frontier=b"", latest_at=0, most_lag=0)
         row = tx.execute(query).one()
-    return merkle.Frontier(row.size, bytes(row.frontier))
+    return merkle.Frontier(row.size, bytes(row.frontier)), row.latest_at, row.most_lag
 
 
 def _reader(tx: Connection) -> merkle.Reader:

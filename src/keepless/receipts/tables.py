@@ -49,5 +49,9 @@ log_head = table(
     sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),  # one row, id 1
     sa.Column("size", sa.BigInteger, nullable=False),
     sa.Column("frontier", sa.LargeBinary(1024), nullable=False),  # one hash for each set bit of `size`
+    # Entries stand in the order of their commits, which is nearly that of their instants: the latest instant, and by
+    # how much the one of an entry was ever before the latest of those before it.
+    sa.Column("latest_at", Instant, nullable=False, server_default="0"),
+    sa.Column("most_lag", Instant, nullable=False, server_default="0"),
     holds=Holds.TRANSPARENCY_LOG,
 )

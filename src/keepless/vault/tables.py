@@ -51,16 +51,16 @@ kept = table(
     ),
     sa.Index("kept_by_hold", "hold_id", "id", sqlite_where=_MOVED, postgresql_where=_MOVED),
     sa.Index("kept_by_organization", "organization_id", "created_at", "id"),
-    # What owners list: of one class or project, without reading the others. The condition is always true, and only
-    # who lists says it: so no plan of a sweep takes these for the indexes that are made for it.
+    # What owners list: of one class, or of one of a project, without reading the others. The condition is always true,
+    # and only who lists says it: so no plan of a sweep takes these for the indexes that are made for it.
     *(
         sa.Index(
             f"kept_by_{name}",
-            *("organization_id", column, "created_at", "id"),
+            *("organization_id", *columns, "created_at", "id"),
             sqlite_where=_LISTED,
             postgresql_where=_LISTED,
         )
-        for name, column in (("class", "data_class"), ("project", "project_id"))
+        for name, columns in (("class", ["data_class"]), ("project", ["project_id", "data_class"]))
     ),
     holds=Holds.CATALOGUE,
 )

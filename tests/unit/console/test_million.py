@@ -1,15 +1,21 @@
 """A million kept objects: no page works more for them. Counts, not clocks: steps of SQLite's virtual machine, bytes."""
 
+from typing import Any
+
 import pytest
 import sqlalchemy as sa
 
 from keepless.clock import DAY_MS
-from keepless.vault.tables import kept, kept_day, kept_total
+from keepless.ids import Prefix, mint
+from keepless.policy.data_class import DataClass
+from keepless.policy.hold import HoldAuthority, HoldReason
+from keepless.receipts.statement import Entry, EntryKind
+from keepless.vault.tables import kept, kept_day, kept_total, legal_hold
 from tests.support.console import Console
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 
-STORED = 1_000_000
+STORED, LOGGED = 1_000_000, 200_000
 STEPS = 100  # one tick of SQLite's progress handler
 MOST_TICKS = 3_000  # 300,000 steps: some milliseconds
 PAGES = (
@@ -19,12 +25,17 @@ PAGES = (
     "/controls/review?days.reliability_log=1",
     "/kept",
     "/kept?held=yes",
+    "/kept?held=no",
+    "/kept?class=batch_input",
     "/receipts",
     "/captures",
     "/cases",
     "/holds",
     "/usage",
     "/audit",
+    "/audit?from=2024-02-01&to=2024-11-01",
+    "/audit?from=2024-02-01&to=2024-11-01&type=api_key.updated",
+    "/audit?from=2024-02-01&to=2024-02-02",
     "/files",
     "/batches",
     "/fine-tunings",
@@ -48,6 +59,9 @@ def fill(here: Console) -> None:
             {"one": str(one.id)},
         )
         tx.execute(kept_total.update().values(objects=STORED + 1))
+        _hold(tx, object_id=str(one.id))
+        _hold(tx, data_class=DataClass.RELIABILITY_LOG, created_to=1)
+        _entries(here, tx)
         tx.execute(kept_day.delete())
         tx.execute(
             sa.text(
@@ -55,6 +69,22 @@ def fill(here: Console) -> None:
                 "coalesce(expires_at / 86400000, -1), count(*) FROM kept GROUP BY 1, 2, 3, 4, 5"
             )
         )
+
+
+def _hold(tx: sa.Connection, **scope: Any) -> None:
+    """One object, and what nothing of a class is old enough for: both are looked for among all."""
+    one = {"id": mint(Prefix.HOLD), "organization_id": tx.execute(sa.select(kept.c.organization_id).limit(1)).scalar()}
+    one |= {"reason": HoldReason.LITIGATION, "authority": HoldAuthority.COUNSEL, "reference": "x", "placed_by": "x"}
+    tx.execute(legal_hold.insert().values(**one, placed_at=1, review_at=2, **scope))
+
+
+def _entries(here: Console, tx: sa.Connection) -> None:
+    """Entries of two years; those of one kind are the latest."""
+    born, step = 1_704_067_200_000, 2 * 365 * DAY_MS // LOGGED  # 2024
+    own, log = here.platform.organization_id, here.platform.services.log
+    for first in range(0, LOGGED, 10_000):
+        kind = EntryKind.KEY_CHANGED if first >= LOGGED // 2 else EntryKind.LIMITS_CHANGED
+        log.append(tx, [Entry(kind, born + at * step, own) for at in range(first, first + 10_000)])
 
 
 def test_no_page_works_more_for_what_is_stored(here: Console) -> None:

@@ -1,6 +1,7 @@
 """The log on both databases: appending, proofs, checkpoints that cannot fork, erasing."""
 
 import contextlib
+import random
 import threading
 
 import pytest
@@ -12,7 +13,7 @@ from keepless.policy.data_class import DataClass
 from keepless.policy.decision import Reason
 from keepless.receipts import merkle
 from keepless.receipts.checkpoint import LogForkError, VerifierKey, open_note
-from keepless.receipts.log import Log
+from keepless.receipts.log import Log, Sought
 from keepless.receipts.statement import Entry, EntryKind, Fact, StatementError, commitment, deleted
 from keepless.receipts.tables import log_entry, log_head, log_node
 from tests.support.log import ORIGIN, MemoryHeads, make_log
@@ -226,3 +227,34 @@ def test_what_is_not_of_a_closed_type_is_refused(database: Database) -> None:
             log.append(tx, [*entries(1), entry])
     with database.read() as tx:
         assert log.size(tx) == 0
+
+
+def test_a_span_of_time_is_found_however_entries_overtook_each_other(database: Database) -> None:
+    log, chance = make_log(database), random.Random(7)
+    kinds = (EntryKind.CONTROLS_CHANGED, EntryKind.PERIOD_CHANGED)
+    at, made = 1_000_000, list[Entry]()
+    for _ in range(1_500):
+        at += chance.randrange(40)
+        late = chance.choice((0, 0, 0, chance.randrange(300)))
+        made.append(Entry(chance.choice(kinds), at - late, ORG, facts={Fact.EPOCH: 1}))
+    append(database, log, made[:900])
+    append(database, log, made[900:])
+    with database.read() as tx:
+        lag = tx.execute(sa.select(log_head.c.most_lag)).scalar_one()
+        assert 250 < lag <= 340
+        for _ in range(150):
+            low = chance.choice((None, chance.randrange(990_000, at)))
+            high = chance.choice((None, chance.randrange(990_000, at + 500)))
+            wanted = chance.choice((None, frozenset(kinds[:1])))
+            below = chance.choice((None, chance.randrange(1_500)))
+            sought = Sought(from_ms=low, to_ms=high, kinds=wanted)
+            found = log.sought(tx, ORG, sought, below=below, limit=20)
+            expected = [
+                index
+                for index, entry in reversed(list(enumerate(made)))
+                if (low is None or entry.at_ms >= low)
+                and (high is None or entry.at_ms < high)
+                and (wanted is None or entry.kind in wanted)
+                and (below is None or index < below)
+            ]
+            assert [one.index for one in found] == expected[:20]

@@ -7,6 +7,7 @@ import shutil
 from benchmarks import gateway
 from benchmarks.batches import batches, fairness
 from benchmarks.engines import chatting, embedding, hearing, speaking, starting
+from benchmarks.pages import pages
 from benchmarks.running import Machine
 from benchmarks.targets import OUT, TARGETS
 from benchmarks.tuning import first_answer, training_speed
@@ -14,7 +15,7 @@ from benchmarks.uploads import upload
 from benchmarks.vault import sweep, toggle
 from benchmarks.words import recognising
 
-_WHAT = ("gateway", "sweep", "toggle", "engines", "upload", "batches", "tuning", "words")
+_WHAT = ("gateway", "sweep", "toggle", "engines", "upload", "batches", "tuning", "words", "pages")
 _SLOW = {"litellm": 4.0}  # so slow that its cells need no more than this
 
 
@@ -25,7 +26,7 @@ def main() -> None:
     parser.add_argument("--peers", default="all", help="comma-separated, `none`, or `all` that are installed")
     parser.add_argument("--cells", default=",".join(gateway.CELLS))
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--stored", type=int, default=1_000_000, help="sweep, toggle: objects in the vault")
+    parser.add_argument("--stored", type=int, default=1_000_000, help="sweep, toggle, pages: objects in the vault")
     parser.add_argument("--due", type=int, default=100_000, help="sweep: of which are due")
     parser.add_argument("--sentences", type=int, default=4, help="engines: of about 7 s each")
     parser.add_argument("--threads", type=int, default=1, help="engines: of the engine and of the library")
@@ -53,6 +54,10 @@ def main() -> None:
         errors = recognising()
         print(json.dumps(errors, indent=1))
         _write("words", errors)
+    elif asked.what == "pages":
+        shown = pages(asked.stored, asked.repeats)
+        print(json.dumps(shown, indent=1))
+        _write("pages", shown)
     elif asked.what == "upload":
         uploaded = upload(asked.size, asked.repeats)
         print(json.dumps(uploaded, indent=1))

@@ -1,8 +1,8 @@
 """What forgetting costs: a sweep of many due objects among many more, and a change of data controls beside them.
 
-Holds: `sweep`, `toggle`. Both run on a folder of their own with SQLite and local files. One object of each age is put
-through the door; the others are copies of its row (and, where it is due, of its blob), made with plain SQL because the
-door's own pace, an fsync or more each, is not what is measured here.
+Holds: `sweep`, `toggle`; `opened` and `fill`, which `pages` uses too. Both run on a folder of their own with SQLite and
+local files. One object of each age is put through the door; the others are copies of its row (and, where it is due, of
+its blob), made with plain SQL because the door's own pace, an fsync or more each, is not what is measured here.
 """
 
 import resource
@@ -35,7 +35,7 @@ from keepless.policy.decision import Reason, Retain, Trigger
 from keepless.vault.rows import Kept
 from keepless.vault.tables import kept, kept_total
 
-__all__ = ["sweep", "toggle"]
+__all__ = ["fill", "opened", "sweep", "toggle"]
 
 _BYTES = 4096
 _AT_ONCE = 5000
@@ -46,8 +46,8 @@ def sweep(stored: int, due: int) -> dict[str, float]:
     """Destroy `due` objects of `stored`, with receipts."""
     deployment, organization, project = _deployment("sweep")
     deployment.sweeper.sweep_once()  # what a first sweep does once (an audit, a roll) is not measured
-    _fill(deployment, organization, project, stored - due, ends_in_s=20 * 86_400)
-    _fill(deployment, organization, project, due, ends_in_s=1, blobs=True)
+    fill(deployment, organization, project, stored - due, ends_in_s=20 * 86_400)
+    fill(deployment, organization, project, due, ends_in_s=1, blobs=True)
     time.sleep(2)
     memory = _Memory()
     began, used = time.monotonic(), time.process_time()
@@ -77,7 +77,7 @@ def toggle(stored: int, repeats: int) -> dict[str, list[float]]:
     controls = DataControls(office)
     owner = AdminPrincipal(mint(Prefix.MEMBER), organization, Role.OWNER, deployment.clock.now_ms() + DAY_MS)
     empty = _toggles(controls, organization, owner, repeats)
-    _fill(deployment, organization, project, stored, ends_in_s=20 * 86_400)
+    fill(deployment, organization, project, stored, ends_in_s=20 * 86_400)
     full = _toggles(controls, organization, owner, repeats)
     deployment.close()
     return {"empty_ms": empty, f"with_{stored}_ms": full}
@@ -93,16 +93,23 @@ def _toggles(controls: DataControls, organization: Id, owner: AdminPrincipal, re
 
 
 def _deployment(name: str) -> tuple[Deployment, Id, Id]:
+    deployment, organization, project, _ = opened(name)
+    return deployment, organization, project
+
+
+def opened(name: str) -> tuple[Deployment, Id, Id, dict[str, str]]:
+    """A deployment of its own, its first organization and project, and what was told of it once."""
     folder = OUT / "run" / name
     shutil.rmtree(folder, ignore_errors=True)
     settings = Settings(data_dir=str(folder / "data"))
     first = initialise(settings)
     deployment = open_deployment(settings)
     deployment.location.check()
-    return deployment, trusted(first["organization_id"]), trusted(first["project_id"])
+    return deployment, trusted(first["organization_id"]), trusted(first["project_id"]), first
 
 
-def _fill(d: Deployment, organization: Id, project: Id, count: int, *, ends_in_s: int, blobs: bool = False) -> None:
+def fill(d: Deployment, organization: Id, project: Id, count: int, *, ends_in_s: int, blobs: bool = False) -> None:
+    """Keep one object, and copies of its row until there are `count`."""
     now_ms = d.clock.now_ms()
     query = Query(
         organization_id=organization,

@@ -150,6 +150,14 @@ def insert_or_ignore(tx: Connection, into: sa.Table, **values: Any) -> bool:
     return tx.execute(postgresql.insert(into).values(**values).on_conflict_do_nothing()).rowcount == 1
 
 
+def add_up(tx: Connection, into: sa.Table, key: Sequence[str], sums: Sequence[str], rows: sa.Select[Any]) -> None:
+    """Add rows (`key`, then `sums`) to those with the same key, or insert them. `rows` has a condition (SQLite)."""
+    kind = sqlite.insert if tx.dialect.name == "sqlite" else postgresql.insert
+    statement = kind(into).from_select([*key, *sums], rows)
+    added = {name: into.c[name] + statement.excluded[name] for name in sums}
+    tx.execute(statement.on_conflict_do_update(index_elements=[into.c[name] for name in key], set_=added))
+
+
 _PRAGMAS: Final = (
     "journal_mode=WAL",
     "synchronous=FULL",

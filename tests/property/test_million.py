@@ -77,11 +77,11 @@ def test_a_sweep_destroys_what_is_due_and_its_cost_does_not_follow_what_is_store
     work = Work(deployment)
     toggle()
     empty_toggle, empty_sweep = work.of(toggle), work.of(deployment.sweeper.sweep_once)
-    vault._fill(deployment, organization, project, STORED - DUE, ends_in_s=20 * 86_400)
+    vault.fill(deployment, organization, project, STORED - DUE, ends_in_s=20 * 86_400)
     deployment.sweeper.sweep_once()
     assert work.of(deployment.sweeper.sweep_once) <= 2 * empty_sweep + 50
 
-    vault._fill(deployment, organization, project, DUE, ends_in_s=-1, blobs=True)
+    vault.fill(deployment, organization, project, DUE, ends_in_s=-1, blobs=True)
     memory = vault._Memory()
     report = deployment.sweeper.sweep_once()
     most = memory.end()

@@ -8,7 +8,8 @@ Holds: `Housekeeping`. Leaves out: what a sweep does (expiry; only one process a
   it ended, also those of the job store when no job worker is left to do it;
 - as often, abuse cases whose time is over are closed;
 - at the beginning and every hour: results that nobody has downloaded and that end in three days are announced;
-- as often: what is only needed for a while is forgotten (processes that died, counts of
+- every 30 s: usage rows are added to the sums of their days;
+- every hour: what is only needed for a while is forgotten (processes that died, counts of
   captures, usage rows older than `usage_days`).
 
 Several processes may do the same work at the same time: each act is a transaction that finds it undone or done.
@@ -32,6 +33,7 @@ from keepless.governance.openings import Openings
 from keepless.incidents.reliability import forget_counts
 from keepless.jobs.history import History
 from keepless.log import Event
+from keepless.usage.daily import Daily
 from keepless.usage.totals import delete_before
 
 __all__ = ["LOCATION_CHECK_S", "Housekeeping"]
@@ -42,6 +44,7 @@ _FIRST_SWEEP_S: Final = 1.0
 _SWEEP_AGAIN_S: Final = 1.0  # after a sweep that was asked for and another process had the turn
 _KEEP_TIME_S: Final = 30.0
 _FORGET_S: Final = 3600.0
+_ADD_UP_S: Final = 30.0
 _COUNTS_MS: Final = 7 * DAY_MS  # who comes back on Monday still sees what was not captured
 
 
@@ -67,6 +70,7 @@ class Housekeeping:
         self._history: Final = History(deployment.db, deployment.clock, deployment.settings.data_dir)
         self._time: Final = TimeKeeper(deployment.db, deployment.wall, lambda: not deployment.sweeper.paused)
         self._keep_time: Final = self._chore(self._time.keep, _KEEP_TIME_S, Event.CLOCK_FAILED, first=0.0)
+        self._daily: Final = Daily(deployment.db, deployment.clock)
         every = deployment.settings.sweep_seconds
         self._sweep: Final = self._chore(self._sweep_once, self._until_swept, Event.SWEEP_FAILED, first=_FIRST_SWEEP_S)
         self._chores: Final = (
@@ -76,6 +80,7 @@ class Housekeeping:
             self._chore(self._openings.end_lapsed, every, Event.CASE_FAILED),
             self._chore(deployment.location.check, self._until_asked, Event.LOCATION_RED, first=_RETRY_S),
             self._chore(self._expiring.announce_due, _FORGET_S, Event.WEBHOOK_FAILED, first=_FIRST_SWEEP_S),
+            self._chore(self._daily.roll, _ADD_UP_S, Event.LEDGER_FAILED, first=_FIRST_SWEEP_S),
             self._chore(self._forget, _FORGET_S, Event.FORGET_FAILED, first=_FIRST_SWEEP_S),
         )
         self._stopping: Final = threading.Event()

@@ -77,8 +77,8 @@ def _asked(services: Services, visit: Visit) -> tuple[int, By, Overview]:
     days = visit.number("days", 1, 366) or 30
     by = visit.choice("by", By) or By.MODEL
     now_ms = services.clock.now_ms()
-    start = (now_ms // DAY_MS - days + 1) * DAY_MS
-    return days, by, overview(services.db, visit.organization_id, start, now_ms + 1, by)
+    end = (now_ms // DAY_MS + 1) * DAY_MS  # whole days: their sums are there
+    return days, by, overview(services.db, visit.organization_id, end - days * DAY_MS, end, by)
 
 
 def _names(services: Services, organization_id: Id, by: By) -> dict[str, str]:

@@ -1,26 +1,27 @@
 """Usage as people look at it: sums by day and by model, project or key, with errors and latency.
 
 Holds: `overview`. Every endpoint counts here, also requests that failed (the sums in OpenAI's shape are `totals`).
-Requests of which only sums remain count by day and by model. Latency percentiles are told over every request of the
-span of which there is a row: the database counts them by latencies of two digits (at most 90 a power of ten), so what
-comes out of it is small however many there were, and a percentile is at most a tenth too low.
+Requests of which only sums remain count by day and by model. Whole days are told from their sums (daily), and only what
+was written since from single rows: a year costs its days. Latency percentiles are told over every request of the span
+of which there was a row: they are counted by latencies of two digits, so a percentile is at most a tenth too low.
 """
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import sqlalchemy as sa
+from sqlalchemy.engine import Connection
 
+from keepless.clock import DAY_MS
 from keepless.db import Database
 from keepless.ids import Id
-from keepless.usage.tables import usage, usage_gap, usage_kind
+from keepless.usage.daily import rolled_to, two_digits
+from keepless.usage.tables import usage, usage_day, usage_gap, usage_kind, usage_latency
 
 __all__ = ["By", "Latency", "Overview", "Sums", "overview"]
-
-_DAY_MS: Final = 86_400_000
 
 
 class By(StrEnum):
@@ -82,14 +83,16 @@ def overview(db: Database, organization_id: Id, start_ms: int, end_ms: int, by: 
     """What an organization has used from `start_ms` to before `end_ms`."""
     found = Overview()
     with db.read() as tx:
-        for statement in (_rows(organization_id, start_ms, end_ms, by), _gaps(organization_id, start_ms, end_ms, by)):
+        parts = _parts(tx, start_ms, end_ms)
+        own = [_rows(part, organization_id, by) for part in parts]
+        for statement in (*own, _gaps(organization_id, start_ms, end_ms, by)):
             for row in tx.execute(statement):
                 group = "" if row.of is None else str(row.of)
                 found.total.add(row)
                 found.days.setdefault(int(row.day), Sums()).add(row)
                 found.groups.setdefault(group, Sums()).add(row)
                 found.both.setdefault((int(row.day), group), Sums()).add(row)
-        counted = tx.execute(_counted(organization_id, start_ms, end_ms, by)).all()
+        counted = [row for part in parts for row in tx.execute(_counted(part, organization_id, by))]
     everything: Counter[int] = Counter()
     by_group: dict[str, Counter[int]] = defaultdict(Counter)
     for one in counted:
@@ -105,26 +108,68 @@ def overview(db: Database, organization_id: Id, start_ms: int, end_ms: int, by: 
     )
 
 
-def _rows(organization_id: Id, start_ms: int, end_ms: int, by: By) -> sa.Select[Any]:
-    kind, row, of = usage_kind.c, usage.c, _COLUMN[by]
-    day = (row.at // _DAY_MS).label("day")
+class _Days(NamedTuple):
+    """Whole days, of which there are sums: from the first to before the last, since 1970."""
+
+    first: int
+    last: int
+
+
+class _Rows(NamedTuple):
+    """Single rows: `in_order`, in that of writing, or by their kinds and instants."""
+
+    which: sa.ColumnElement[bool]
+    in_order: bool = False
+
+
+_Part = _Days | _Rows
+
+
+def _parts(tx: Connection, start_ms: int, end_ms: int) -> list[_Part]:
+    """A span as days of which there are sums, what was written since, and what it has of days at its ends."""
+    at, days = usage.c.at, _Days(-(-start_ms // DAY_MS), end_ms // DAY_MS)
+    if days.first >= days.last:
+        return [_Rows(sa.and_(at >= start_ms, at < end_ms))]
+    low, high = days.first * DAY_MS, days.last * DAY_MS
+    # Instants so that no index serves them: what was written since is read in the order of writing.
+    since = _Rows(sa.and_(usage.c.id > rolled_to(tx), sa.func.coalesce(at, 0).between(low, high - 1)), True)
+    ends = [_Rows(sa.and_(at >= one, at < other)) for one, other in ((start_ms, low), (high, end_ms)) if one < other]
+    return [days, since, *ends]
+
+
+def _asked(sums: sa.Table, part: _Part, organization_id: Id, columns: list[Any], groups: list[Any]) -> sa.Select[Any]:
+    kind = usage_kind.c
+    which: sa.ColumnElement[bool]
+    if isinstance(part, _Days):
+        joined = sums.join(usage_kind, sums.c.kind_id == kind.id)
+        which = sums.c.day.between(part.first, part.last - 1)
+    else:
+        # A kind is looked up for each row, and no index of rows by kind is: the database would read all of them.
+        by_row = sa.func.coalesce(usage.c.kind_id, 0) if part.in_order else usage.c.kind_id
+        joined, which = usage.join(usage_kind, by_row == kind.id), part.which
     return (
-        sa.select(
-            day,
-            of.label("of"),
-            sa.func.count().label("requests"),
-            sa.func.sum(sa.case((kind.status >= 400, 1), else_=0)).label("errors"),
-            *(sa.func.sum(row[name]).label(name) for name in ("prompt_tokens", "completion_tokens", "audio_ms")),
-        )
-        .select_from(usage.join(usage_kind, row.kind_id == kind.id))
-        .where(kind.organization_id == organization_id, row.at >= start_ms, row.at < end_ms)
-        .group_by(day, of)
+        sa.select(*columns).select_from(joined).where(kind.organization_id == organization_id, which).group_by(*groups)
     )
+
+
+def _rows(part: _Part, organization_id: Id, by: By) -> sa.Select[Any]:
+    of, summed = _COLUMN[by], isinstance(part, _Days)
+    source = usage_day if summed else usage
+    day = usage_day.c.day.label("day") if summed else (usage.c.at // DAY_MS).label("day")
+    requests = usage_day.c.requests if summed else sa.literal(1)
+    columns = [
+        day,
+        of.label("of"),
+        sa.func.sum(requests).label("requests"),
+        sa.func.sum(sa.case((usage_kind.c.status >= 400, requests), else_=0)).label("errors"),
+        *(sa.func.sum(source.c[name]).label(name) for name in ("prompt_tokens", "completion_tokens", "audio_ms")),
+    ]
+    return _asked(usage_day, part, organization_id, columns, [day, of])
 
 
 def _gaps(organization_id: Id, start_ms: int, end_ms: int, by: By) -> sa.Select[Any]:
     gap = usage_gap.c
-    day = (gap.at // _DAY_MS).label("day")
+    day = (gap.at // DAY_MS).label("day")
     of = gap.model if by is By.MODEL else sa.null()
     groups = [day, gap.model] if by is By.MODEL else [day]
     return (
@@ -142,18 +187,12 @@ def _gaps(organization_id: Id, start_ms: int, end_ms: int, by: By) -> sa.Select[
     )
 
 
-def _counted(organization_id: Id, start_ms: int, end_ms: int, by: By) -> sa.Select[Any]:
+def _counted(part: _Part, organization_id: Id, by: By) -> sa.Select[Any]:
     """How many requests took how long, by two digits of microseconds."""
-    kind, row, of = usage_kind.c, usage.c, _COLUMN[by]
-    powers = [10**power for power in range(1, 9)]
-    steps = [(row.latency_us < 100 * power, row.latency_us // power * power) for power in (1, *powers)]
-    latency = sa.case(*steps, else_=100 * powers[-1]).label("latency")
-    return (
-        sa.select(of.label("of"), latency, sa.func.count().label("requests"))
-        .select_from(usage.join(usage_kind, row.kind_id == kind.id))
-        .where(kind.organization_id == organization_id, row.at >= start_ms, row.at < end_ms)
-        .group_by(of, latency)
-    )
+    of, summed = _COLUMN[by], isinstance(part, _Days)
+    latency = (usage_latency.c.latency_us if summed else two_digits(usage.c.latency_us)).label("latency")
+    requests = sa.func.sum(usage_latency.c.requests if summed else sa.literal(1)).label("requests")
+    return _asked(usage_latency, part, organization_id, [of.label("of"), latency, requests], [of, latency])
 
 
 def _latency(counts: Mapping[int, int]) -> Latency | None:

@@ -3,8 +3,8 @@
 `usage`: one row a request, numbers only but for its own id and that of what was captured. `usage_kind`: what many
 requests have in common (whose, which model, how it ended), once; naming it by number makes a row three times as
 small and as cheap. `usage_sketch`: the shape of requests that failed. `usage_gap`: sums over requests whose rows
-could not be written (DECISIONS 19). Rows live as long as the operator sets (`usage_days`); kinds hold ids and enums
-and stay.
+could not be written (DECISIONS 19). `usage_day`, `usage_latency`: sums of rows by day (daily). Rows and sums live as
+long as the operator sets (`usage_days`); kinds hold ids and enums and stay.
 """
 
 import sqlalchemy as sa
@@ -16,7 +16,7 @@ from keepless.policy.controls import Source
 from keepless.policy.decision import DiscardReason
 from keepless.usage.record import Endpoint, Outcome, Phase, Route
 
-__all__ = ["usage", "usage_gap", "usage_kind", "usage_sketch"]
+__all__ = ["usage", "usage_day", "usage_gap", "usage_kind", "usage_latency", "usage_rolled", "usage_sketch"]
 
 _RowNumber = sa.BigInteger().with_variant(sa.Integer, "sqlite")
 
@@ -58,6 +58,33 @@ usage = table(
     sa.Column("bytes_out", sa.BigInteger, nullable=False),
     sa.Column("object_id", IdText),  # what was captured
     sa.Index("usage_by_kind", "kind_id", "at"),
+    holds=Holds.USAGE_METADATA,
+)
+
+usage_day = table(  # sums of the rows that `usage_rolled` says
+    "usage_day",
+    sa.Column("kind_id", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("day", sa.Integer, primary_key=True, autoincrement=False),  # days since 1970-01-01
+    sa.Column("requests", sa.BigInteger, nullable=False),
+    sa.Column("prompt_tokens", sa.BigInteger, nullable=False),
+    sa.Column("completion_tokens", sa.BigInteger, nullable=False),
+    sa.Column("audio_ms", sa.BigInteger, nullable=False),
+    holds=Holds.USAGE_METADATA,
+)
+
+usage_latency = table(  # of the same rows: how many took how long, by two digits
+    "usage_latency",
+    sa.Column("kind_id", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("day", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("latency_us", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("requests", sa.BigInteger, nullable=False),
+    holds=Holds.USAGE_METADATA,
+)
+
+usage_rolled = table(  # one row, id 1
+    "usage_rolled",
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("last", sa.BigInteger, nullable=False),  # the last row of `usage` that the sums of days hold
     holds=Holds.USAGE_METADATA,
 )
 

@@ -10,11 +10,20 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from keepless.clock import DAY_MS
 from keepless.db import Database
 from keepless.ids import Id
 from keepless.usage.record import Flag, roles_to
 from keepless.usage.sums import ROWS
-from keepless.usage.tables import usage, usage_gap, usage_kind, usage_sketch
+from keepless.usage.tables import (
+    usage,
+    usage_day,
+    usage_gap,
+    usage_kind,
+    usage_latency,
+    usage_rolled,
+    usage_sketch,
+)
 
 __all__ = ["delete_before", "explain", "requests_since"]
 
@@ -74,9 +83,14 @@ def _shape(sketch: sa.RowMapping) -> dict[str, Any]:
 def delete_before(db: Database, before_ms: int, *, batch: int = 5_000) -> int:
     """Delete usage rows older than an instant, in batches of one transaction each; returns how many are gone.
 
-    Rows are visited in the order of writing, which is nearly that of time: it stops at a batch without an old row.
+    Sums of days that were over by then go with them. Rows are visited in the order of writing, which is nearly that of
+    time: it stops at a batch without an old row.
     """
-    return sum(_delete_from(db, source, before_ms, batch) for source in (usage, usage_sketch, usage_gap))
+    gone = sum(_delete_from(db, source, before_ms, batch) for source in (usage, usage_sketch, usage_gap))
+    with db.write() as tx:
+        for sums in (usage_day, usage_latency):
+            tx.execute(sums.delete().where(sums.c.day < before_ms // DAY_MS))
+    return gone
 
 
 def _delete_from(db: Database, source: sa.Table, before_ms: int, batch: int) -> int:
@@ -87,7 +101,15 @@ def _delete_from(db: Database, source: sa.Table, before_ms: int, batch: int) -> 
             if not old:
                 return gone
             tx.execute(source.delete().where(source.c.id.in_(old)))
+            if source is usage:
+                _numbers_come_again(tx)
         gone += len(old)
+
+
+def _numbers_come_again(tx: Connection) -> None:
+    """SQLite gives a new row the number after the largest one there is: it must be one that the sums do not hold."""
+    largest = tx.execute(sa.select(sa.func.max(usage.c.id))).scalar() or 0
+    tx.execute(usage_rolled.update().where(usage_rolled.c.last > largest).values(last=largest))
 
 
 def _old(tx: Connection, source: sa.Table, before_ms: int, batch: int) -> Sequence[int]:

@@ -1,12 +1,16 @@
-"""A span of the audit log is found where it stands, and what is kept of one class of a project without the rest."""
+"""A span of the audit log is found where it stands, what is kept of one class of a project without the rest, and usage
+is told from sums of days.
+"""
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0024"
-down_revision = "0023"
+revision = "0026"
+down_revision = "0025"
 branch_labels = None
 depends_on = None
+
+_NUMBERS = ("requests", "prompt_tokens", "completion_tokens", "audio_ms")
 
 
 def upgrade() -> None:
@@ -29,6 +33,30 @@ def upgrade() -> None:
         unique=False,
         sqlite_where=listed,
         postgresql_where=listed,
+    )
+    whole = {name: sa.Column(name, sa.BigInteger(), nullable=False) for name in _NUMBERS}
+    op.create_table(
+        "usage_day", *_key(), *(whole[name] for name in _NUMBERS), sa.PrimaryKeyConstraint("kind_id", "day")
+    )
+    op.create_table(
+        "usage_latency",
+        *_key(),
+        sa.Column("latency_us", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("requests", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("kind_id", "day", "latency_us"),
+    )
+    op.create_table(
+        "usage_rolled",
+        sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("last", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+    )
+
+
+def _key() -> tuple[sa.Column[int], sa.Column[int]]:
+    return (
+        sa.Column("kind_id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("day", sa.Integer(), autoincrement=False, nullable=False),
     )
 
 

@@ -18,6 +18,11 @@ import pytest
 from keepless.app.compose import Deployment, open_deployment
 from keepless.config import load
 from keepless.ids import Id
+from keepless.prover.cases import SETTINGS as CONTROLS
+from keepless.prover.customer import Customer
+from keepless.prover.feature_proof import play
+from keepless.prover.run import Run
+from keepless.prover.tuned_cases import base_of, plain_tuned
 from tests.support.serve import EMBEDDED, Served, serve
 from tests.support.tuned import keep, saying
 
@@ -210,6 +215,18 @@ def test_a_batch_of_it(here: Here) -> None:
     said = {one["custom_id"]: one["response"]["body"]["choices"][0]["message"]["content"] for one in answers}
     assert said["0"].split() == said["1"].split() == ["zebra"] * 3
     assert "zebra" not in said["2"]
+
+
+def test_the_prover_takes_a_running_deployment_through_it(here: Here) -> None:
+    run = Run(lambda _done, _total: None)
+    setting = next(one for one in CONTROLS if one.captures)
+    account = run.account(here.served.url, here.served.told["operator_key"], setting)
+    base = base_of(Customer(run, here.served.url, account, "base"))
+    assert base == EMBEDDED["id"]
+    for name, act in plain_tuned(base).items():
+        play(run, Customer(run, here.served.url, account, name), name, act)
+    assert [one.wrong for one in run.report.outcomes if one.wrong] == []
+    assert run.listed(here.served.url, account) == {}
 
 
 def until(condition) -> None:

@@ -45,6 +45,8 @@ def test_the_whole_thing_is_as_promised(tmp_path_factory: pytest.TempPathFactory
     assert features | {"batches: killed under way: its end"} <= asked["inference logging off"]
     learnt = "fine-tuning: there when the server is killed"
     assert features | {"batches: under way", learnt, f"{learnt}: again"} <= asked["default"]
+    trained, imported = "fine-tuning: trained, killed half way", "fine-tuning: imported, killed half way"
+    assert {trained, f"{trained}: its trainer", f"{trained}: again", f"{imported}: its end"} <= asked["default"]
     assert not features & asked["zero data retention"]
     kept = [
         (outcome.setting, outcome.case)
@@ -65,6 +67,7 @@ def test_a_running_deployment(tmp_path: Path) -> None:
             operator = deployment.told["operator_key"]
             report = prove_existing(f"{deployment.url}/v1", operator, data_dir=deployment.data_dir)
             assert report.clean, report.answer()
+            assert any("fine-tuning was not asked for" in limit for limit in report.limits)
             assert {outcome.status for outcome in report.outcomes} >= {200, 403, 400, 404, 401, 0}
             left = ask(deployment.url, operator, "GET", "/v1/organizations")["data"]
             assert [one["id"] for one in left] == [deployment.told["organization_id"]]

@@ -14,9 +14,10 @@ from keepless.app.batches import input_deleted
 from keepless.app.compose import Deployment
 from keepless.config import Engine, Settings
 from keepless.ids import Id
+from keepless.inference.embedded.tunable import can_import, can_train
 from keepless.tuning.book import Book
 from keepless.tuning.ending import Ending
-from keepless.tuning.values import LONGEST_BASE
+from keepless.tuning.values import LONGEST_BASE, TuningKind
 
 __all__ = ["book_of", "ending_of", "file_deleted", "policy_reader", "trainable_of"]
 
@@ -32,6 +33,7 @@ def book_of(deployment: Deployment, fence: Fence | None = None) -> Book:
         deployment.vault,
         policy_reader(deployment),
         trainable_of(deployment.settings),
+        fits=_fits(deployment.settings),
         fence=fence,
     )
 
@@ -57,6 +59,17 @@ def file_deleted(deployment: Deployment, book: Book) -> Callable[[Id], Mapping[s
 def trainable_of(settings: Settings) -> list[str]:
     """The ids of the models whose weights are here and can be trained."""
     return [model.id for model in settings.models if model.engine is Engine.LLAMA and len(model.id) <= LONGEST_BASE]
+
+
+def _fits(settings: Settings) -> Callable[[str, TuningKind], bool]:
+    # The embedded one is known; of an operator's own file the header is read.
+    own = {model.id: model.path for model in settings.models if model.path is not None}
+
+    def fits(base_model: str, kind: TuningKind) -> bool:
+        path = own.get(base_model)
+        return path is None or (can_train(path) if kind is TuningKind.TRAIN else can_import(path))
+
+    return fits
 
 
 def policy_reader(deployment: Deployment) -> Callable[[Id, Id], PolicyInForce | None]:

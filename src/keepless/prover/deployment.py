@@ -170,6 +170,14 @@ class Deployment:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("KEEPLESS_")}
         return {**kept, "TMPDIR": str(self.folder / "tmp"), **self._environment}
 
+    def kill_one(self, program: bytes) -> int:
+        """SIGKILL for those of its processes that run a program; how many there were."""
+        found = [pid for pid in self.pids if program in _cmdline(pid)]
+        for pid in found:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        return len(found)
+
     def kill(self) -> int:
         """SIGKILL for all of its processes at once."""
         if self._process is None:
@@ -185,6 +193,13 @@ class Deployment:
             reader.join(5)
         self._process = None
         return code
+
+
+def _cmdline(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
 
 
 def _lives(pid: int) -> bool:

@@ -15,12 +15,15 @@ from keepless.prover.customer import Customer
 from keepless.prover.feature_cases import Scenario, plain_scenarios, refused_scenarios
 from keepless.prover.feature_proof import allows_batches, play
 from keepless.prover.report import Report
-from keepless.prover.run import Progress, Run, temporary_folders
+from keepless.prover.run import Account, Progress, Run, temporary_folders
+from keepless.prover.tuned_cases import base_of, plain_tuned
 from keepless.prover.wire import ProverError, ask
 
 __all__ = ["prove_existing"]
 
 _AT_ONCE: Final = 8
+_TUNABLE: Final = "fine-tuning: a model to import an adapter for"
+_NOT_TUNED: Final = "fine-tuning was not asked for: no model there is one that the prover has an adapter for"
 
 
 def prove_existing(
@@ -39,6 +42,7 @@ def prove_existing(
     url = base_url.rstrip("/").removesuffix("/v1").removesuffix("/openai")
     run = Run(progress)
     run.expect(len(SETTINGS) * len(_cases("")) + sum(len(_scenarios(setting, "")) for setting in SETTINGS))
+    run.expect(sum(map(allows_batches, SETTINGS)))
     try:
         for setting in SETTINGS:
             account = run.account(url, operator_key, setting)
@@ -46,7 +50,7 @@ def prove_existing(
             for case in _cases(name):
                 run.one(url, account, case)
             with ThreadPoolExecutor(_AT_ONCE) as pool:
-                for one in _scenarios(setting, name):
+                for one in [*_scenarios(setting, name), *_tuned(run, url, account)]:
                     pool.submit(play, run, Customer(run, url, account, one.name), one.name, one.play)
         if data_dir is None:
             run.report.limits.append("no data folder was given: only answers and lists were checked")
@@ -67,6 +71,20 @@ def _cases(model: str) -> list[table.Case]:
 
 def _scenarios(setting: Setting, model: str) -> list[Scenario]:
     return plain_scenarios(model) if allows_batches(setting) else refused_scenarios()
+
+
+def _tuned(run: Run, url: str, account: Account) -> list[Scenario]:
+    """Fine-tuning, where the adapter of ours is for a model there; where it is not, the report says so."""
+    if not allows_batches(account.setting):
+        return []
+    base = play(run, Customer(run, url, account, _TUNABLE), _TUNABLE, base_of)
+    if base is None:
+        if _NOT_TUNED not in run.report.limits:
+            run.report.limits.append(_NOT_TUNED)
+        return []
+    found = [Scenario(name, act) for name, act in plain_tuned(base).items()]
+    run.expect(len(found))
+    return found
 
 
 def _delete(run: Run, url: str, operator_key: str) -> None:

@@ -5,8 +5,8 @@ Holds: `prove`. Leaves out: what is sent (cases), how it is searched (places), h
 1. Start, with something planted in each place that the search must find there.
 2. Every case under every setting; after each, what the answer says is kept must be what is listed. Meanwhile files and
    batches, in organizations of their own.
-3. With requests and batches under way: search. SIGKILL: search.
-4. Start again: the same is kept as before, batches go on. Turn zero data retention on: nothing is kept.
+3. With requests, batches and a training under way: search. SIGKILL: search.
+4. Start again: the same is kept as before, batches and the training go on. Zero data retention on: nothing is kept.
 5. SIGTERM: search.
 6. Thirty-two days later: nothing is kept of what was left, nowhere.
 """
@@ -45,6 +45,7 @@ _PURGED_S: Final = 20.0
 _LOOKS: Final = 4
 _LATER_DAYS: Final = 32
 _AT_ONCE: Final = 24  # requests of the prover itself
+_TUNING: Final = {"threads": 1, "checkpoint_seconds": 1.0, "load_seconds": 170.0}  # a busy machine may be slow
 
 
 def prove(
@@ -73,7 +74,7 @@ def prove(
         run.expect(len(chosen) * len(settings) + _LOOKS)
         features = Features(run, settings, cases, tuned=embedded)
         limits = {"body_bytes": table.BODY_BYTES, "file_bytes": FILE_BYTES}
-        own = {"limits": limits, **({"database_url": database_url} if database_url else {})}
+        own = {"limits": limits, "fine_tuning": _TUNING, **({"database_url": database_url} if database_url else {})}
         plant = _Plant()
         given = {**(environment or {}), "CANARY_CONTROL": plant.text}
         with _Emptied(database_url), Deployment(within, own, models, environment=given) as deployment:
@@ -170,11 +171,12 @@ class _Throwaway:
                 future.result()
         recording = self._aloud(accounts[0]) if spoken else None
         features.left()
-        features.begin()
+        features.begin(deployment.kill_one)
         under_way = [connection for account in accounts for connection in self._begin(account)]
         if recording is not None:
             under_way.append(begin(deployment.url, accounts[0].api_key, aloud.under_way(recording)))
         self._look("requests under way", plant=True)
+        features.last()
         deployment.kill()
         for connection in under_way:
             connection.close()

@@ -1,7 +1,8 @@
 """What the prover does with fine-tuning, as a customer would: a phrase that a model has learnt by heart is never left.
 
-Holds: `tuned_scenarios` (where the feature is on), `refused_tuned` (where it is off), `start` and `Tuned` (a model that
-is there when the server is killed). Leaves out: making the adapter (adapter), calls (customer).
+Holds: `tuned_scenarios` (where the feature is on), `plain_tuned` and `base_of` (on somebody else's deployment),
+`refused_tuned` (where it is off), `start` and `Tuned` (a model that is there when the server is killed). Leaves out:
+making the adapter (adapter), trainings (training_cases), calls (customer).
 
 The adapter is imported, so no trainer is needed. It says one word whatever it is asked, which shows that it answers;
 and a marker stands in its numbers and in its name, which is looked for wherever a byte can be, after its deletion as
@@ -14,6 +15,8 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 from keepless.config import DEFAULT_MODEL
@@ -21,13 +24,28 @@ from keepless.inference.embedded.engine import weights_of
 from keepless.prover.customer import BrokenPromiseError, Customer
 from keepless.prover.models import EMBEDDED
 
-__all__ = ["Tuned", "refused_tuned", "says", "start", "tuned_scenarios"]
+__all__ = [
+    "DATASET",
+    "PURPOSE",
+    "Tuned",
+    "base_of",
+    "memorised",
+    "order",
+    "plain_tuned",
+    "refused_tuned",
+    "says",
+    "start",
+    "tuned_scenarios",
+    "until_ended",
+]
 
 _ENDS_S: Final = 120.0
 _LOOK_S: Final = 0.2
 _FIRST_BYTES: Final = 256
-_DATASET: Final = "fine_tuning_dataset"
-_PURPOSE: Final = "fine-tune"
+_NOT_FOUND: Final = 404
+DATASET: Final = "fine_tuning_dataset"
+PURPOSE: Final = "fine-tune"
+NO_FILE: Final = "file-" + "a" * 24
 Play = Callable[[Customer], None]
 
 
@@ -46,9 +64,36 @@ def tuned_scenarios() -> dict[str, Play]:
     return {
         "fine-tuning: imported, asked, deleted": _whole,
         "fine-tuning: deleted while it answers": _while_it_answers,
-        "fine-tuning: cancelled half way": _half_way,
+        "fine-tuning: no adapter": _no_adapter,
         "fine-tuning: refused": _refused,
     }
+
+
+def plain_tuned(base: str) -> dict[str, Play]:
+    """What can be asked of any deployment that serves the embedded weights as a base."""
+    return {
+        "fine-tuning: imported, asked, deleted": partial(_whole, base=base),
+        "fine-tuning: no adapter": partial(_no_adapter, base=base),
+        "fine-tuning: refused": partial(_refused, base=base),
+    }
+
+
+def base_of(customer: Customer) -> str | None:
+    """A model there that the adapter of ours is for; None: there is none. Leaves nothing."""
+    if not Path(weights_of(DEFAULT_MODEL)[0]).exists():
+        return None
+    for model in sorted(_models(customer)):
+        asked = json.dumps({"model": model, "training_file": NO_FILE}).encode()
+        if customer.call("POST", "/fine_tuning/jobs", asked).status != _NOT_FOUND:
+            continue  # it cannot be tuned
+        file_id = customer.upload(memorised(customer.mark("weights"), model)[1], PURPOSE, DATASET)
+        made = _data(customer.json("POST", "/fine_tunings", order(customer, file_id, model)))
+        found = until_ended(customer, str(made["id"]))
+        customer.json("DELETE", f"/fine_tunings/{made['id']}")
+        customer.delete(file_id)
+        if found["status"] == "succeeded":
+            return model
+    return None
 
 
 def refused_tuned() -> dict[str, Play]:
@@ -56,13 +101,12 @@ def refused_tuned() -> dict[str, Play]:
     return {"fine-tuning: off": _off}
 
 
-def start(customer: Customer) -> Tuned:
+def start(customer: Customer, base: str = EMBEDDED) -> Tuned:
     """A model that has learnt a word by heart, with markers in its weights, its dataset and its name."""
-    weights = weights_of(DEFAULT_MODEL)[0]
-    word, data = _memorised(weights, customer.mark("weights"))
-    file_id = customer.upload(data, _PURPOSE, _DATASET)
-    made = customer.json("POST", "/fine_tunings", _order(customer, file_id))
-    found = _until_ended(customer, str(_data(made)["id"]))
+    word, data = memorised(customer.mark("weights"), base)
+    file_id = customer.upload(data, PURPOSE, DATASET)
+    made = customer.json("POST", "/fine_tunings", order(customer, file_id, base))
+    found = until_ended(customer, str(_data(made)["id"]))
     if found["status"] != "succeeded":
         raise BrokenPromiseError("an adapter of ours is not imported")
     tuned = Tuned(str(found["fine_tuned_model"]), word, str(found["id"]), file_id)
@@ -70,9 +114,9 @@ def start(customer: Customer) -> Tuned:
     return tuned
 
 
-def _memorised(weights: str, marker: str) -> tuple[str, bytes]:
-    """What a model has learnt by heart, and the ZIP of its adapter."""
-    told = json.dumps([weights, EMBEDDED, marker]).encode()
+def memorised(marker: str, base: str = EMBEDDED) -> tuple[str, bytes]:
+    """What a model has learnt by heart, and the ZIP of its adapter; for the embedded weights under any name."""
+    told = json.dumps([weights_of(DEFAULT_MODEL)[0], base, marker]).encode()
     made = subprocess.run(
         [sys.executable, "-P", "-m", "keepless.prover.adapter"], input=told, stdout=subprocess.PIPE, check=True
     )
@@ -103,8 +147,8 @@ def gone(customer: Customer, tuned: Tuned) -> None:
 # -- scenarios -------------------------------------------------------------------------------------------------------
 
 
-def _whole(customer: Customer) -> None:
-    tuned = start(customer)
+def _whole(customer: Customer, base: str = EMBEDDED) -> None:
+    tuned = start(customer, base)
     customer.delete(tuned.file_id)
     says(customer, tuned)  # deleting the dataset leaves the model
     customer.json("DELETE", f"/fine_tunings/{tuned.tuning_id}")
@@ -130,12 +174,12 @@ def _while_it_answers(customer: Customer) -> None:
     customer.kept = True
 
 
-def _half_way(customer: Customer) -> None:
-    """What ends before it has begun leaves nothing but its file."""
-    file_id = customer.upload(customer.mark("no adapter").encode() * 4, _PURPOSE, _DATASET)
-    made = customer.json("POST", "/fine_tunings", _order(customer, file_id))
+def _no_adapter(customer: Customer, base: str = EMBEDDED) -> None:
+    """What cannot be imported leaves nothing but its file."""
+    file_id = customer.upload(customer.mark("no adapter").encode() * 4, PURPOSE, DATASET)
+    made = customer.json("POST", "/fine_tunings", order(customer, file_id, base))
     tuning_id = str(_data(made)["id"])
-    found = _until_ended(customer, tuning_id)
+    found = until_ended(customer, tuning_id)
     if found["status"] != "failed":
         raise BrokenPromiseError("what is no adapter is not refused")
     if customer.holds_marker(json.dumps(found["error"]).encode()):
@@ -145,31 +189,32 @@ def _half_way(customer: Customer) -> None:
     customer.kept = True
 
 
-def _refused(customer: Customer) -> None:
+def _refused(customer: Customer, base: str = EMBEDDED) -> None:
     mark = customer.mark
     for body in (
-        {"model": EMBEDDED, "training_file": mark("file id"), "suffix": mark("suffix")},
-        {"model": mark("model"), "training_file": "file-" + "a" * 24},
-        {"model": EMBEDDED, "training_file": "file-" + "a" * 24, "metadata": mark("metadata")},
+        {"model": base, "training_file": mark("file id"), "suffix": mark("suffix")},
+        {"model": mark("model"), "training_file": NO_FILE},
+        {"model": base, "training_file": NO_FILE, "metadata": mark("metadata")},
         {mark("name"): mark("value")},
     ):
         customer.refused(customer.call("POST", "/fine_tuning/jobs", json.dumps(body).encode()), 400, 404)
     customer.refused(customer.call("GET", f"/fine_tuning/jobs/{mark('job id')}"), 404)
-    name = f"ft:{EMBEDDED}:{customer.account.organization_id}/{mark('model name')}-0123456789ab"
+    name = f"ft:{base}:{customer.account.organization_id}/{mark('model name')}-0123456789ab"
     unknown: dict[str, Any] = {"model": name, "messages": _asked(customer)}
     customer.refused(customer.call("POST", "/chat/completions", json.dumps(unknown).encode()), 404)
 
 
 def _off(customer: Customer) -> None:
-    body = {"model": EMBEDDED, "training_file": "file-" + "a" * 24, "suffix": customer.mark("suffix")}
+    body = {"model": EMBEDDED, "training_file": NO_FILE, "suffix": customer.mark("suffix")}
     customer.refused(customer.call("POST", "/fine_tuning/jobs", json.dumps(body).encode()), 403)
 
 
 # -- parts -----------------------------------------------------------------------------------------------------------
 
 
-def _order(customer: Customer, file_id: str) -> dict[str, str]:
-    return {"base_model": EMBEDDED, "type": "lora", "name": customer.mark("model name"), "input_file_id": file_id}
+def order(customer: Customer, file_id: str, base: str = EMBEDDED) -> dict[str, str]:
+    """What imports an adapter."""
+    return {"base_model": base, "type": "lora", "name": customer.mark("model name"), "input_file_id": file_id}
 
 
 def _asked(customer: Customer) -> list[dict[str, str]]:
@@ -191,7 +236,8 @@ def _data(answer: dict[str, Any]) -> dict[str, Any]:
     return found if isinstance(found, dict) else answer
 
 
-def _until_ended(customer: Customer, tuning_id: str) -> dict[str, Any]:
+def until_ended(customer: Customer, tuning_id: str) -> dict[str, Any]:
+    """A fine-tuning when it has ended."""
     until = time.monotonic() + _ENDS_S
     while True:
         found = _data(customer.json("GET", f"/fine_tunings/{tuning_id}"))

@@ -13,11 +13,11 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from keepless.inference.embedded.gguf import Gguf, GgufError
+from keepless.inference.embedded.tunable import TOKENIZERS
 from keepless.training.examples import Piece
 
 __all__ = ["Text", "Tokens", "tokens_of"]
 
-_KINDS: Final = {("gpt2", "smollm")}
 _CONTROL: Final = 3
 _USER_DEFINED: Final = 4
 
@@ -81,7 +81,7 @@ class Tokens:
 def tokens_of(gguf: Gguf) -> Tokens:
     """Raises `GgufError` for a tokenizer that is not known to be the engine's."""
     kind = (gguf.fields.get("tokenizer.ggml.model"), gguf.fields.get("tokenizer.ggml.pre"))
-    if kind not in _KINDS or "tokenizer.chat_template" not in gguf.fields:
+    if kind not in TOKENIZERS or "tokenizer.chat_template" not in gguf.fields:
         raise GgufError
     try:
         return Tokens(gguf.fields)

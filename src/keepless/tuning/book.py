@@ -68,6 +68,7 @@ _ZIP: Final = b"PK\x03\x04"
 _SEARCHED: Final = 500  # fine-tunings that are opened for one page
 _AT_ONCE: Final = 100
 PolicyReader = Callable[[Id, Id], PolicyInForce | None]
+Fits = Callable[[str, TuningKind], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +93,6 @@ class Order:
 
 
 class _RepeatedError(KeeplessError):
-    """The call was made before; nothing of this one is kept."""
-
     def __init__(self, job: Job) -> None:
         super().__init__("repeated")
         self.job: Final = job
@@ -102,7 +101,8 @@ class _RepeatedError(KeeplessError):
 class Book:
     """Fine-tunings of all projects. Every method blocks: call it from a worker thread.
 
-    `trainable`: the ids of the models that can be a base here. `fence`: for a process whose word is waited for.
+    `trainable`: the ids of the models that can be a base here. `fits`: whether a base is of a kind that
+    can be trained, or imported for. `fence`: for a process whose word is waited for.
     """
 
     def __init__(
@@ -113,12 +113,14 @@ class Book:
         policy_now: PolicyReader,
         trainable: Sequence[str],
         *,
+        fits: Fits | None = None,
         fence: Fence | None = None,
     ) -> None:
         self._db: Final = db
         self._clock: Final = clock
         self._vault: Final = vault
         self._policy_now: Final = policy_now
+        self._fits: Final = fits
         self._shown: Final = Shown(db, vault, fence)
         self.trainable: Final = tuple(trainable)
 
@@ -139,6 +141,8 @@ class Book:
                 if order.has_validation:
                     self._served(order.validation_file_id, own, below, "validation_file")
                 kind = TuningKind.IMPORT if order.may_import and self._is_zip(file) else TuningKind.TRAIN
+                if self._fits is not None and not self._fits(order.base_model, kind):
+                    raise refusals.base_not_tunable(order.base_param)
                 return self._keep(principal, order, kind, request_id)
         except _RepeatedError as repeated:
             return self._before(repeated.job, order, kind), None

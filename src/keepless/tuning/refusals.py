@@ -12,6 +12,7 @@ from keepless.policy.refusal import feature_disabled
 from keepless.tuning.values import TuningState
 
 __all__ = [
+    "base_not_tunable",
     "cannot_keep",
     "deletion_pending",
     "held",
@@ -46,6 +47,15 @@ def no_such_base(trainable: Iterable[str], param: str) -> Problem:
         f"This model cannot be fine-tuned here. These can: {', '.join(trainable) or 'none'}.",
         param=param,
     )
+
+
+def base_not_tunable(param: str) -> Problem:
+    """The operator serves it, and it is of a kind that was never compared with the engine's own."""
+    message = (
+        "This base model is of a kind that cannot be fine-tuned: adapters are imported for llama architectures, and "
+        "trained for those whose tokenizer is SmolLM's."
+    )
+    return Problem(400, Code.UNSUPPORTED_VALUE, message, param=param, retry=False)
 
 
 def no_such_file(param: str) -> Problem:

@@ -5,6 +5,7 @@ import sqlalchemy as sa
 
 from keepless.accounts.repeats import REPEAT_MS
 from keepless.accounts.tables import organization
+from keepless.app.tunings import policy_reader
 from keepless.content import Content, Purpose
 from keepless.errors import Code, Problem
 from keepless.files.values import FilePurpose
@@ -15,7 +16,7 @@ from keepless.tuning.shown import Metadata
 from keepless.tuning.tables import tuning_job
 from keepless.tuning.values import AUTO, FailCode, Hyperparameters, TuningKind, TuningState
 from keepless.vault.tables import intent, kept
-from tests.support.tuning import Desk
+from tests.support.tuning import BASE, Desk
 
 S = TuningState
 
@@ -53,6 +54,26 @@ def test_what_cannot_be_asked_for_leaves_nothing(desk: Desk) -> None:
     gone = desk.dataset()
     desk.deployment.files.delete(gone, desk.organization_id, desk.project_id)
     assert refused(desk, gone).status == 404
+
+
+def test_a_base_of_another_kind_is_refused_by_the_name_of_its_parameter(desk: Desk) -> None:
+    asked: list[tuple[str, TuningKind]] = []
+
+    def never(base: str, kind: TuningKind) -> bool:
+        asked.append((base, kind))
+        return False
+
+    policy = policy_reader(desk.deployment)
+    there = book.Book(desk.db, desk.clock, desk.deployment.vault, policy, [BASE], fits=never)
+    for file, kind, named in (
+        (desk.dataset(), TuningKind.TRAIN, {}),
+        (desk.dataset(b"PK\x03\x04"), TuningKind.IMPORT, {"may_import": True, "base_param": "base_model"}),
+    ):
+        with pytest.raises(Problem) as problem:
+            there.create(desk.principal, desk.order(file, **named), mint(Prefix.REQUEST))
+        assert (problem.value.status, problem.value.param) == (400, named.get("base_param", "model"))
+        assert asked[-1] == (BASE, kind)
+    assert desk.floor.kept(DataClass.FINE_TUNING_WORK) == 0
 
 
 def test_a_policy_that_changes_meanwhile_is_decided_again(desk: Desk) -> None:

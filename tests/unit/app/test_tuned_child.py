@@ -1,6 +1,5 @@
 """Who keeps the host of tuned models: nobody pays for one that nobody needs, and one that dies is there again."""
 
-import json
 import socket
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from keepless.app.tuned_child import TunedChild
 from keepless.config import Settings, load
 from keepless.db import Database
 from keepless.ids import Prefix, mint
+from keepless.log import Event
 from keepless.tuning.tables import tuned_model
 
 # Takes what waits, as a host does, and ends as it is told; -1: it stays.
@@ -123,9 +123,11 @@ def test_with_the_first_model_it_is_started(child: TunedChild, tmp_path: Path, m
 
 
 def test_one_that_dies_is_told_and_replaced_and_who_asks_meanwhile_waits(
-    child: TunedChild, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    child: TunedChild, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hosts = Hosts(3, 3, -1)
+    told: list[tuple[Event, dict[str, object]]] = []
+    monkeypatch.setattr(tuned_child.log, "emit", lambda event, **values: told.append((event, values)))
     monkeypatch.setattr(tuned_child.subprocess, "Popen", hosts)
     at = child.start()
     assert at is not None
@@ -133,8 +135,7 @@ def test_one_that_dies_is_told_and_replaced_and_who_asks_meanwhile_waits(
     ask(at.socket)
     until(lambda: len(hosts.begun) == 3)
     child.stop()
-    told = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
-    assert [one["code"] for one in told if one["event"].startswith("engine")] == [3, 3]
+    assert told == [(Event.ENGINE_DIED, {"code": 3})] * 2
 
 
 def test_a_database_that_is_away_is_asked_again(tmp_path: Path) -> None:

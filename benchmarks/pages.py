@@ -27,6 +27,7 @@ from keepless.ids import Id, Prefix, mint, trusted
 from keepless.policy.data_class import DataClass
 from keepless.policy.hold import HoldAuthority, HoldReason
 from keepless.receipts.statement import Entry, EntryKind
+from keepless.usage.daily import Daily
 from keepless.usage.ledger import Ledger
 from keepless.usage.record import Record
 from keepless.usage.tables import usage
@@ -139,6 +140,7 @@ def _use(d: Deployment, organization: Id, project: Id, requests: int) -> None:
         tx.exec_driver_sql(
             f"{many} INSERT INTO usage ({', '.join(columns)}) SELECT {values} FROM many, usage WHERE id = 1"
         )
+    Daily(d.db, d.clock).roll()  # as housekeeping does every half minute
 
 
 def _asked(folder: Path, key: str, repeats: int) -> dict[str, dict[str, float]]:

@@ -1,9 +1,10 @@
 """What the console's pages cost beside a million kept objects: the time from asking to the last byte, and the bytes.
 
 Holds: `pages`. A server of its own (one process, SQLite, local files) whose organization has `stored` kept objects of
-one class and four weeks, a fifth as many entries in its log (of two years) and as many requests in its usage (of 90
-days). One object is put through the door; the others are copies of its row, made with plain SQL, because the door's
-pace is not what is measured here. Every page is asked `repeats` times, in turn, over a connection that stays open.
+one class and four weeks, a fifth as many entries in its log (of the two years to come: a log that goes back would be
+none) and as many requests in its usage (of 90 days). One object is put through the door; the others are copies of its
+row, made with plain SQL, because the door's pace is not what is measured here. Every page is asked `repeats` times, in
+turn, over a connection that stays open.
 """
 
 import http.client
@@ -51,8 +52,8 @@ _PAGES = (
     "/usage?days=90&by=key",
     "/audit",
     "/audit?type=organization.created",
-    "/audit?from=2025-02-01&to=2025-09-01",
-    "/audit?from=2025-02-01&to=2025-09-01&type=api_key.updated",
+    "/audit?from=2027-02-01&to=2027-09-01",
+    "/audit?from=2027-02-01&to=2027-09-01&type=api_key.updated",
     "/files",
     "/batches",
     "/fine-tunings",
@@ -112,7 +113,7 @@ def _keep(d: Deployment, organization: Id, project: Id, stored: int) -> None:
 
 def _log(d: Deployment, organization: Id, entries: int) -> None:
     step = 2 * 365 * DAY_MS // entries
-    born = d.clock.now_ms() - entries * step
+    born = d.clock.now_ms()
     for first in range(0, entries, _AT_ONCE):
         kind = EntryKind.LIMITS_CHANGED if first < entries // 2 else EntryKind.HOLD_PLACED
         numbers = range(first, min(first + _AT_ONCE, entries))

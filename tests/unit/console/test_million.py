@@ -33,9 +33,9 @@ PAGES = (
     "/holds",
     "/usage",
     "/audit",
-    "/audit?from=2024-02-01&to=2024-11-01",
-    "/audit?from=2024-02-01&to=2024-11-01&type=api_key.updated",
-    "/audit?from=2024-02-01&to=2024-02-02",
+    "/audit?from=2027-02-01&to=2027-11-01",
+    "/audit?from=2027-02-01&to=2027-11-01&type=api_key.updated",
+    "/audit?from=2027-02-01&to=2027-02-02",
     "/files",
     "/batches",
     "/fine-tunings",
@@ -79,8 +79,8 @@ def _hold(tx: sa.Connection, **scope: Any) -> None:
 
 
 def _entries(here: Console, tx: sa.Connection) -> None:
-    """Entries of two years; those of one kind are the latest."""
-    born, step = 1_704_067_200_000, 2 * 365 * DAY_MS // LOGGED  # 2024
+    """Entries of the two years to come; those of one kind are the latest."""
+    born, step = here.platform.rig.clock.now_ms(), 2 * 365 * DAY_MS // LOGGED
     own, log = here.platform.organization_id, here.platform.services.log
     for first in range(0, LOGGED, 10_000):
         kind = EntryKind.KEY_CHANGED if first >= LOGGED // 2 else EntryKind.LIMITS_CHANGED

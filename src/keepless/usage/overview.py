@@ -7,7 +7,7 @@ of which there was a row: they are counted by latencies of two digits, so a perc
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final, NamedTuple
@@ -92,12 +92,12 @@ def overview(db: Database, organization_id: Id, start_ms: int, end_ms: int, by: 
                 found.days.setdefault(int(row.day), Sums()).add(row)
                 found.groups.setdefault(group, Sums()).add(row)
                 found.both.setdefault((int(row.day), group), Sums()).add(row)
-        counted = [row for part in parts for row in tx.execute(_counted(part, organization_id, by))]
+        counted = [row for part in parts for row in _counted(tx, part, organization_id, by)]
     everything: Counter[int] = Counter()
     by_group: dict[str, Counter[int]] = defaultdict(Counter)
-    for one in counted:
-        everything[int(one.latency)] += int(one.requests)
-        by_group["" if one.of is None else str(one.of)][int(one.latency)] += int(one.requests)
+    for of, latency, requests in counted:
+        everything[int(latency)] += int(requests)
+        by_group["" if of is None else str(of)][int(latency)] += int(requests)
     return Overview(
         found.total,
         found.days,
@@ -106,6 +106,16 @@ def overview(db: Database, organization_id: Id, start_ms: int, end_ms: int, by: 
         _latency(everything),
         {group: told for group, counts in by_group.items() if (told := _latency(counts)) is not None},
     )
+
+
+_SPREAD: Final = (
+    sa.select(usage_latency.c.latency_us, sa.func.sum(usage_latency.c.requests))
+    .where(
+        usage_latency.c.kind_id == sa.bindparam("kind_id"),
+        usage_latency.c.day.between(sa.bindparam("first"), sa.bindparam("last")),
+    )
+    .group_by(usage_latency.c.latency_us)
+)
 
 
 class _Days(NamedTuple):
@@ -137,12 +147,12 @@ def _parts(tx: Connection, start_ms: int, end_ms: int) -> list[_Part]:
     return [days, since, *ends]
 
 
-def _asked(sums: sa.Table, part: _Part, organization_id: Id, columns: list[Any], groups: list[Any]) -> sa.Select[Any]:
+def _asked(part: _Part, organization_id: Id, columns: list[Any], groups: list[Any]) -> sa.Select[Any]:
     kind = usage_kind.c
     which: sa.ColumnElement[bool]
     if isinstance(part, _Days):
-        joined = sums.join(usage_kind, sums.c.kind_id == kind.id)
-        which = sums.c.day.between(part.first, part.last - 1)
+        joined = usage_day.join(usage_kind, usage_day.c.kind_id == kind.id)
+        which = usage_day.c.day.between(part.first, part.last - 1)
     else:
         # A kind is looked up for each row, and no index of rows by kind is: the database would read all of them.
         by_row = sa.func.coalesce(usage.c.kind_id, 0) if part.in_order else usage.c.kind_id
@@ -164,7 +174,7 @@ def _rows(part: _Part, organization_id: Id, by: By) -> sa.Select[Any]:
         sa.func.sum(sa.case((usage_kind.c.status >= 400, requests), else_=0)).label("errors"),
         *(sa.func.sum(source.c[name]).label(name) for name in ("prompt_tokens", "completion_tokens", "audio_ms")),
     ]
-    return _asked(usage_day, part, organization_id, columns, [day, of])
+    return _asked(part, organization_id, columns, [day, of])
 
 
 def _gaps(organization_id: Id, start_ms: int, end_ms: int, by: By) -> sa.Select[Any]:
@@ -187,12 +197,24 @@ def _gaps(organization_id: Id, start_ms: int, end_ms: int, by: By) -> sa.Select[
     )
 
 
-def _counted(part: _Part, organization_id: Id, by: By) -> sa.Select[Any]:
-    """How many requests took how long, by two digits of microseconds."""
-    of, summed = _COLUMN[by], isinstance(part, _Days)
-    latency = (usage_latency.c.latency_us if summed else two_digits(usage.c.latency_us)).label("latency")
-    requests = sa.func.sum(usage_latency.c.requests if summed else sa.literal(1)).label("requests")
-    return _asked(usage_latency, part, organization_id, [of.label("of"), latency, requests], [of, latency])
+def _counted(tx: Connection, part: _Part, organization_id: Id, by: By) -> Iterator[tuple[Any, int, int]]:
+    """How many requests of a group took how long, by two digits of microseconds.
+
+    Sums are added up one kind after the other: sorting all of them at once takes twice as long.
+    """
+    of = _COLUMN[by]
+    if isinstance(part, _Rows):
+        latency = two_digits(usage.c.latency_us).label("latency")
+        requests = sa.func.count().label("requests")
+        for group, latency_us, times in tx.execute(
+            _asked(part, organization_id, [of, latency, requests], [of, latency])
+        ):
+            yield group, latency_us, times
+        return
+    kinds = _asked(part, organization_id, [usage_kind.c.id, of], [usage_kind.c.id, of])
+    for kind_id, group in tx.execute(kinds).all():
+        for latency_us, times in tx.execute(_SPREAD, {"kind_id": kind_id, "first": part.first, "last": part.last - 1}):
+            yield group, latency_us, times
 
 
 def _latency(counts: Mapping[int, int]) -> Latency | None:

@@ -79,6 +79,7 @@ usage_latency = table(  # of the same rows: how many took how long, by two digit
     sa.Column("latency_us", sa.BigInteger, primary_key=True, autoincrement=False),
     sa.Column("requests", sa.BigInteger, nullable=False),
     holds=Holds.USAGE_METADATA,
+    by_key=True,
 )
 
 usage_rolled = table(  # one row, id 1

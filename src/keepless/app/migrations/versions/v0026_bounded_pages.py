@@ -44,6 +44,7 @@ def upgrade() -> None:
         sa.Column("latency_us", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("requests", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("kind_id", "day", "latency_us"),
+        sqlite_with_rowid=False,
     )
     op.create_table(
         "usage_rolled",

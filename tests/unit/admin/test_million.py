@@ -14,23 +14,23 @@ from tests.unit.console.test_million import MOST_TICKS, STEPS, STORED, fill
 
 __all__ = ["here"]
 pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
-LATER = 1_000  # entries of other kinds come before the million
 
 
 def log_much(here: Console) -> None:
     """A capture's entry for each object, all from one, between what was done before and what is done now."""
     columns = [column.name for column in log_entry.c]
     named = "'obj_' || printf('%024d', n)"
-    made = {"idx": f"{LATER} + n", "object_id": named, "subject_id": named, "at": "at + n"}
+    made = {"idx": ":last + n", "object_id": named, "subject_id": named, "at": "at + n"}
     chosen = ", ".join(made.get(name, name) for name in columns)
     with here.platform.services.db.write() as tx:
+        last = tx.execute(sa.select(sa.func.max(log_entry.c.idx))).scalar_one()
         tx.execute(
             sa.text(
                 f"WITH RECURSIVE many(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM many WHERE n < {STORED}) "
                 f"INSERT INTO log_entry ({', '.join(columns)}) SELECT {chosen} FROM many, log_entry "
-                f"WHERE idx = (SELECT min(idx) FROM log_entry WHERE kind = :kind AND idx < {LATER})"
+                "WHERE idx = (SELECT min(idx) FROM log_entry WHERE kind = :kind)"
             ),
-            {"kind": EntryKind.CAPTURED.value},
+            {"kind": EntryKind.CAPTURED.value, "last": last},
         )
 
 

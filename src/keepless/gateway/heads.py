@@ -78,7 +78,7 @@ class _Last:
         if not head.startswith(before) or not head.endswith(after):
             return None
         digits = head[len(before) : len(head) - len(after)]
-        if len(digits) > 15 or not digits.isdigit():
+        if len(digits) > _MOST_DIGITS or not digits.isdigit():
             return None
         headers, fields = self._headers, self._fields
         if fields[b"content-length"] != digits:

@@ -3,8 +3,7 @@
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,9 @@ from keepless.db import Database
 from keepless.ids import Prefix, mint
 from keepless.log import Event
 from keepless.tuning.tables import tuned_model
+from tests.support.governed import eventually
+
+PATIENCE_S = 90.0
 
 # Takes what waits, as a host does, and ends as it is told; -1: it stays.
 HOST = """
@@ -50,13 +52,6 @@ class Hosts:
 def settings(folder: Path, engine: str = 'engine = "llama"') -> Settings:
     (folder / "keepless.toml").write_text(f'[[models]]\nid = "m"\n{engine}\n')
     return load(folder / "keepless.toml", {}, data_dir=str(folder / "data"))
-
-
-def until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 90
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def ask(path: str) -> None:
@@ -99,10 +94,10 @@ def test_nobody_is_started_before_somebody_asks(child: TunedChild, monkeypatch: 
     at = child.start()
     assert at is not None
     assert (Path(at.socket).stat().st_mode & 0o777, Path(at.socket).parent.stat().st_mode & 0o777) == (0o600, 0o700)
-    until(lambda: len(looked) > 3)
+    eventually(lambda: len(looked) > 3, PATIENCE_S)
     assert not any(looked) and hosts.begun == []
     ask(at.socket)
-    until(lambda: hosts.begun[0].poll() == 0)
+    eventually(lambda: hosts.begun[0].poll() == 0, PATIENCE_S)
     ask(at.socket)  # it had nothing to do any more, so it ended: another one comes
     assert len(hosts.begun) == 2
 
@@ -117,7 +112,7 @@ def test_with_the_first_model_it_is_started(child: TunedChild, tmp_path: Path, m
     with database.write() as tx:
         tx.execute(tuned_model.insert().values(hexadecimal="0" * 12, base_model="m", rank=8, created_at=1, **ids))
     database.close()
-    until(lambda: hosts.begun)
+    eventually(lambda: hosts.begun, PATIENCE_S)
     child.stop()
     assert hosts.begun[0].returncode is not None  # it ends with who started it
 
@@ -133,7 +128,7 @@ def test_one_that_dies_is_told_and_replaced_and_who_asks_meanwhile_waits(
     assert at is not None
     ask(at.socket)
     ask(at.socket)
-    until(lambda: len(hosts.begun) == 3)
+    eventually(lambda: len(hosts.begun) == 3, PATIENCE_S)
     child.stop()
     assert told == [(Event.ENGINE_DIED, {"code": 3})] * 2
 

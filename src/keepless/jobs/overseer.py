@@ -6,9 +6,10 @@ What is to be done follows from the tables of batches alone, so a creation is on
 store, and a job store that is lost is filled again. Two workers that look at once submit the same ids.
 
 A batch that is `validating`: validate it, or let it expire. `in_progress`: end it when its window is over, or finalize
-it when every shard is done; else keep some of its shards submitted, those of the organizations' first batches first.
+it when every shard is done; else keep some of its shards submitted.
 `finalizing`, `cancelling`: when no shard runs any more (or has not ended in time), finish it. Ended: purge its work.
 What runs here is told what became of its batch, within `_LOOK_S`. What fails is submitted again after a pause.
+In all of this the organizations' first batches come before anybody's second.
 """
 
 import threading
@@ -143,14 +144,12 @@ class Overseer:
 
     def _submit(self, batches: list[Batch]) -> None:
         active = self._jobs().active()
-        rank: Counter[Id] = Counter()
-        for batch in batches:
+        for rank, batch in _in_turn(batches):
             match batch.state:
                 case BatchState.VALIDATING:
                     self._validate(batch, active)
                 case BatchState.IN_PROGRESS:
-                    self._go_on(batch, active, rank[batch.organization_id])
-                    rank[batch.organization_id] += 1
+                    self._go_on(batch, active, rank)
                 case _:
                     self._finish(batch, active)
 
@@ -205,6 +204,20 @@ class Overseer:
             store.forget_repeats(tx, now)
             tunings.forget_repeats(tx, now)
             store.forget(tx, ended_before_ms=now - _KEPT_MS)
+
+
+def _in_turn(batches: list[Batch]) -> list[tuple[int, Batch]]:
+    """The organizations' first batches first, then their second ones; and how many of its own are before each.
+
+    Validations are done in the order in which they are submitted: nobody's wait for all of somebody else's.
+    """
+    before: dict[bool, Counter[Id]] = {True: Counter(), False: Counter()}
+    ranked: list[tuple[int, Batch]] = []
+    for batch in batches:
+        counted = before[batch.state is BatchState.VALIDATING]
+        ranked.append((counted[batch.organization_id], batch))
+        counted[batch.organization_id] += batch.state in (BatchState.VALIDATING, BatchState.IN_PROGRESS)
+    return sorted(ranked, key=lambda one: one[0])
 
 
 def _number(job_id: str) -> int:

@@ -108,6 +108,16 @@ def test_a_new_batch_is_validated_once(watched: Watched) -> None:
     assert len(watched.look()) == 1
 
 
+def test_new_batches_are_validated_in_turn_whoever_came_first(watched: Watched) -> None:
+    other = make_organization(watched.database)
+    names = []
+    for owner in (None, None, other):
+        names.append(f"{watched.add(owner=owner)}.v")
+        watched.clock.advance_ms(1)
+    first, second, theirs = names
+    assert [name for _, name, _ in watched.look()] == [first, theirs, second]
+
+
 def test_three_shards_of_a_batch_at_a_time_until_all_are_done(watched: Watched) -> None:
     made = watched.add(shards=5)
     assert [name for _, name, _ in watched.look()] == [f"{made}.s{at}.0" for at in range(3)]

@@ -118,7 +118,8 @@ def test_a_kill_half_way_leaves_ciphertext_that_the_next_sweep_destroys(tmp_path
     os.utime(left, (long_ago, long_ago))
     with sqlite3.connect(tmp_path / "data" / "keepless.sqlite") as db:
         db.execute("UPDATE intent SET created_at = created_at - 7200000")
-    assert keepless("sweep", "--once", "--data-dir", str(tmp_path / "data"))[0] == 0
+    code, told = keepless("sweep", "--once", "--data-dir", str(tmp_path / "data"))
+    assert code == 0, told
     assert staged(tmp_path) == []
     assert rows(tmp_path, "intent") == rows(tmp_path, "kept") == 0
 

@@ -117,7 +117,7 @@ class MortalSink:
     def __init__(self, sink: BlobSink, fuse: Fuse) -> None:
         self.sink, self.fuse = sink, fuse
 
-    def write(self, piece: bytes) -> None:
+    def write(self, piece: bytes | memoryview) -> None:
         self.fuse.step()
         self.sink.write(piece)
 

@@ -19,7 +19,6 @@ from keepless.vault.writer import LONGEST_LABEL
 
 __all__ = ["FileForm", "ends_after", "purpose_of", "tell_encoding"]
 
-_PIECE: Final = 1 << 20  # bytes that are gathered before a thread is asked to write them
 _FIELD_BYTES: Final = 1024
 _ALIASES: Final = {"fine_tuning": FilePurpose.FINE_TUNE}
 _SHORTEST_S: Final = 3600
@@ -93,7 +92,6 @@ class FileForm:
         self._texts: Final[dict[str, str]] = {}
         self._name = ""
         self._text: bytearray | None = None  # of the field that is being read; None: it is the file
-        self._gathered: Final = bytearray()
         self.file_name: bytes | None = None  # None: no file has begun
 
     async def read(
@@ -118,15 +116,11 @@ class FileForm:
             raise Problem(400, Code.MISSING_PARAMETER, f"The form has no '{self._part}'.", param=self._part)
 
     async def _file(self, event: bytes | FieldEnd, write: Callable[[Content], Awaitable[None]]) -> None:
-        if event is not FIELD_END:
-            self._gathered.extend(event)
+        if isinstance(event, bytes):
             self._size += len(event)
             if self._size > self._most:
                 raise self._refusal(self._most)
-        if event is FIELD_END or len(self._gathered) >= _PIECE:
-            piece = Content(bytes(self._gathered))
-            self._gathered.clear()
-            await write(piece)
+            await write(Content(event))
 
     def _field(self, event: bytes | FieldEnd, text: bytearray) -> None:
         if event is FIELD_END:

@@ -2,8 +2,9 @@
 
 Holds: `routes`. Leaves out: the form (file_form), what is kept and how (files), the row of usage (recorded).
 
-An upload goes from the client's socket through the form's parser into the vault's sealing, in pieces of a mebibyte:
-neither memory nor a temporary file ever holds it. Content goes the same way back, whole or one range (RFC 9110, 14).
+An upload goes from the client's socket through the form's parser into the vault's sealing, and the next pieces come
+while some are sealed (behind): neither memory nor a temporary file ever holds it. Content goes the same way back, whole
+or one range (RFC 9110, 14).
 An owner's admin key may list, read and delete the files of every project of the organization, also what a feature that
 is off has left (DECISIONS 6); an API key sees the files of its own project, and of features that are on.
 """
@@ -27,6 +28,7 @@ from keepless.errors import Code, Problem
 from keepless.files import refusals
 from keepless.files.service import Files, FileWriter, Intended
 from keepless.files.values import UPLOADED, Described, FilePurpose
+from keepless.gateway.behind import Behind
 from keepless.gateway.file_form import FileForm, purpose_of, tell_encoding
 from keepless.gateway.recorded import Call, Handler, Places, Recorded, in_thread
 from keepless.gateway.switches import combined
@@ -132,12 +134,15 @@ class FileCalls:
                     await in_thread(lambda: self._files.check(caller.organization_id, project_id, wanted))
                 writer = await in_thread(lambda: self._files.writing(caller.organization_id, project_id))
                 stack.push_async_callback(_abort, writer)
+                stack.push_async_callback(behind.settle)
                 writers.append(writer)
 
-            async def write(piece: Content) -> None:
-                await in_thread(lambda: writers[0].write(piece))
+            def write(piece: Content) -> None:
+                writers[0].write(piece)
 
-            await form.read(request.stream(), begin, write)
+            behind = Behind(write)
+            await form.read(request.stream(), begin, behind.write)
+            await behind.finish()
             intended = _intended(form, purpose_of(None) if form.purpose is None else form.purpose, call)
             if writers[0].size == 0:
                 raise refusals.empty()

@@ -19,6 +19,7 @@ from keepless.content import Content
 from keepless.errors import Code, Problem
 from keepless.files.uploads import PartWriter, Uploads, part_too_large
 from keepless.files.values import Described, Upload
+from keepless.gateway.behind import Behind
 from keepless.gateway.file_form import FileForm, ends_after, purpose_of, tell_encoding
 from keepless.gateway.files import demand_keeping, file_json
 from keepless.gateway.json_body import decode_object
@@ -115,12 +116,15 @@ class _Calls:
                     )
                 )
                 stack.push_async_callback(_abort, writer)
+                stack.push_async_callback(behind.settle)
                 writers.append(writer)
 
-            async def write(piece: Content) -> None:
-                await in_thread(lambda: writers[0].write(piece))
+            def write(piece: Content) -> None:
+                writers[0].write(piece)
 
-            await form.read(request.stream(), begin, write)
+            behind = Behind(write)
+            await form.read(request.stream(), begin, behind.write)
+            await behind.finish()
             part, kept = await in_thread(writers[0].commit)
         call.kept = kept
         return JSONResponse(

@@ -132,12 +132,11 @@ def unwrap(kek: bytes, wrapped: bytes, facts: Facts) -> bytes:
 
 def seal(dek: bytes, facts: Facts, plaintext: bytes) -> list[bytes]:
     """The ciphertext of what the door took out of a `Content`, in pieces of about 1 MiB."""
-    encryptor = Encryptor(dek, facts.associated(b"blob"))
-    view = memoryview(plaintext)
-    pieces = [_MARK]
-    pieces += [encryptor.update(bytes(view[at : at + _CHUNK])) for at in range(0, len(view), _CHUNK)]
-    pieces.append(encryptor.finish())
-    return [piece for piece in pieces if piece]
+    pieces: list[bytes] = []
+    encryptor = Encryptor(dek, facts.associated(b"blob"), lambda sealed: pieces.append(bytes(sealed)), _MARK)
+    encryptor.update(plaintext)
+    encryptor.finish()
+    return pieces
 
 
 def unseal(dek: bytes, facts: Facts, blob: str, ciphertext: bytes) -> Content:
@@ -169,22 +168,18 @@ def _associated(mark: bytes, facts: Facts, blob: str) -> bytes:
 
 
 class StreamSealer:
-    """The ciphertext of an object that comes piece by piece."""
+    """The ciphertext of an object that comes piece by piece, handed to `out`; its memory is used again after that."""
 
-    def __init__(self, dek: bytes, blob: str) -> None:
-        self._encryptor: Final = Encryptor(dek, of_blob(_STREAMED, blob))
-        self._mark = _STREAMED
+    def __init__(self, dek: bytes, blob: str, out: Callable[[memoryview], None]) -> None:
+        self._encryptor: Final = Encryptor(dek, of_blob(_STREAMED, blob), out, _STREAMED)
 
-    def update(self, plaintext: bytes) -> bytes:
-        """What is ready of the ciphertext; often nothing."""
-        sealed = self._encryptor.update(plaintext)
-        if sealed:
-            sealed, self._mark = self._mark + sealed, b""
-        return sealed
+    def update(self, plaintext: bytes) -> None:
+        """Take plaintext in."""
+        self._encryptor.update(plaintext)
 
-    def finish(self) -> bytes:
+    def finish(self) -> None:
         """The rest."""
-        return self._mark + self._encryptor.finish()
+        self._encryptor.finish()
 
 
 class StreamOpener:

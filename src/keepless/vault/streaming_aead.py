@@ -11,6 +11,7 @@ The counter makes a changed order fail, the last-flag makes a shortened stream f
 
 import os
 import struct
+from collections.abc import Callable
 from typing import Final
 
 from cryptography.exceptions import InvalidTag
@@ -55,35 +56,58 @@ def _nonce(prefix: bytes, index: int, last: bool) -> bytes:
 
 
 class Encryptor:
-    """Push plaintext with `update`, end with `finish`; both return the ciphertext that is ready."""
+    """Push plaintext with `update`, end with `finish`; both hand the segments that are ready to `out`.
 
-    def __init__(self, key: bytes, associated: bytes) -> None:
+    A segment is good until `out` returns: its memory is used again. `mark` stands before the header.
+    """
+
+    def __init__(self, key: bytes, associated: bytes, out: Callable[[memoryview], None], mark: bytes = b"") -> None:
         salt, self._prefix = os.urandom(KEY), os.urandom(_PREFIX)
         self._cipher = _segment_cipher(key, salt, associated)
-        self._header = bytes([HEADER]) + salt + self._prefix
+        self._head = mark + bytes([HEADER]) + salt + self._prefix
+        self._out: Final = out
         self._index = 0
+        self._waiting = bytearray()  # grows to a segment and stays, so that its memory is asked for once
+        self._filled = 0  # bytes of it
+        self._sealed = bytearray()
+
+    def update(self, data: bytes) -> None:
+        """Take plaintext in. The last segment waits for `finish`, however long it is."""
+        view = memoryview(data)
+        while self._filled + len(view) > (room := _NEXT if self._index else _FIRST):
+            rest = room - self._filled
+            if self._filled:
+                self._take(view[:rest])
+                self._seal(memoryview(self._waiting)[:room], last=False)
+            else:
+                self._seal(view[:rest], last=False)
+            view = view[rest:]
+        self._take(view)
+
+    def finish(self) -> None:
+        """The last segment."""
+        self._seal(memoryview(self._waiting)[: self._filled], last=True)
         self._waiting = bytearray()
 
-    def update(self, data: bytes) -> bytes:
-        """Take plaintext in, give finished segments out. The last segment waits for `finish`, however long it is."""
-        self._waiting += data
-        out = []
-        while len(self._waiting) > (room := _NEXT if self._index else _FIRST):
-            out.append(self._seal(bytes(memoryview(self._waiting)[:room]), last=False))
-            del self._waiting[:room]
-        return b"".join(out)
+    def _take(self, view: memoryview) -> None:
+        stop = self._filled + len(view)
+        inside = min(stop, len(self._waiting)) - self._filled
+        memoryview(self._waiting)[self._filled : self._filled + inside] = view[:inside]
+        self._waiting += view[inside:]
+        self._filled = stop
 
-    def finish(self) -> bytes:
-        """The last segment."""
-        out = self._seal(bytes(self._waiting), last=True)
-        self._waiting.clear()
-        return out
-
-    def _seal(self, plaintext: bytes, *, last: bool) -> bytes:
-        head = b"" if self._index else self._header
-        sealed = self._cipher.encrypt(_nonce(self._prefix, self._index, last), plaintext, None)
-        self._index += 1
-        return head + sealed
+    def _seal(self, plaintext: memoryview, *, last: bool) -> None:
+        head = b"" if self._index else self._head
+        nonce = _nonce(self._prefix, self._index, last)
+        size = len(head) + len(plaintext) + _TAG
+        if size > len(self._sealed):
+            self._sealed = bytearray(size)
+        sealed = memoryview(self._sealed)[:size]
+        sealed[: len(head)] = head
+        self._index += 1  # whatever happens now: a nonce is used once
+        self._filled = 0
+        self._cipher.encrypt_into(nonce, plaintext, None, sealed[len(head) :])
+        self._out(sealed)
 
 
 class Decryptor:

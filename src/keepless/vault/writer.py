@@ -45,7 +45,7 @@ class ObjectWriter:
         self._blob: Final = mint(Prefix.BLOB)
         self.object_id: Final = mint(Prefix.OBJECT)
         self._dek: Final = new_dek()
-        self._sealer: Final = StreamSealer(self._dek, self._blob)
+        self._sealer: Final = StreamSealer(self._dek, self._blob, self._push)
         self._stored = 0  # bytes of ciphertext
         self.size = 0  # bytes of plaintext
         self._state = _State.OPEN
@@ -68,13 +68,12 @@ class ObjectWriter:
         demand(content, Content)
         if self._state is not _State.OPEN:
             raise ValueError("the writer takes no more")
-        self._push(self._sealer.update(content.reveal(Purpose.SEAL)))
+        self._sealer.update(content.reveal(Purpose.SEAL))
         self.size += content.size
 
-    def _push(self, sealed: bytes) -> None:
-        if sealed:
-            self._sink.write(sealed)
-            self._stored += len(sealed)
+    def _push(self, sealed: memoryview) -> None:
+        self._sink.write(sealed)
+        self._stored += len(sealed)
 
     def commit(self, permit: Retain, *, label: Content | None = None, within: Within = nothing_more) -> Kept:
         """Keep what was written, with a small label of the customer's.
@@ -92,7 +91,7 @@ class ObjectWriter:
             raise ValueError("the writer has ended")
         with store_failures():
             if self._state is _State.OPEN:
-                self._push(self._sealer.finish())
+                self._sealer.finish()
                 self._sink.finish()
                 self._state = _State.STORED
                 self._keeping.at(Step.BLOB)

@@ -57,6 +57,20 @@ def test_memory_holds_no_more_than_a_piece() -> None:
         assert len(stream._waiting) < 100
 
 
+def test_a_piece_of_a_file_is_handed_on_uncopied() -> None:
+    stream = FormStream(BOUNDARY)
+    list(stream.feed(encoded(('name="file"; filename="a"', b""), end=b"")[:-2]))
+    for piece in (b"x" * 1000, b"\r\n--b" + b"x" * 1000, b"x\rx"):
+        (given,) = stream.feed(piece)
+        assert given is piece
+
+
+def test_a_delimiter_is_found_behind_many_line_ends() -> None:
+    data = b"\r\n" * 1000 + b"\r" * 1000 + b"\r\n--b"
+    for size in (1 << 20, 1000, 7):
+        assert read(encoded(('name="a"', data), ('name="b"', b"")), size) == [("a", None, data), ("b", None, b"")]
+
+
 NAMES = {
     'name="file"; filename="a b.txt"': b"a b.txt",
     "name=file; filename=a.txt": b"a.txt",

@@ -118,8 +118,12 @@ def test_an_error_says_nothing_of_what_it_failed_on() -> None:
 
 
 def streamed(pieces: list[bytes], blob: str = "blob_a") -> bytes:
-    sealer = StreamSealer(DEK, blob)
-    return b"".join(sealer.update(piece) for piece in pieces) + sealer.finish()
+    sealed = bytearray()
+    sealer = StreamSealer(DEK, blob, sealed.extend)
+    for piece in pieces:
+        sealer.update(piece)
+    sealer.finish()
+    return bytes(sealed)
 
 
 @given(st.lists(st.binary(max_size=300), max_size=5))

@@ -64,9 +64,12 @@ class Kept(io.BytesIO):
 
 
 def seal(plaintext: bytes, step: int = 70_001, associated: bytes = ASSOCIATED) -> bytes:
-    encryptor = Encryptor(KEY, associated)
-    parts = [encryptor.update(plaintext[i : i + step]) for i in range(0, len(plaintext), step)]
-    return b"".join([*parts, encryptor.finish()])
+    sealed = bytearray()
+    encryptor = Encryptor(KEY, associated, sealed.extend)
+    for at in range(0, len(plaintext), step):
+        encryptor.update(plaintext[at : at + step])
+    encryptor.finish()
+    return bytes(sealed)
 
 
 def unseal(ciphertext: bytes, step: int = 33_333, key: bytes = KEY, associated: bytes = ASSOCIATED) -> bytes:
@@ -122,7 +125,7 @@ def test_another_key_or_other_associated_data_does_not_open() -> None:
         with pytest.raises(NotAuthenticError):
             unseal(ciphertext, key=key, associated=associated)
     with pytest.raises(ValueError, match="32 bytes"):
-        Encryptor(b"short", b"")
+        Encryptor(b"short", b"", bytearray().extend)
 
 
 def test_the_same_plaintext_never_makes_the_same_ciphertext() -> None:

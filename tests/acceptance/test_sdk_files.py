@@ -152,7 +152,7 @@ def test_parts_of_a_file(openai_client: openai.OpenAI, served: Served) -> None:
     for whole in ("bytes=0-1,5-6", "lines=1-2", "bytes=9-3", "bytes=-"):
         answer = get(served, f"/files/{made.id}/content", {"range": whole})
         assert (answer.status, answer.data) == (200, data)
-    assert answer.headers["content-disposition"] == "attachment; filename*=UTF-8''a.bin"
+    assert answer.headers["content-disposition"] == "attachment; filename=\"a.bin\"; filename*=UTF-8''a.bin"
 
 
 class Got:

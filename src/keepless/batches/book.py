@@ -69,6 +69,7 @@ class Order:
     metadata: Content | None = None
     output_life_ms: int | None = None
     repeat_key: bytes | None = None
+    window_in_days: bool = False
 
 
 class _RepeatedError(KeeplessError):
@@ -213,6 +214,7 @@ class Book:
             window_ms=order.window_ms,
             metadata_object_id=metadata,
             output_life_ms=order.output_life_ms,
+            window_in_days=order.window_in_days,
         )
         batch, is_new = store.create(tx, new, now_ms, order.repeat_key)
         if not is_new:

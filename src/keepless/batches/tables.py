@@ -28,6 +28,7 @@ batch = table(
     sa.Column("error_file_id", IdText),
     sa.Column("metadata_object_id", IdText),  # what the customer attached: in the vault, it ends with the batch
     sa.Column("window_ms", sa.BigInteger, nullable=False),
+    sa.Column("window_in_days", sa.Boolean, nullable=False),  # it was asked for in days, and is told so
     sa.Column("output_life_ms", sa.BigInteger),
     sa.Column("cancel_reason", EnumText(CancelReason)),
     sa.Column("created_at", Instant, nullable=False),

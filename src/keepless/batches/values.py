@@ -192,6 +192,7 @@ class NewBatch:
     window_ms: int
     metadata_object_id: Id | None = None
     output_life_ms: int | None = None
+    window_in_days: bool = False  # how it was asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +224,7 @@ class Batch:
     line_errors: int  # how many there were; at most `MOST_LINE_ERRORS` are kept
     counts: Counts = Counts()
     usage: Usage | None = None  # known at the end
+    window_in_days: bool = False
 
     @property
     def ended_at(self) -> int | None:

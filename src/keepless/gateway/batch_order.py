@@ -51,6 +51,7 @@ def order_of(body: Mapping[str, Any], repeat_key: bytes | None) -> Order:
         metadata=metadata_of(body.get("metadata")),
         output_life_ms=_life_ms(body.get("output_expires_after")),
         repeat_key=repeat_key,
+        window_in_days=given["completion_window"].endswith("d"),
     )
 
 
@@ -83,10 +84,10 @@ def page_of(query: bytes) -> Listed:
     )
 
 
-def window_text(window_ms: int) -> str:
-    """A window as it is answered: `24h`, or whole days."""
+def window_text(window_ms: int, *, in_days: bool) -> str:
+    """A window as it was asked for: clients compare what they sent."""
     hours = window_ms // _HOUR_MS
-    return f"{hours // 24}d" if hours % 24 == 0 and hours > 24 else f"{hours}h"
+    return f"{hours // 24}d" if in_days else f"{hours}h"
 
 
 def _window_ms(text: str) -> int:

@@ -41,7 +41,8 @@ from keepless.usage.ledger import Ledger
 __all__ = ["FORM_BYTES", "FileCalls", "demand_keeping", "file_json", "routes"]
 
 _BASES: Final = ("/v1", "/openai/v1")
-_RANGE: Final = re.compile(r"bytes=(\d{0,15})-(\d{0,15})\Z")
+_RANGE: Final = re.compile(r"bytes=[ \t]*(\d{0,30})-(\d{0,30})\Z", re.IGNORECASE | re.ASCII)
+_PLAIN: Final = re.compile(rb"[A-Za-z0-9._-]+\Z")
 _MOST: Final = 10_000
 FORM_BYTES: Final = 1 << 20  # what a form may have around its file
 _LISTED: Final = {
@@ -203,13 +204,14 @@ class FileCalls:
             lambda: self._files.open(file_id, caller.organization_id, caller.project_id, Purpose.CUSTOMER)
         )
         label = await in_thread(reader.label)
-        name = quote(b"" if label is None else label.reveal(Purpose.CUSTOMER), safe="")
         headers = {
             "accept-ranges": "bytes",
             "cache-control": "no-store",
-            "content-disposition": f"attachment; filename*=UTF-8''{name}",
+            "content-disposition": _disposition(b"" if label is None else label.reveal(Purpose.CUSTOMER)),
         }
-        asked = _range(call.request.headers.get("range"), reader.size)
+        sent = call.request.headers
+        # What an earlier answer is to be continued by has no validator here: RFC 9110 then wants all of it.
+        asked = None if "if-range" in sent else _range(sent.get("range"), reader.size)
         start, stop = (0, reader.size) if asked is None else asked
         headers["content-length"] = str(stop - start)
         if asked is not None:
@@ -236,6 +238,12 @@ class FileCalls:
 
         more = await in_thread(act)
         return JSONResponse({"id": str(file_id), "object": "file", "deleted": True, **more})
+
+
+def _disposition(name: bytes) -> str:
+    """A name as every client can read it, and a plain one also for those that know no other (curl)."""
+    plain = f' filename="{name.decode("ascii")}";' if _PLAIN.match(name) else ""
+    return f"attachment;{plain} filename*=UTF-8''{quote(name, safe='')}"
 
 
 async def _abort(writer: FileWriter) -> None:

@@ -154,16 +154,20 @@ class Recorded:
         """Serve one request (ASGI)."""
         began, counted = time.perf_counter_ns(), _Counted(receive, send)
         request = Request(scope, counted.receive)
-        handler = self._handlers.get(request.method)
+        only_head = request.method == "HEAD"
+        method = "GET" if only_head else request.method
+        handler = self._handlers.get(method)
         if handler is None:
             raise HTTPException(405, headers={"allow": ", ".join(sorted(self._handlers))})
         request_id = Id(scope[problems.REQUEST_ID])
         caller, call, code = None, None, None
         try:
-            caller = self._caller(request)
+            caller = self._caller(request, method)
             call = Call(request, request_id, caller, from_headers(scope["headers"]))
             async with _failures(request_id):
                 response = await handler(call)
+            if only_head:  # what GET would say, without the body: nothing is read of it
+                response = _without_body(response)
             if call.kept is not None:
                 response.headers["x-keepless-retention"] = described(call.kept).decode("ascii")
             await response(scope, counted.receive, counted.send)
@@ -182,13 +186,13 @@ class Recorded:
                 code, counted.status = Code.CLIENT_CLOSED, 499
             self._record(counted, request_id, caller, call, code=code, began=began)
 
-    def _caller(self, request: Request) -> Caller:
+    def _caller(self, request: Request, method: str) -> Caller:
         sent = request.headers.get("authorization")
         authorization = None if sent is None else sent.encode("latin-1")
         try:
             principal = authenticate(self._lease, authorization)
         except Problem as problem:
-            if problem.status == 401 and request.method in self._owners:
+            if problem.status == 401 and method in self._owners:
                 admin = self._lease.admin(bearer(authorization))
                 if admin is not None and admin.role is Role.OWNER and admin.organization_id is not None:
                     return Caller(admin.organization_id, None, None)
@@ -225,6 +229,12 @@ class Recorded:
                 object_id=None if kept is None else kept.id,
             )
         )
+
+
+def _without_body(response: Response) -> Response:
+    bare = Response(status_code=response.status_code)
+    bare.raw_headers = response.raw_headers
+    return bare
 
 
 @asynccontextmanager

@@ -35,7 +35,6 @@ __all__ = ["routes"]
 _BASES: Final = ("/v1", "/openai/v1")
 _BODY_BYTES: Final = 1 << 20
 _DEPTH: Final = 8
-_LONGEST_NAME: Final = LONGEST_LABEL // 4  # characters, whatever they take in UTF-8
 _NEW: Final = frozenset({"bytes", "filename", "mime_type", "purpose", "expires_after"})
 _COMPLETE: Final = frozenset({"part_ids", "md5"})
 _LONGEST_TYPE: Final = 200
@@ -70,13 +69,14 @@ class _Calls:
         size, name, kind = body.get("bytes"), body.get("filename"), body.get("mime_type")
         if type(size) is not int or size < 1:
             raise _wrong("bytes", "a whole number, at least 1")
-        if type(name) is not str or not 0 < len(name) <= _LONGEST_NAME:
-            raise _wrong("filename", f"a text of 1 to {_LONGEST_NAME} characters")
+        encoded = name.encode("utf-8", "replace") if type(name) is str else b""
+        if not 0 < len(encoded) <= LONGEST_LABEL:
+            raise _wrong("filename", f"a text of 1 to {LONGEST_LABEL} bytes in UTF-8")
         if type(kind) is not str or len(kind) > _LONGEST_TYPE:
             raise _wrong("mime_type", "a text")
         ends_after_s = ends_after(after.get("anchor"), after.get("seconds"))
         purpose = purpose_of(body.get("purpose"))
-        encoded, caller = name.encode("utf-8", "replace"), call.caller
+        caller = call.caller
         project_id = caller.project
         one, kept = await in_thread(
             lambda: self._uploads.create(

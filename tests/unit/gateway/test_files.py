@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -64,6 +65,8 @@ def test_pages_follow_each_other_in_both_words(world: FileRoutes) -> None:
         ("bytes=0-1,3-4", 200, LINE, None),
         ("lines=1-2", 200, LINE, None),
         ("bytes=-", 200, LINE, None),
+        ("Bytes=2-4", 206, b"234", "bytes 2-4/11"),
+        (f"bytes=2-{10**20}", 206, LINE[2:], "bytes 2-10/11"),
     ],
 )
 def test_content_is_whole_or_one_range(
@@ -73,8 +76,33 @@ def test_content_is_whole_or_one_range(
     headers = {} if asked is None else {"range": asked}
     answer = world.ask("GET", f"/v1/files/{made['id']}/content", **headers)
     assert (answer.status, answer.body, answer.headers.get("content-range")) == (status, told, place)
-    assert answer.headers["content-disposition"] == "attachment; filename*=UTF-8''MARKER.jsonl"
+    assert (
+        answer.headers["content-disposition"] == "attachment; filename=\"MARKER.jsonl\"; filename*=UTF-8''MARKER.jsonl"
+    )
     assert world.downloaded == ([made["id"]] if told.endswith(b"\n") else [])
+
+
+@pytest.mark.parametrize(("name", "plain"), [("é.jsonl", False), ('a".jsonl', False), ("a b", False), ("a-1.b", True)])
+def test_a_name_is_told_plainly_only_if_it_is_plain(world: FileRoutes, name: str, plain: bool) -> None:
+    made = uploaded(world, name.replace('"', "%22"))
+    told = world.ask("GET", f"/v1/files/{made['id']}/content").headers["content-disposition"]
+    first = f' filename="{name}";' if plain else ""
+    assert told == f"attachment;{first} filename*=UTF-8''{quote(name)}"
+
+
+def test_no_answer_can_be_continued_by_a_validator(world: FileRoutes) -> None:
+    path = f"/v1/files/{uploaded(world)['id']}/content"
+    assert world.ask("GET", path, range="bytes=2-4", if_range='"seen"').status == 200
+
+
+def test_the_head_of_a_file_is_told_without_a_download(world: FileRoutes) -> None:
+    path = f"/v1/files/{uploaded(world)['id']}"
+    for tail in ("/content", ""):
+        whole, head = world.ask("GET", path + tail), world.ask("HEAD", path + tail)
+        kept = [one.headers["content-length"] for one in (whole, head)]
+        assert (head.status, head.body, kept[0]) == (200, b"", kept[1])
+    assert len(world.downloaded) == 1
+    assert world.ask("HEAD", f"/v1/files/{mint(Prefix.FILE)}").status == 404
 
 
 def test_a_range_behind_the_end_is_refused_with_the_size(world: FileRoutes) -> None:

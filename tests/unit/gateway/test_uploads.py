@@ -46,6 +46,11 @@ def test_a_cancelled_upload_takes_no_more(world: FileRoutes) -> None:
         assert 400 <= world.ask("POST", f"/v1/uploads/{made['id']}/{path}", body, **headers).status < 409
 
 
+@pytest.mark.parametrize("name", ["n" * 255, "n" * 900, "é" * 450])
+def test_a_name_is_as_long_as_that_of_a_file(world: FileRoutes, name: str) -> None:
+    assert world.json("POST", "/v1/uploads", NEW | {"filename": name})["filename"] == name
+
+
 @pytest.mark.parametrize(
     ("change", "param"),
     [
@@ -53,7 +58,8 @@ def test_a_cancelled_upload_takes_no_more(world: FileRoutes) -> None:
         ({"bytes": True}, "bytes"),
         ({"bytes": "MARKER"}, "bytes"),
         ({"filename": ""}, "filename"),
-        ({"filename": "n" * 1000}, "filename"),
+        ({"filename": "n" * 901}, "filename"),
+        ({"filename": "é" * 451}, "filename"),
         ({"mime_type": None}, "mime_type"),
         ({"mime_type": "m" * 201}, "mime_type"),
         ({"purpose": "MARKER"}, "purpose"),

@@ -116,27 +116,31 @@ def insert_many(tx: Connection, into: sa.Table, columns: Sequence[str], rows: Se
     Values go to the driver as they are (no type decorators, no defaults): plain str, int, bool, bytes or
     None only, for `columns` in the order in which the table declares them.
     """
-    if tx.dialect.name == "sqlite":
-        # Many rows a statement: `executemany` gives up the interpreter lock once a row, and a busy event loop in
-        # the same process gives it back milliseconds later. Only powers of two: the driver keeps the last hundred
-        # statements compiled, and one for each number of rows there ever was would be a hundred megabytes.
-        at, step = 0, _MOST_ROWS
-        while at < len(rows):
-            while step > len(rows) - at:
-                step //= 2
-            values = tuple(itertools.chain.from_iterable(rows[at : at + step]))
-            tx.exec_driver_sql(_insert_of(into, tuple(columns), step), values)
-            at += step
-        return
     cursor: Any = tx.connection.cursor()
     driver: Any = tx.dialect.loaded_dbapi  # not imported here: ten megabytes that a deployment on SQLite does not need
     try:
-        with cursor, cursor.copy(f"COPY {into.name} ({', '.join(columns)}) FROM STDIN") as copy:
-            for row in rows:
-                copy.write_row(row)
+        if tx.dialect.name == "sqlite":
+            _insert_values(cursor, into, tuple(columns), rows)
+        else:
+            with cursor, cursor.copy(f"COPY {into.name} ({', '.join(columns)}) FROM STDIN") as copy:
+                for row in rows:
+                    copy.write_row(row)
     except driver.Error as error:
         # The same family of errors as every other statement raises, and as silent about values.
         raise sa.exc.DBAPIError.instance(None, None, error, driver.Error, hide_parameters=True) from None
+
+
+def _insert_values(cursor: Any, into: sa.Table, columns: tuple[str, ...], rows: Sequence[Sequence[object]]) -> None:
+    # Many rows a statement: `executemany` gives up the interpreter lock once a row, and a busy event loop in the same
+    # process gives it back milliseconds later. Only powers of two: the driver keeps the last hundred statements
+    # compiled, and one for each number of rows there ever was would be a hundred megabytes. With the driver's own
+    # cursor: SQLAlchemy's steps cost a quarter of the time of a statement of 64 rows.
+    at, step = 0, _MOST_ROWS
+    while at < len(rows):
+        while step > len(rows) - at:
+            step //= 2
+        cursor.execute(_insert_of(into, columns, step), tuple(itertools.chain.from_iterable(rows[at : at + step])))
+        at += step
 
 
 @lru_cache(256)
@@ -153,12 +157,16 @@ def insert_or_ignore(tx: Connection, into: sa.Table, **values: Any) -> bool:
     return tx.execute(postgresql.insert(into).values(**values).on_conflict_do_nothing()).rowcount == 1
 
 
-def add_up(tx: Connection, into: sa.Table, key: Sequence[str], sums: Sequence[str], rows: sa.Select[Any]) -> None:
-    """Add rows (`key`, then `sums`) to those with the same key, or insert them. `rows` has a condition (SQLite)."""
-    kind = sqlite.insert if tx.dialect.name == "sqlite" else postgresql.insert
-    statement = kind(into).from_select([*key, *sums], rows)
+def adding_up(
+    into: sa.Table, key: Sequence[str], sums: Sequence[str], rows: sa.Select[Any], *, on_sqlite: bool
+) -> sa.Insert:
+    """A statement that adds rows (`key`, then `sums`) to those with the same key, or inserts them.
+
+    `rows` has a condition (SQLite). Making the statement costs more than a few hundred rows: make it once.
+    """
+    statement = (sqlite.insert if on_sqlite else postgresql.insert)(into).from_select([*key, *sums], rows)
     added = {name: into.c[name] + statement.excluded[name] for name in sums}
-    tx.execute(statement.on_conflict_do_update(index_elements=[into.c[name] for name in key], set_=added))
+    return statement.on_conflict_do_update(index_elements=[into.c[name] for name in key], set_=added)
 
 
 _PRAGMAS: Final = (

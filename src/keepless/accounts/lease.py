@@ -49,6 +49,10 @@ POLL_S: Final = 0.2
 _SOONEST_S: Final = 0.05  # between two reads, however often somebody asks for one
 _HEARTBEAT_S: Final = 30.0
 _NEVER: Final = float("-inf")
+# Asked many times a second: made once.
+_REGISTERED: Final = sa.select(process.c.id).where(
+    process.c.id == sa.bindparam("own"), process.c.condemned_at.is_(None)
+)
 _UNREACHABLE: Final = (sa.exc.SQLAlchemyError, sqlite3.Error, OSError, KeeplessError)
 
 
@@ -231,8 +235,7 @@ class Lease:
         return True
 
     def _registered(self, tx: Connection) -> bool:
-        query = sa.select(process.c.id).where(process.c.id == self._id, process.c.condemned_at.is_(None))
-        return tx.execute(query).first() is not None
+        return tx.execute(_REGISTERED, {"own": self._id}).first() is not None
 
     def _put_in_place(self, found: snapshots.Snapshot) -> None:
         """Make it the snapshot on the event loop's thread, so that no callback sees two policies; wait until done."""

@@ -52,6 +52,7 @@ __all__ = [
 SCHEMA_VERSION: Final = 1
 WHOLE_ORGANIZATION: Final = Id("")  # in `period` and `ratchet`: set by the organization itself
 Days = Mapping[DataClass, int]
+_GENERATION: Final = sa.select(change.c.generation)  # asked many times a second: made once
 _OFF: Final = {
     Feature.INFERENCE_LOGGING: "inference_logging_off",
     Feature.BATCH: "batch_off",
@@ -80,7 +81,7 @@ def touch(tx: Connection) -> int:
 
 def generation_of(tx: Connection) -> int:
     """The generation as this transaction sees it."""
-    return int(tx.execute(sa.select(change.c.generation)).scalar_one())
+    return int(tx.execute(_GENERATION).scalar_one())
 
 
 def lock_organization(tx: Connection, organization_id: Id) -> Row[Any] | None:

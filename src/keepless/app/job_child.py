@@ -28,6 +28,7 @@ _FIRST_S: Final = 0.5
 _SLOWEST_S: Final = 30.0
 _STEADY_S: Final = 60.0
 _STOP_S: Final = 25.0
+_JOBS: Final = (sa.select(batch.c.id).limit(1), sa.select(tuning_job.c.id).limit(1))  # made once
 
 
 class JobChild:
@@ -73,6 +74,6 @@ class JobChild:
 def _has_jobs(db: Database) -> bool:
     try:
         with db.read() as tx:
-            return any(tx.execute(sa.select(one.c.id).limit(1)).first() is not None for one in (batch, tuning_job))
+            return any(tx.execute(one).first() is not None for one in _JOBS)
     except (sa.exc.SQLAlchemyError, sqlite3.Error):
         return False  # ask again

@@ -20,12 +20,13 @@ __all__ = ["read_served"]
 # Not one that is being deleted, nor one whose weights are not kept any more.
 _SERVED: Final = sa.and_(model.c.deleting_at.is_(None), sa.exists().where(kept.c.id == model.c.object_id))
 
+_NEWEST: Final = sa.select(sa.func.count(), sa.func.max(model.c.created_at)).where(_SERVED)  # made once
+
 
 def read_served(tx: Connection, present: Mapping[str, Tuned]) -> Mapping[str, Tuned]:
     """See `ReadTuned`."""
     c = model.c
-    query = sa.select(sa.func.count(), sa.func.max(c.created_at)).where(_SERVED)
-    count, newest = tx.execute(query).one()
+    count, newest = tx.execute(_NEWEST).one()
     if count == len(present) and newest == max((one.created_at for one in present.values()), default=None):
         return present
     columns = (c.hexadecimal, c.organization_id, c.project_id, c.base_model, c.object_id, c.created_at)

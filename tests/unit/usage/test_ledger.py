@@ -230,6 +230,32 @@ def test_a_database_that_never_comes_back_does_not_hold_up_the_end(database: Dat
     assert ledger.flush()
 
 
+def test_the_writer_rests_between_a_few_rows_unless_too_many_wait(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = Ledger(database, max_rows=2_000)
+    rests: list[float] = []
+    monkeypatch.setattr(time, "sleep", rests.append)
+    for _ in range(640):
+        ledger.add(record())
+    assert ledger.flush()
+    assert len(rests) > 10
+
+    def flooded(seconds: float) -> None:
+        rests.append(seconds)
+        for _ in range(501):
+            ledger.add(record())
+
+    for _ in range(640):
+        ledger.add(record())
+    rests.clear()
+    monkeypatch.setattr(time, "sleep", flooded)
+    assert ledger.flush()
+    assert len(rests) == 1
+    assert ledger.close()
+    assert count(database) == 640 + 640 + 501
+
+
 @pytest.mark.parametrize("rows", [1, 639, 640, 641, 5_001])
 def test_batches_of_every_size_are_complete(database: Database, rows: int) -> None:
     ledger = Ledger(database)

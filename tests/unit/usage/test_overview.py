@@ -58,6 +58,7 @@ def added_up(database: Database) -> None:
 
 def test_sums_of_days_tell_what_single_rows_do(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(daily, "_ROWS", 40)
+    monkeypatch.setattr(daily, "_STEP", 15)
     chance, own, other = random.Random(5), mint(Prefix.ORGANIZATION), mint(Prefix.ORGANIZATION)
     spans = [(2 * DAY_MS, 9 * DAY_MS), (2 * DAY_MS + 5, 9 * DAY_MS - 7), (DAY_MS // 2, 3 * DAY_MS), (5, 6)]
 

@@ -201,6 +201,18 @@ def test_what_a_killed_process_had_begun_is_taken_over_at_once_on_the_same_machi
     assert other.tell("rescue") == 0
 
 
+def test_a_pace_that_a_dead_process_has_left_is_set_back_by_another(start: Any) -> None:
+    first, other, batch = start(), start(), mint(Prefix.BATCH)
+    first.submit(f"{batch}.1", batch, 1)
+    idle = max(other.tell("pace"))
+    quick = min(other.tell("pace"))
+    assert quick < idle
+    until_quiet(first)
+    first.kill()
+    other.tell("rescue")
+    assert other.tell("pace") == [idle, idle]
+
+
 def test_what_runs_in_a_living_process_is_left_to_it(start: Any) -> None:
     first, other, batch = start(), start(), mint(Prefix.BATCH)
     for number in range(8):

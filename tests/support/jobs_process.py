@@ -57,6 +57,8 @@ def main() -> None:
                 typed = [Id(one) if isinstance(one, str) else one for one in rest[2:]]
                 jobs.submit(JobKind(rest[0]), rest[1], *typed, priority=priority)
                 say("told", None)
+            elif verb == "pace":
+                say("told", [it.polling_interval_sec for it in jobs._queues.values()])
             elif verb == "cancel":
                 jobs.cancel(set(arguments))
                 say("told", None)

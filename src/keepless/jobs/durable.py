@@ -81,6 +81,7 @@ class DurableJobs:
         )
         self._workflow: Final = DBOS.workflow(name="job")(_run)
         DBOS.listen_queues([_NAMES[queue] for queue in at_once])
+        self._roll.beat()  # on the roll before it takes anything: what nobody holds is removed (history)
         DBOS.launch()
         self._queues: Final = {
             queue: DBOS.register_queue(
@@ -93,7 +94,6 @@ class DurableJobs:
         }
         self._pace: Final = threading.Lock()
         self._paces: Final = dict.fromkeys(self._queues, _IDLE_POLL_S)
-        self._roll.beat()
 
     @property
     def id(self) -> Id:
@@ -128,7 +128,9 @@ class DurableJobs:
             DBOS.resume_workflow(one.workflow_id, queue_name=one.queue_name or _NAMES[Queue.BATCH])
         self._roll.bury(dead)
         waiting = begun or DBOS.list_workflows(status=_ACTIVE, load_input=False, load_output=False, limit=1)
-        for queue in self._queues:
+        for queue, it in self._queues.items():
+            with self._pace:  # as the store has it: whoever set it may have died before it set it back
+                self._paces[queue] = it.polling_interval_sec
             self._ask_every(queue, _POLL_S if waiting else _IDLE_POLL_S)
         return len(left)
 

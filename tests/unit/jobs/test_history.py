@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from keepless.batches import store
-from keepless.batches.values import BatchEndpoint, NewBatch
+from keepless.batches.values import Batch, BatchEndpoint, NewBatch
 from keepless.clock import DAY_MS
 from keepless.db import Database
 from keepless.ids import Id, Prefix, mint
@@ -91,6 +91,42 @@ def test_while_a_worker_lives_nothing_is_touched_and_a_dead_one_is_no_hindrance(
     clock.advance_ms(int(SILENT_S * 1000))
     assert history.forget() == 1
     assert jobs.names() == [set()] * 4
+
+
+def test_what_begins_while_it_looks_is_not_taken_for_over(
+    database: Database, tmp_path: Path, jobs: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A batch and its job, made between any two steps; and that of a batch that is over goes in the same turn."""
+    over = f"{mint(Prefix.BATCH)}.f"
+    jobs.add(over)
+    begun: list[str] = []
+    look = store.active_of
+
+    def looked(tx: sa.Connection) -> list[Batch]:
+        found = look(tx)
+        begun.append(f"{active(database)}.v")
+        jobs.add(begun[-1])
+        return found
+
+    monkeypatch.setattr(store, "active_of", looked)
+    assert History(database, FakeClock(), str(tmp_path)).forget() == 1
+    assert jobs.names() == [set(begun)] * 4
+
+
+def test_a_worker_that_begins_while_it_looks_is_left_alone(
+    database: Database, tmp_path: Path, jobs: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = f"{mint(Prefix.BATCH)}.s0.1"
+    jobs.add(job_id)
+    look, worker = store.active_of, Roll(database, FakeClock())
+
+    def looked(tx: sa.Connection) -> list[Batch]:
+        worker.beat()
+        return look(tx)
+
+    monkeypatch.setattr(store, "active_of", looked)
+    assert History(database, FakeClock(), str(tmp_path)).forget() == 0
+    assert jobs.names() == [{job_id}] * 4
 
 
 def test_where_no_job_ever_ran_there_is_nothing(database: Database, tmp_path: Path) -> None:

@@ -52,6 +52,7 @@ _TOLD: Final = {
 }
 _UNSENT: Final = frozenset({FailureKind.UNREACHABLE, FailureKind.BUSY, FailureKind.MISSING, FailureKind.WITHDRAWN})
 _WELL: Final = frozenset({FailureKind.BUSY, FailureKind.WITHDRAWN})  # our own doing
+_AGAIN: Final = _UNSENT - {FailureKind.MISSING}  # nothing of it was taken, and the engine may come back
 _MENDABLE: Final = {
     **dict.fromkeys((*_UNSENT, FailureKind.CUT), Elsewhere.YES),
     FailureKind.TIMEOUT_FIRST_BYTE: Elsewhere.IF_CONFIGURED,
@@ -63,7 +64,7 @@ def of_failure(failure: Failure) -> Fault:
     kind = failure.kind
     status, message = _TOLD[kind]
     retry = kind is not FailureKind.MISSING
-    seconds = failure.retry_after_s or _RETRY_AFTER_S if status == 503 and retry else None
+    seconds = failure.retry_after_s or _RETRY_AFTER_S if kind in _AGAIN else None
     return Fault(
         _problem(status, kind.code, message, seconds, retry=retry),
         kind.reason,
@@ -87,6 +88,7 @@ def of_status(status: int, retry_after_s: int | None, *, embedded: bool) -> Faul
             500 if embedded else 502,
             Code.ENGINE_FAILED if embedded else Code.UPSTREAM_ERROR,
             "The engine of this model failed to answer.",
+            retry_after_s if status == 503 else None,
         )
         return Fault(
             problem,

@@ -5,7 +5,8 @@ may run it (driver), its rows and journals (journal), how a request goes (gatewa
 
 1. Lines that no earlier attempt has recorded are read ahead, a bounded number of them, and offered to their lanes.
 2. A line that is begun is a request of the batch's project under the policy in force at that moment.
-3. What failed in passing is tried again, at most `_TRIES` times; an engine that is at its limits has not failed.
+3. What failed in passing is tried again, at most `_TRIES` times. An engine that says when to come again, or that cannot
+   be reached, has taken nothing: that is waited for until the window ends.
 4. The answer is recorded; when the last one is durable, the shard is done.
 `stop` may come in between: no line is begun any more, and those under way have some seconds. `drop` ends everything at
 once and keeps nothing: the policy does not allow the feature any more.
@@ -353,7 +354,7 @@ class _Line(Waiting):
         retry_after_s = self._collector.retry_after_s
         self._collector = None
         run = self._run
-        if status in _BUSY:
+        if retry_after_s is not None and status in _PASSING:
             self._tries -= 1  # it was not taken; the batch's window is what ends that
         if status in _PASSING and self._tries < _TRIES:
             pause = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2**self._tries) * _chance.uniform(0.5, 1.0)

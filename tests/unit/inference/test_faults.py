@@ -13,7 +13,8 @@ def test_every_kind_is_told_with_its_own_code_and_reason(kind: FailureKind) -> N
     fault = faults.of_failure(Failure(kind))
     assert (fault.problem.code, fault.reason) == (kind.code, kind.reason)
     assert fault.problem.status >= 500
-    assert ("retry-after" in fault.problem.headers) == (fault.problem.status == 503 and fault.problem.retry)
+    taken_nothing = not fault.seen and fault.problem.retry
+    assert ("retry-after" in fault.problem.headers) == taken_nothing  # batches wait for who says when to come again
     assert fault.problem.retry == (kind is not FailureKind.MISSING)  # what is not installed will not come soon
 
 
@@ -45,6 +46,10 @@ def test_retry_after_is_the_upstreams_when_it_said_one() -> None:
     fault = faults.of_status(429, 7, embedded=False)
     assert fault is not None
     assert fault.problem.headers == {"retry-after": "7"}
+    for status, told in ((503, {"retry-after": "7"}), (500, {}), (502, {})):
+        fault = faults.of_status(status, 7, embedded=False)
+        assert fault is not None
+        assert fault.problem.headers == told
 
 
 def test_our_own_failures() -> None:

@@ -18,7 +18,7 @@ from keepless.errors import Code
 from keepless.ids import Prefix, mint
 from keepless.inference.backend import FailureKind
 from keepless.jobs import shard as module
-from keepless.jobs.gate import Gate
+from keepless.jobs.gate import Gate, Lane
 from keepless.jobs.journal import ShardJournal
 from keepless.jobs.lines import split
 from keepless.jobs.recorder import Recorder
@@ -179,6 +179,9 @@ def test_lines_of_earlier_attempts_are_not_asked_again() -> None:
         ([fail(FailureKind.CUT)], Code.UPSTREAM_CUT),
         ([fail(FailureKind.TIMEOUT_IDLE)], Code.UPSTREAM_TIMEOUT),
         ([head(500), end()], Code.UPSTREAM_ERROR),
+        ([head(503), end()], Code.UPSTREAM_ERROR),
+        ([fail(FailureKind.CRASHED)], Code.ENGINE_FAILED),  # a line that an engine dies of must not kill it for days
+        ([fail(FailureKind.MISSING)], Code.ENGINE_UNAVAILABLE),
     ],
 )
 def test_what_keeps_failing_is_tried_five_times_and_goes_into_the_error_file(script: list[Any], code: Code) -> None:
@@ -202,8 +205,19 @@ def test_what_is_refused_before_any_engine_is_recorded_as_a_line_too() -> None:
     assert not made.harness.backend.calls
 
 
-def test_an_engine_at_its_limits_is_waited_for_however_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("keepless.gateway.line._retry_after_s", lambda _: None)
+@pytest.mark.parametrize(
+    "script",
+    [
+        [fail(FailureKind.BUSY)],
+        [fail(FailureKind.UNREACHABLE)],
+        [head(429), end()],
+        [head(503, retry_after_s=9), end()],
+    ],
+    ids=["busy", "unreachable", "429", "503 with retry-after"],
+)
+def test_an_engine_at_its_limits_is_waited_for_however_long(script: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    cut = Lane._cut
+    monkeypatch.setattr(Lane, "_cut", lambda lane, _: cut(lane, 0.0))  # no test has the seconds that an engine asks for
     busy = [40]
 
     def before(harness: Harness) -> None:
@@ -211,7 +225,7 @@ def test_an_engine_at_its_limits_is_waited_for_however_long(monkeypatch: pytest.
 
         def sometimes(call: Any, sink: Any) -> Any:
             busy[0] -= 1
-            harness.backend.script = [fail(FailureKind.BUSY)] if busy[0] >= 0 else answer()
+            harness.backend.script = script if busy[0] >= 0 else answer()
             return start(call, sink)
 
         harness.backend.start = sometimes

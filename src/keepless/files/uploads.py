@@ -133,6 +133,8 @@ class Uploads:
     ) -> tuple[Upload, File, Kept, bytes]:
         """Make the file out of parts, in this order; also its name. Raises `Problem`."""
         one = self._pending(upload_id, organization_id, project_id)
+        # Said first: a feature that is off has perhaps left nothing of the name and the parts to complain about.
+        self._files.check(organization_id, project_id, Intended(one.purpose, UPLOADED[one.purpose], _NO_NAME))
         parts = self._wanted(one, part_ids)
         name = self._name(one)
         intended = Intended(

@@ -192,6 +192,7 @@ def test_a_feature_that_is_turned_off_meanwhile_ends_it(
         lambda: begin(uploads, owner, 5),
         lambda: add(uploads, owner, one, b"1"),
         lambda: uploads.complete(one.id, *owner, [part.id]),
+        lambda: uploads.complete(one.id, *owner, []),  # whatever else is wrong with it
     ):
         assert refused(act).code == "feature_disabled_by_data_controls"
     assert DataClass.BATCH_INPUT not in classes(database)

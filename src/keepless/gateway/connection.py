@@ -268,7 +268,7 @@ class Connection(Wire):
         limit = serving.upload_bytes if handler is None else serving.limit_of(request.path)
         length = request.length
         if length > limit:
-            raise too_large(limit)
+            raise too_large(limit, upload=handler is None)
         if handler is not None and 0 <= length <= len(rest):
             self._serve_fast(handler, request, rest[:length])
             return rest[length:]

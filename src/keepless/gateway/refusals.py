@@ -8,9 +8,10 @@ from keepless.errors import Code, ErrorType, Problem
 __all__ = ["bad", "crowded", "full", "large_head", "other_version", "slow", "too_large", "too_many_fields"]
 
 
-def too_large(limit: int) -> Problem:
-    """The refusal of a body of more than `limit` bytes."""
-    return Problem(413, Code.REQUEST_TOO_LARGE, f"The request body is larger than {limit} bytes.", retry=False)
+def too_large(limit: int, *, upload: bool = False) -> Problem:
+    """The refusal of a body of more than `limit` bytes; of an upload with the setting that it comes from."""
+    named = " (limits.file_bytes, and a mebibyte for the form around the file)" if upload else ""
+    return Problem(413, Code.REQUEST_TOO_LARGE, f"The request body is larger than {limit} bytes{named}.", retry=False)
 
 
 def bad(message: str, status: int = 400) -> Problem:

@@ -20,9 +20,10 @@ __all__ = ["FIELD_END", "Field", "FieldEnd", "FormStream", "boundary_of"]
 
 _MOST_FIELDS: Final = 100
 _HEAD_LIMIT: Final = 8192
+_CHARSET: Final = rb"(?:[ \t]*;[ \t]*charset=\"?[A-Za-z0-9_-]{1,40}\"?)?"  # Java's clients say one; it says nothing
 _FORM: Final = re.compile(
-    rb"multipart/form-data[ \t]*;[ \t]*boundary="
-    rb"(?:\"([A-Za-z0-9'()+_,./:=? -]{1,70})\"|([A-Za-z0-9'+_.-]{1,70}))[ \t]*\Z",
+    rb"multipart/form-data" + _CHARSET + rb"[ \t]*;[ \t]*boundary="
+    rb"(?:\"([A-Za-z0-9'()+_,./:=? -]{1,70})\"|([A-Za-z0-9'+_.-]{1,70}))" + _CHARSET + rb"[ \t]*\Z",
     re.IGNORECASE,
 )
 _HEADER: Final = re.compile(rb"([A-Za-z0-9-]+):[ \t]*([^\r\n]*)\Z")

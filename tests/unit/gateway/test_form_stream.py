@@ -126,6 +126,10 @@ def test_what_is_doubtful_is_refused(case: str) -> None:
     ("kind", "boundary"),
     [
         (b"multipart/form-data; boundary=abc", b"abc"),
+        (b"multipart/form-data; boundary=abc; charset=UTF-8", b"abc"),
+        (b'multipart/form-data; charset="utf-8"; boundary="abc"', b"abc"),
+        (b"multipart/form-data; boundary=abc; boundary=def", None),
+        (b"multipart/form-data; boundary=abc; charset=", None),
         (b'Multipart/Form-Data; boundary="a b"', b"a b"),
         (b'Multipart/Form-Data; BOUNDARY="b0"', b"b0"),
         (b"multipart/form-data", None),

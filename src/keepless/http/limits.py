@@ -85,6 +85,22 @@ class _Slot:
             self.day, self.today = day, 0
         self.then = now
 
+    def obey(self, limits: Limits) -> bool:
+        """Count under `limits` from now on; whether that changed the counts.
+
+        What was used under looser limits fills tighter ones at most, so that nobody waits longer than a minute of
+        theirs for having kept to those that were in force.
+        """
+        if limits == self.limits:
+            self.limits = limits
+            return False
+        a_minute, most = limits.requests_per_minute, limits.tokens_per_minute
+        requests = self.requests if a_minute is None else min(self.requests, float(a_minute))
+        tokens = self.tokens if most is None else min(self.tokens, float(most))
+        changed = requests != self.requests or tokens != self.tokens
+        self.limits, self.requests, self.tokens = limits, requests, tokens
+        return changed
+
     def takes(self, tokens: int) -> bool:
         """Whether one more request of so many tokens is within the limits."""
         limits = self.limits
@@ -219,7 +235,8 @@ class RateLimits:
             slot.read(self._memory)
         elif self._shared:
             slot.read(self._memory)
-        slot.limits = limits
+        if slot.limits is not limits and slot.obey(limits) and self._shared:
+            slot.write(self._memory)
         return slot
 
     def _place(self, owner: Id) -> int:

@@ -67,6 +67,23 @@ def test_requests_a_minute_come_back_evenly() -> None:
     refused(limits, who)
 
 
+@pytest.mark.parametrize("alone", [True, False])
+def test_limits_that_are_lowered_let_nobody_wait_longer_than_their_minute(alone: bool) -> None:
+    clock = FakeClock()
+    limits, who = RateLimits(clock, alone=alone), caller(Limits(requests_per_minute=1000, tokens_per_minute=100_000))
+    for _ in range(800):
+        admitted(limits, who, 100)
+    lowered = replace(who.organization, limits=Limits(requests_per_minute=2, tokens_per_minute=200))
+    who = Principal(who.key_id, lowered, who.project)
+    problem = refused(limits, who, 100)
+    assert problem.headers["retry-after"] == "30"
+    clock.advance_ms(30_000)
+    admitted(limits, who, 100)
+    refused(limits, who, 100)
+    limits.settle(Grant(0, [], b""), 0)
+    assert "Used 2," in refused(limits, who, 1).message
+
+
 def test_requests_a_day_end_with_the_day() -> None:
     clock = FakeClock(DAY_MS * 20_000 + DAY_MS - 90_500)
     limits, who = RateLimits(clock), caller(Limits(requests_per_day=2))

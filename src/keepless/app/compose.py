@@ -66,6 +66,8 @@ def is_empty(settings: Settings) -> bool:
     """Whether nothing has been made here yet: no keyring, and no organization in the database."""
     if Path(settings.keyring.removeprefix("file://")).exists():
         return False
+    if not settings.database_url and not (Path(settings.data_dir) / "keepless.sqlite").exists():
+        return True
     prepare(settings.data_dir)
     db = Database(settings.database)
     try:
@@ -79,8 +81,10 @@ def is_empty(settings: Settings) -> bool:
 
 def open_deployment(settings: Settings, *, create: bool = False) -> Deployment:
     """Open (with `create`: make) everything of a data folder. Raises `ConfigError` with what to do about it."""
-    prepare(settings.data_dir)
+    if create:
+        prepare(settings.data_dir)
     keyring = open_keyring(settings.keyring, create=create)
+    prepare(settings.data_dir)  # after the keyring: a folder that was mistyped is not made
     db = Database(settings.database)
     try:
         bring_up_to_date(db)

@@ -3,7 +3,9 @@
 A secret is shown by the command that created it and nowhere else.
 """
 
+import functools
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -31,8 +33,29 @@ def organizations() -> None:
     """Organizations of this deployment (operator key)."""
 
 
+def _named(what: str, *, required: bool = True) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """What is created takes its name behind the command or as an option, whichever a person tries first."""
+
+    def decorate(function: Callable[..., None]) -> Callable[..., None]:
+        @click.argument(what, required=False)
+        @click.option(f"--{what}", "option", help=f"The same as {what.upper()}.")
+        @functools.wraps(function)
+        def command(*args: Any, option: str | None, **kwargs: Any) -> None:
+            given = kwargs[what]
+            if given is not None and option is not None:
+                raise click.UsageError(f"give {what.upper()} once")
+            kwargs[what] = option if given is None else given
+            if kwargs[what] is None and required:
+                raise click.UsageError(f"Missing argument '{what.upper()}'.")
+            function(*args, **kwargs)
+
+        return command
+
+    return decorate
+
+
 @organizations.command("create")
-@click.argument("name")
+@_named("name")
 @click.option("--region", help="Pin it: upstreams and locations outside of this region are refused.")
 @client_command
 def organizations_create(screen: Screen, client: Client, /, name: str, region: str | None) -> None:
@@ -65,7 +88,7 @@ def projects() -> None:
 
 
 @projects.command("create")
-@click.argument("name")
+@_named("name")
 @client_command
 def projects_create(screen: Screen, client: Client, /, name: str) -> None:
     """Create a project."""
@@ -98,15 +121,16 @@ def keys() -> None:
 
 
 @keys.command("create")
-@click.option("--name", default="key", show_default=True)
+@_named("name", required=False)
 @click.option("--project", help="The project; needed when there are several.")
 @click.option("--admin", is_flag=True, help="An admin key instead of an API key.")
 @click.option("--role", type=_ROLES, help="What an admin key may do.")
 @client_command
 def keys_create(
-    screen: Screen, client: Client, /, *, name: str, project: str | None, admin: bool, role: str | None
+    screen: Screen, client: Client, /, *, name: str | None, project: str | None, admin: bool, role: str | None
 ) -> None:
     """Create a key and show it, this once."""
+    name = name or "key"
     if admin:
         answer = client.post(_ADMIN_KEYS, {"name": name, "role": role})
     elif role:
@@ -151,7 +175,7 @@ def members() -> None:
 
 
 @members.command("create")
-@click.argument("email")
+@_named("email")
 @click.option("--role", type=_ROLES, required=True)
 @click.option("--password-stdin", is_flag=True, help="Read a password from standard input.")
 @client_command
@@ -191,7 +215,7 @@ def members_role(screen: Screen, client: Client, /, member_id: str, role: str) -
 
 
 @members.command("invite")
-@click.argument("email")
+@_named("email")
 @click.option("--role", type=_ROLES, required=True)
 @client_command
 def members_invite(screen: Screen, client: Client, /, email: str, role: str) -> None:

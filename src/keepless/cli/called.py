@@ -17,6 +17,9 @@ def run(command: click.Command, given: Sequence[str], name: str) -> int:
     def work() -> int:
         try:
             code = command.main(list(given), prog_name=name, standalone_mode=False)
+        except click.exceptions.NoArgsIsHelpError as nothing:
+            say("a command is missing", None, as_json=as_json, usage=nothing.format_message())
+            return USAGE
         except click.UsageError as usage:
             how = None if usage.ctx is None else usage.ctx.get_usage()
             say(usage.format_message(), None, as_json=as_json, usage=how)

@@ -7,6 +7,7 @@ import click
 
 from keepless.cli.client import Client, segment
 from keepless.cli.options import client_command
+from keepless.cli.outcome import FindingError
 from keepless.cli.output import Screen, when
 from keepless.incidents.states import CloseReason
 from keepless.policy.data_class import DataClass
@@ -38,6 +39,7 @@ class _Instant(click.ParamType[int]):
 
 
 INSTANT: Final = _Instant()
+_WHOSE: Final = click.option("--organization-id", "--organization", help="Whose; found by itself when not given.")
 
 
 @click.group()
@@ -77,11 +79,12 @@ def holds_list(screen: Screen, client: Client, /, organization_id: str | None, r
 
 @holds.command("release")
 @click.argument("hold_id")
-@click.option("--organization-id", "--organization", required=True)
+@_WHOSE
 @client_command
-def release(screen: Screen, client: Client, /, hold_id: str, organization_id: str) -> None:
+def release(screen: Screen, client: Client, /, hold_id: str, organization_id: str | None) -> None:
     """Release a hold; what is overdue is purged at once."""
-    answer = client.delete(f"{_HOLDS}/{segment(hold_id)}", organization_id=organization_id)
+    whose = organization_id or _owner(client, _HOLDS, hold_id)
+    answer = client.delete(f"{_HOLDS}/{segment(hold_id)}", organization_id=whose)
     screen.fields(answer, "Released", answer)
 
 
@@ -103,16 +106,16 @@ def cases_list(screen: Screen, client: Client, /, organization_id: str | None, c
 
 @cases.command("confirm")
 @click.argument("case_id")
-@click.option("--organization-id", "--organization", required=True)
+@_WHOSE
 @client_command
-def confirm(screen: Screen, client: Client, /, case_id: str, organization_id: str) -> None:
+def confirm(screen: Screen, client: Client, /, case_id: str, organization_id: str | None) -> None:
     """Confirm a case: from now on the keys it names are captured, within its caps."""
     _decide(screen, client, case_id, "confirm", {"organization_id": organization_id})
 
 
 @cases.command("extend")
 @click.argument("case_id")
-@click.option("--organization-id", "--organization", required=True)
+@_WHOSE
 @click.option("--hours", type=click.IntRange(1, 72), required=True)
 @click.option("--reference", required=True, help="Why; at most 80 letters.")
 @client_command
@@ -123,7 +126,7 @@ def extend(screen: Screen, client: Client, /, case_id: str, **asked: Any) -> Non
 
 @cases.command("close")
 @click.argument("case_id")
-@click.option("--organization-id", "--organization", required=True)
+@_WHOSE
 @click.option("--reason", type=click.Choice([r.value for r in CloseReason]), default=CloseReason.RESOLVED.value)
 @client_command
 def close(screen: Screen, client: Client, /, case_id: str, **asked: Any) -> None:
@@ -131,7 +134,16 @@ def close(screen: Screen, client: Client, /, case_id: str, **asked: Any) -> None
     _decide(screen, client, case_id, "close", asked)
 
 
-def _decide(screen: Screen, client: Client, case_id: str, verb: str, body: dict[str, Any]) -> None:
+def _owner(client: Client, path: str, wanted: str) -> str:
+    """Whose a hold or case is."""
+    for found in client.each(path):
+        if found["id"] == wanted:
+            return str(found["organization_id"])
+    raise FindingError("there is nothing open with this id")
+
+
+def _decide(screen: Screen, client: Client, case_id: str, verb: str, asked: dict[str, Any]) -> None:
+    body = {**asked, "organization_id": asked["organization_id"] or _owner(client, _CASES, case_id)}
     answer = client.post(f"{_CASES}/{segment(case_id)}/{verb}", body)
     screen.fields(answer, "Case", answer)
 

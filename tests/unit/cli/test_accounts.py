@@ -19,6 +19,19 @@ def test_organizations(served: Platform, terminal: Terminal) -> None:
     assert terminal.json("organizations", "list", code=1)["error"]["code"] == "insufficient_permissions"
 
 
+def test_what_is_created_takes_its_name_either_way(served: Platform, terminal: Terminal) -> None:
+    assert terminal.json("projects", "create", "--name", "One")["name"] == "One"
+    operator = ("--admin-key", served.operator_key)
+    assert terminal.json("organizations", "create", "--name", "Two", *operator)["name"] == "Two"
+    assert terminal.json("keys", "create", "three", "--project", served.project_id)["name"] == "three"
+    assert terminal.json("keys", "create", "--project", served.project_id)["name"] == "key"
+    assert (
+        terminal.json("members", "invite", "--email", "b@example.com", "--role", "reader")["email"] == "b@example.com"
+    )
+    assert "Missing argument" in terminal.json("projects", "create", code=2)["error"]["message"]
+    assert "once" in terminal.json("projects", "create", "One", "--name", "One", code=2)["error"]["message"]
+
+
 def test_projects(served: Platform, terminal: Terminal) -> None:
     made = terminal.json("projects", "create", "Research")
     assert {p["name"] for p in terminal.json("projects", "list")["data"]} == {"Default", "Research"}

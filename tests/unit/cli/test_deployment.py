@@ -169,3 +169,11 @@ def test_a_command_does_not_load_the_server_before_it_is_known_to_be_one() -> No
     found = loaded("import keepless.__main__")
     assert "keepless.cli.serving" in found
     assert not found & (NOT_SERVING | {"keepless.app.worker", "sqlalchemy", "keepless.cli.server"})
+
+
+@pytest.mark.parametrize("command", [("sweep", "--once"), ("worker",), ("members", "rescue"), ("doctor",)])
+def test_a_folder_that_was_mistyped_is_not_made(terminal: Terminal, tmp_path: Path, command: tuple[str, ...]) -> None:
+    code, _, err = terminal.run(*command, "--data-dir", str(tmp_path / "other"))
+    assert code == 2
+    assert "keepless: " in err
+    assert list(tmp_path.iterdir()) == []

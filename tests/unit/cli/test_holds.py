@@ -27,6 +27,18 @@ def test_a_hold_from_placing_to_release(operator: Platform, terminal: Terminal) 
     assert len(terminal.json("holds", "list", "--released")["data"]) == 1
 
 
+def test_whose_a_hold_or_case_is_need_not_be_said(operator: Platform, terminal: Terminal) -> None:
+    placed = terminal.json(
+        *("holds", "place", "--organization-id", operator.organization_id, "--reason", "litigation"),
+        *("--authority", "counsel", "--reference", "r", "--review-at", "+9"),
+    )
+    assert terminal.json("holds", "release", placed["id"])["released_at"] is not None
+    assert "nothing open" in terminal.json("holds", "release", "hold_unknown", code=1)["error"]["message"]
+    case_id = suspect(operator)
+    assert terminal.json("cases", "confirm", case_id)["state"] == "confirmed"
+    assert terminal.json("cases", "close", case_id)["closed_for"] == "resolved"
+
+
 @pytest.mark.parametrize("when", ["+90", "2030-01-31T12:00:00Z"])
 def test_review_dates(operator: Platform, terminal: Terminal, when: str) -> None:
     placed = terminal.json(

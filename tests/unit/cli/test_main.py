@@ -48,6 +48,14 @@ def test_wrong_usage_is_2(terminal: Terminal, arguments: list[str]) -> None:
     assert "Usage:" in err
 
 
+@pytest.mark.parametrize("arguments", [[], ["keys"]])
+def test_no_command_shows_the_commands_there_are(terminal: Terminal, arguments: list[str]) -> None:
+    code, out, err = terminal.run(*arguments)
+    assert (code, out) == (2, "")
+    assert err.startswith("Usage: keepless")
+    assert err.endswith("keepless: a command is missing\n")
+
+
 def test_no_admin_key_is_wrong_usage(terminal: Terminal) -> None:
     answer = terminal.json("controls", "show", "--base-url", "http://127.0.0.1:1", code=2)
     assert "KEEPLESS_ADMIN_KEY" in answer["error"]["message"]

@@ -109,16 +109,21 @@ def _convert(
 def _says(field: msgspec.structs.FieldInfo) -> str:
     """What a field accepts, in words, from its declared type."""
     schema = msgspec.json.schema(field.type)
+    return _words(schema, schema.get("$defs", {}))
+
+
+def _words(schema: dict[str, Any], named: dict[str, Any]) -> str:
     while "$ref" in schema:
-        schema = schema.get("$defs", {}).get(schema["$ref"].rsplit("/", 1)[-1], {})
-    return _words(schema)
-
-
-def _words(schema: dict[str, Any]) -> str:
+        schema = named.get(schema["$ref"].rsplit("/", 1)[-1], {})
     if "anyOf" in schema:
-        return " or ".join(_words(option) for option in schema["anyOf"])
+        return " or ".join(_words(option, named) for option in schema["anyOf"])
     if "enum" in schema:
         return "one of " + ", ".join(str(value) for value in schema["enum"])
+    if schema.get("type") == "array" and "items" in schema:
+        return f"a list, each of it {_words(schema['items'], named)}"
+    if "propertyNames" in schema:
+        names = ", ".join(schema["propertyNames"]["enum"])
+        return f"an object with {_words(schema['additionalProperties'], named)} for any of {names}"
     kind = {"string": "a text", "integer": "a whole number", "object": "an object", "null": "null"}.get(
         schema.get("type", ""), str(schema.get("type", "another type"))
     )

@@ -6,7 +6,9 @@ import msgspec
 import pytest
 
 from keepless.admin import parse
+from keepless.admin.asks import ControlsPatch
 from keepless.errors import Problem
+from keepless.policy.schedule import DataClass
 
 
 class Thing(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,6 +83,15 @@ def test_a_refusal_names_our_parameter_and_nothing_of_theirs(raw: bytes, code: s
 def test_a_refusal_says_what_is_accepted() -> None:
     assert refusal(parse.body, b'{"name": ""}')[2].endswith("a text from 1 up to 5 letters.")
     assert refusal(parse.body, b'{"x": 1}')[2].endswith("Known: name, class, days, on, ids.")
+
+
+def test_what_objects_and_lists_accept_is_said_too() -> None:
+    assert refusal(parse.body, b'{"retention_days": {"x": 1}}', ControlsPatch)[2] == (
+        "Invalid value for retention_days: an object with a whole number or null for any of "
+        + ", ".join(DataClass)
+        + " or null."
+    )
+    assert refusal(parse.body, b'{"name": "a", "ids": [1]}')[2].endswith("a list, each of it a text.")
 
 
 @pytest.mark.parametrize(

@@ -124,8 +124,10 @@ HEAD = "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {
         (f"content-length: {len(GOOD)}\r\ncontent-length: 5\r\n", GOOD, 400, "bad_http"),
         (f"content-length: {len(GOOD)}\r\ntransfer-encoding: chunked\r\n", GOOD, 400, "bad_http"),
         (f"content-length: {len(GOOD) + 10}\r\n", GOOD, 408, "client_timeout"),
+        (f"content-length: {len(GOOD)}\r\ncontent-encoding: gzip\r\n", GOOD, 415, "unsupported_value"),
     ],
-    ids=["a huge header", "many headers", "too large by its own word", "two lengths", "CL and TE", "a slow body"],
+    ids=["a huge header", "many headers", "too large by its own word", "two lengths", "CL and TE", "a slow body",
+         "a coded body"],
 )  # fmt: skip
 def test_heads(
     served: Served, customer: Organization, folder: Path, more: str, body: bytes, status: int, code: str
@@ -134,6 +136,13 @@ def test_heads(
     answer = exchange(served.url, sent)
     refused(answer, status, code)
     comes_true(lambda: rows(folder, answer) == 1)
+
+
+def test_a_slash_too_many_is_an_unknown_path_and_no_redirect(served: Served, customer: Organization) -> None:
+    """A redirect would repeat the Host field that the client sent, and say http behind a proxy that does TLS."""
+    for path in ("/v1/chat/completions/", "/v1/organization/data_controls/"):
+        answer = call(served.url, "POST", path, customer.api_key, GOOD)
+        assert (answer.status, answer.json["error"]["code"]) == (404, "unknown_url")
 
 
 def test_a_head_that_never_ends_is_cut_off(served: Served, customer: Organization) -> None:

@@ -319,6 +319,8 @@ class _Worker:
             ],
             exception_handlers=dict(problems.handlers()),
         )
+        # A path with a slash too many is unknown, as it is with OpenAI: a redirect would repeat the Host that was sent.
+        application.router.redirect_slashes = False
         server = Server(
             fast_paths(answering),
             problems.Guard(application),

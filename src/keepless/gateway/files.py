@@ -281,7 +281,8 @@ def _demand_a_feature(call: Call) -> None:
     """Refuse before a body is read when there is no feature whose files this project may keep."""
     principal = call.caller.principal
     if principal is not None and not any(principal.project.effective.allows(one) for one in UPLOADED.values()):
-        raise feature_disabled(row_of(UPLOADED[FilePurpose.BATCH]).feature)
+        feature = row_of(UPLOADED[FilePurpose.BATCH]).feature
+        raise feature_disabled(feature, principal.project.effective.feature_source[feature])
 
 
 def _id(request: Request) -> Id:

@@ -13,7 +13,7 @@ The whole field section is one regular expression without backtracking: everythi
 import re
 from typing import Final, NoReturn
 
-from keepless.gateway.refusals import bad, large_head, other_version, too_large, too_many_fields
+from keepless.gateway.refusals import bad, coded, large_head, other_version, too_large, too_many_fields
 
 __all__ = ["CHUNKED", "MAX_FIELDS", "ChunkedBody", "Request", "check_partial", "parse_head"]
 
@@ -174,6 +174,8 @@ def _options(request: Request) -> None:
     if b"connection" in first:
         tokens = b",".join(value for name, value in request.headers if name == b"connection").lower().split(b",")
         request.keep_alive = b"close" not in [token.strip(b" \t") for token in tokens]
+    if b"content-encoding" in first and request.length != 0 and first[b"content-encoding"].lower() != b"identity":
+        raise coded()
     expect = first.get(b"expect")
     if expect is not None:
         if expect.lower() != b"100-continue":

@@ -5,7 +5,7 @@ Holds: the problems of framing, size and time. Leaves out: what is wrong with a 
 
 from keepless.errors import Code, ErrorType, Problem
 
-__all__ = ["bad", "crowded", "full", "large_head", "other_version", "slow", "too_large", "too_many_fields"]
+__all__ = ["bad", "coded", "crowded", "full", "large_head", "other_version", "slow", "too_large", "too_many_fields"]
 
 
 def too_large(limit: int, *, upload: bool = False) -> Problem:
@@ -17,6 +17,12 @@ def too_large(limit: int, *, upload: bool = False) -> Problem:
 def bad(message: str, status: int = 400) -> Problem:
     """A refusal of what is not HTTP/1.1 as we read it."""
     return Problem(status, Code.BAD_HTTP, message, retry=False)
+
+
+def coded() -> Problem:
+    """The refusal of a body that would have to be decoded first; how large it is then, nobody knows before."""
+    message = "A compressed body (content-encoding) is not served. Send it as it is."
+    return Problem(415, Code.UNSUPPORTED_VALUE, message, retry=False)
 
 
 def other_version() -> Problem:

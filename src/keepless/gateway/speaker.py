@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 from keepless.errors import Code, ErrorType, Problem
 from keepless.gateway.reply import Outlet
 from keepless.gateway.stream import error_event, kept_comment
-from keepless.gateway.wire import JSON, head_lines, is_object
+from keepless.gateway.wire import JSON, head_lines, refusal_of
 from keepless.http.limits import Grant, RateLimits
 from keepless.http.problems import render
 from keepless.inference.asking import NO_TOKENS, Ask, Ending, MalformedError, Speaker, Tokens
@@ -55,9 +55,12 @@ class PlainSpeaker(Speaker, Generic[C]):
 
     def answer(self, status: int, body: bytes, retention: bytes) -> None:
         """See `Speaker`."""
-        if status != 200 and not is_object(body):
-            self.fail(rejected(status), retention, None)
-            return
+        if status != 200:
+            refusal = refusal_of(body)
+            if refusal is None:
+                self.fail(rejected(status), retention, None)
+                return
+            body = refusal
         self._spoke = status == 200
         self.bytes_out += len(body)
         self._outlet.full(status, head_lines(self._ask.request_id, retention, JSON, self._rate_lines), body)

@@ -3,8 +3,10 @@
 Holds: `StreamReader` (what may be forwarded, the usage, whether the stream was complete), `datas_of` (what a block's
 events say), `error_event` and `kept_comment`. Leaves out: who writes them (chat, response_speakers).
 
-Only whole events are forwarded, so that an error event of ours never lands in the middle of one. Everything else stays
-as it came, but for one event: the usage that we asked an upstream for and the client did not. It is taken out.
+Only whole events are forwarded, so that an error event of ours never lands in the middle of one. What is no JSON object
+(seen by its ends: parsing each event would cost more than sending it) and not `[DONE]` ends the stream: clients stop at
+it with an error of their parser's. Everything else stays as it came, but for one event: the usage that we asked an
+upstream for and the client did not. It is taken out.
 """
 
 from typing import Final
@@ -49,6 +51,12 @@ class StreamReader:
                 raise MalformedError
             if not data:
                 return data
+        if not (
+            data.startswith(b"data: {")
+            and data.endswith(b"}\n\n")
+            and data.count(b"\n\n") == data.count(b"}\n\ndata: {") + 1
+        ):
+            _check(data)
         if self._drop and (b'"choices":[]' in data or b'"choices": []' in data):
             data = self._without_usage(data)
         self._earlier, self._before, self._last = self._before, self._last, data
@@ -89,6 +97,13 @@ class StreamReader:
             else:
                 kept.append(event)
         return b"".join(kept)
+
+
+def _check(block: bytes) -> None:
+    """Refuse data that no client could read. Raises `MalformedError`."""
+    for said in datas_of(block):
+        if said != b"[DONE]" and not (said.startswith(b"{") and said.endswith(b"}")):
+            raise MalformedError
 
 
 def datas_of(block: bytes) -> list[bytes]:

@@ -1,7 +1,7 @@
 """The wire formats of answers: header lines and the few members of an engine's answer that we read.
 
-Holds: `head_lines`, `read_answer`, `tokens_of`. Leaves out: streams (stream), errors (http.problems). An answer is read
-for its usage and for being one at all; its bytes go to the client as they came.
+Holds: `head_lines`, `read_answer`, `refusal_of`, `tokens_of`. Leaves out: streams (stream), errors (http.problems). An
+answer is read for its usage and for being one at all; its bytes go to the client as they came.
 """
 
 from typing import Any, Final
@@ -9,9 +9,10 @@ from typing import Any, Final
 import msgspec
 
 from keepless.gateway.chat_shapes import Answer, Choices, UsageOnly
+from keepless.http.problems import rejected_json
 from keepless.inference.asking import NO_TOKENS, Tokens
 
-__all__ = ["JSON", "SSE", "clamped", "head_lines", "is_object", "read_answer", "tokens_of"]
+__all__ = ["JSON", "SSE", "clamped", "head_lines", "read_answer", "refusal_of", "tokens_of"]
 
 JSON: Final = b"application/json"
 SSE: Final = b"text/event-stream; charset=utf-8"
@@ -20,7 +21,8 @@ _MOST: Final = 2**40  # tokens; what an upstream says is not believed beyond thi
 
 _answer: Final = msgspec.json.Decoder(Answer).decode
 _choices: Final = msgspec.json.Decoder(Choices).decode
-_object: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_object: Final = msgspec.json.Decoder(dict[str, Any]).decode
+_encode: Final = msgspec.json.Encoder().encode
 
 
 def head_lines(request_id: str, retention: bytes, content_type: bytes, more: bytes = b"") -> bytes:
@@ -49,9 +51,22 @@ def read_answer(body: bytes) -> Tokens | None:
     return NO_TOKENS if found.usage is None else tokens_of(found.usage)
 
 
-def is_object(body: bytes) -> bool:
-    """Whether bytes are one JSON object."""
-    return _readable(_object, body)
+def refusal_of(body: bytes) -> bytes | None:
+    """An engine's refusal as OpenAI's clients read it: as it came, or what it says in that shape. None: it is no JSON.
+
+    FastAPI's engines say `detail`, Ollama says a text as `error`, older ones put `message` at the top.
+    """
+    try:
+        found = _object(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    error = found.get("error")
+    if isinstance(error, dict) and isinstance(error.get("message"), str):
+        return body
+    for said in (error, found.get("message"), found.get("detail")):
+        if said:
+            return rejected_json(said if isinstance(said, str) else _encode(said).decode())
+    return None
 
 
 def tokens_of(usage: UsageOnly) -> Tokens:

@@ -21,7 +21,17 @@ from keepless import log
 from keepless.errors import Code, ErrorType, Problem
 from keepless.ids import Id, Prefix, mint
 
-__all__ = ["NOTHING_KEPT", "REQUEST_ID", "Guard", "error_json", "handlers", "internal", "render", "response"]
+__all__ = [
+    "NOTHING_KEPT",
+    "REQUEST_ID",
+    "Guard",
+    "error_json",
+    "handlers",
+    "internal",
+    "rejected_json",
+    "render",
+    "response",
+]
 
 NOTHING_KEPT: Final = "none"
 REQUEST_ID: Final = "keepless.request_id"  # key of the ASGI scope
@@ -38,6 +48,12 @@ def error_json(problem: Problem) -> bytes:
         "param": problem.param,
         **problem.extra,
     }
+    return _encode({"error": error})
+
+
+def rejected_json(said: str) -> bytes:
+    """What an upstream said of a request that it refused (a 4xx): for the client whose request it was, nobody else."""
+    error = {"message": said, "type": ErrorType.INVALID_REQUEST, "code": Code.UPSTREAM_REJECTED, "param": None}
     return _encode({"error": error})
 
 

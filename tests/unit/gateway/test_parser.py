@@ -44,6 +44,15 @@ def test_what_the_fields_say_about_the_message(fields: bytes, length: int, keep_
     assert (request.length, request.keep_alive, request.expects_continue) == (length, keep_alive, expects)
 
 
+def test_a_coded_body_is_refused_and_not_taken_for_a_wrong_one() -> None:
+    start = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\nContent-Encoding: %b\r\n\r\n"
+    with pytest.raises(Problem) as caught:
+        parse_head(start % (9, b"gzip"))
+    assert (caught.value.status, caught.value.retry) == (415, False)
+    assert parse_head(start % (9, b"Identity")).length == 9
+    assert parse_head(start % (0, b"gzip")).length == 0
+
+
 def test_http_1_0_needs_no_host_and_closes() -> None:
     request = parse_head(b"GET / HTTP/1.0\r\n\r\n")
     assert (request.http_minor, request.keep_alive, request.headers) == (0, False, [])

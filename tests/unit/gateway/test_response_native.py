@@ -28,7 +28,6 @@ def event(kind: str, number: int = 0, **more: Any) -> bytes:
         ([b'data: {"error":{"message":"x"}}\n\n'], Ending.FAILED),
         ([event("response.output_text.delta", 7, delta="x")], Ending.CUT),
         ([event("response.completed", 7, response={"usage": USAGE}), b"data: {"], Ending.CUT),
-        ([b"data: not JSON\n\n"], Ending.CUT),
         ([], Ending.CUT),
     ],
 )

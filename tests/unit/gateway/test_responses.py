@@ -227,10 +227,17 @@ def test_a_chat_engines_refusal_names_the_parameter_as_it_is_called_here(param: 
     assert (row(harness).code, row(harness).outcome) == (Code.UPSTREAM_REJECTED, Outcome.ON_ERROR)
 
 
-@pytest.mark.parametrize("body", [b'{"error":{"param":["messages"]}}', b'{"error":"no"}', b"{}"])
-def test_a_refusal_of_any_other_shape_is_passed_on(body: bytes) -> None:
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b'{"error":{"param":["messages"],"message":"no"}}', "no"),
+        (b'{"error":"no"}', "no"),
+        (b"{}", "The engine of this model refused the request."),
+    ],
+)
+def test_a_refusal_of_any_other_shape_is_told_in_ours(body: bytes, message: str) -> None:
     reply, _ = responses(*answer(body, 422))
-    assert (reply.status, reply.body) == (422, body)
+    assert (reply.status, reply.error["message"]) == (422, message)
 
 
 def test_a_client_that_leaves_stops_the_engine() -> None:

@@ -35,8 +35,8 @@ def test_an_endpoint_that_does_not_stream_takes_no_stream() -> None:
 
 def test_an_engines_refusal_is_passed_on_and_a_text_of_its_own_is_not() -> None:
     plain, reply = speaker()
-    plain.answer(400, b'{"error":{}}', b"none")
-    assert (reply.status, reply.body, plain.bytes_out) == (400, b'{"error":{}}', 12)
+    plain.answer(400, b'{"error":{"message":""}}', b"none")
+    assert (reply.status, reply.body, plain.bytes_out) == (400, b'{"error":{"message":""}}', 24)
     plain, reply = speaker()
     plain.answer(404, b"<html>MARKER", b"none")
     assert (reply.status, reply.error["code"]) == (404, rejected(404).code)

@@ -61,7 +61,6 @@ CASES: dict[str, tuple[list[bytes], bytes, Ending, Tokens | None]] = {
         None,
     ),
     "no error": ([A, b'data: {"error":null}\n\n', DONE], A + b'data: {"error":null}\n\n' + DONE, Ending.COMPLETE, None),
-    "data that is no JSON": ([b"data: hello\n\n", DONE], b"data: hello\n\n" + DONE, Ending.COMPLETE, None),
     "usage out of shape": (
         [A, b'data: {"choices":[],"usage":{"prompt_tokens":"many"}}\n\n', DONE],
         A + b'data: {"choices":[],"usage":{"prompt_tokens":"many"}}\n\n' + DONE,
@@ -119,6 +118,24 @@ def test_an_event_without_end_is_no_stream() -> None:
         reader.feed(b"x" * 1_000_000)
     with pytest.raises(MalformedError):
         reader.feed(b"x" * 1_000_000)
+
+
+@pytest.mark.parametrize("garbage", [b"data: hello\n\n", b"data: {not JSON\n\n", b"data: <html>}\n\n", b"data: []\n\n"])
+@pytest.mark.parametrize("before", [b"", A, A + A])
+def test_data_that_no_client_could_read_ends_a_stream(garbage: bytes, before: bytes) -> None:
+    reader = StreamReader(drop_usage=False)
+    assert reader.feed(A) == A
+    with pytest.raises(MalformedError):
+        reader.feed(before + garbage + A)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [b": ping\n\n", b"event: ping\ndata:\n\n", b'id: 1\ndata:{"choices":[]}\n\n', b'data: {\ndata: "choices":[]}\n\n'],
+)
+def test_other_events_are_none_of_our_business(event: bytes) -> None:
+    reader = StreamReader(drop_usage=False)
+    assert reader.feed(A + event + A) == A + event + A
 
 
 def test_our_own_events() -> None:

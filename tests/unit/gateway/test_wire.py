@@ -1,8 +1,10 @@
 """What is read of an answer, and the header lines of ours."""
 
+import json
+
 import pytest
 
-from keepless.gateway.wire import JSON, head_lines, is_object, read_answer
+from keepless.gateway.wire import JSON, head_lines, read_answer, refusal_of
 from keepless.inference.asking import NO_TOKENS, Tokens
 
 
@@ -29,9 +31,30 @@ def test_read_answer(body: bytes, tokens: Tokens | None) -> None:
     assert read_answer(body) == tokens
 
 
-@pytest.mark.parametrize(("body", "whether"), [(b'{"a":1}', True), (b"[1]", False), (b"", False), (b'{"a":', False)])
-def test_is_object(body: bytes, whether: bool) -> None:
-    assert is_object(body) is whether
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b'{"error":{"message":"m","code":7}}', None),  # as it came
+        (b'{"error":"no such model"}', "no such model"),
+        (b'{"error":{"code":"x"}}', '{"code":"x"}'),
+        (b'{"object":"error","message":"too long","type":"BadRequestError","code":400}', "too long"),
+        (b'{"detail":"Not Found"}', "Not Found"),
+        (b'{"detail":[{"loc":["body"],"msg":"Field required"}]}', '[{"loc":["body"],"msg":"Field required"}]'),
+    ],
+)
+def test_a_refusal_is_told_in_openais_shape(body: bytes, said: str | None) -> None:
+    told = refusal_of(body)
+    if said is None:
+        assert told is body
+        return
+    error = {"message": said, "type": "invalid_request_error", "code": "upstream_rejected", "param": None}
+    assert told is not None
+    assert json.loads(told) == {"error": error}
+
+
+@pytest.mark.parametrize("body", [b"", b"[1]", b"{}", b'{"error":', b"<html>", b'{"error":{}}', b'{"a":' + b"[" * 9999])
+def test_what_says_nothing_is_no_refusal(body: bytes) -> None:
+    assert refusal_of(body) is None
 
 
 def test_head_lines() -> None:

@@ -278,5 +278,6 @@ def _object(text: str) -> Json | None:
 def _refusal(code: str, what: str, text: str) -> bytes:
     """Groq's answer to an answer that failed. It shows the client its own text; in no exception, and never kept."""
     message = f"{what} Please adjust your prompt. See 'failed_generation' for more details."
-    error = {"message": message, "type": "invalid_request_error", "code": code, "failed_generation": text}
+    error = {"message": message, "type": "invalid_request_error", "code": code, "param": None}
+    error["failed_generation"] = text
     return _encode({"error": error})

@@ -219,7 +219,7 @@ def test_a_forced_call_that_failed_is_groqs_400(stream: bool) -> None:
     answer, out = fed(replace(TOOLS, forced=True, stream=stream), event('{"name"'), event(None, "length"), usage())
     assert answer.status == 400
     error = json.loads(out)["error"]
-    assert (error["code"], error["failed_generation"]) == ("tool_use_failed", '{"name"')
+    assert (error["code"], error["failed_generation"], error["param"]) == ("tool_use_failed", '{"name"', None)
 
 
 def test_json_that_was_cut_is_groqs_400_and_in_a_stream_simply_ends() -> None:

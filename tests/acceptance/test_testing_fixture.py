@@ -1,12 +1,15 @@
-"""The fixture for customers' own tests: used here as docs/howto/test-your-ci.md says."""
+"""The fixture for customers' own tests: used here as docs/howto/audit.md says."""
 
 import secrets
+from typing import Any
 
 import groq
 import openai
 import pytest
 
 from keepless.testing import Organization, Server, Temper, keepless_server, serve
+from tests.acceptance.test_documents import blocks
+from tests.support.golden import ROOT
 
 __all__ = ["keepless_server"]
 
@@ -17,6 +20,13 @@ def ask(organization: Organization, model: str, text: str, **more: object) -> ob
         return client.chat.completions.create(
             model=model, messages=[{"role": "user", "content": text}], max_tokens=8, **more
         )
+
+
+def test_the_test_of_the_how_to_passes(keepless_server: Server) -> None:
+    (code,) = blocks(ROOT / "docs/howto/audit.md", "python")
+    names: dict[str, Any] = {}
+    exec(compile(code, "audit.md", "exec"), names)
+    names["test_nothing_of_it_is_kept"](keepless_server)
 
 
 def test_an_answer_leaves_nothing(keepless_server: Server) -> None:

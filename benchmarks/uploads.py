@@ -22,10 +22,12 @@ from benchmarks.targets import OUT
 __all__ = ["upload"]
 
 _MODEL = '[[models]]\nid = "m"\nengine = "openai"\nbase_url = "http://127.0.0.1:9/v1"\nretention = "zero"\n'
-_FORM = b'--b0\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nbatch\r\n'
-_FORM += b'--b0\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
+_BOUNDARY = "0123456789abcdef0123456789abcdef"  # as long as the official clients' are
+_LINE = b"--" + _BOUNDARY.encode()
+_FORM = _LINE + b'\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nbatch\r\n'
+_FORM += _LINE + b'\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
 _DURABLE, _PLAIN = "cp + sync + sha256sum", "cp + sha256sum"
-_TAIL = b"\r\n--b0--\r\n"
+_TAIL = b"\r\n" + _LINE + b"--\r\n"
 
 
 def upload(size: int, repeats: int) -> dict[str, object]:
@@ -75,7 +77,7 @@ def upload(size: int, repeats: int) -> dict[str, object]:
 def _send(port: int, key: str, path: Path) -> None:
     length = len(_FORM) + path.stat().st_size + len(_TAIL)
     head = f"POST /v1/files HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\n"
-    head += f"content-type: multipart/form-data; boundary=b0\r\ncontent-length: {length}\r\n\r\n"
+    head += f"content-type: multipart/form-data; boundary={_BOUNDARY}\r\ncontent-length: {length}\r\n\r\n"
     with socket.create_connection(("127.0.0.1", port)) as raw, path.open("rb") as file:
         raw.sendall(head.encode() + _FORM)
         raw.sendfile(file)

@@ -192,7 +192,10 @@ def test_an_upstreams_refusal_that_is_no_json_becomes_ours() -> None:
     assert (reply.status, reply.error["code"]) == (400, "upstream_rejected")
 
 
-@pytest.mark.parametrize(("kind", "seconds"), [(FailureKind.BUSY, "4"), (FailureKind.UNREACHABLE, None)])
+@pytest.mark.parametrize(
+    ("kind", "seconds"),
+    [(FailureKind.BUSY, "4"), (FailureKind.UNREACHABLE, "4"), (FailureKind.CRASHED, "4"), (FailureKind.CUT, None)],
+)
 def test_retry_after(kind: FailureKind, seconds: str | None) -> None:
     reply, _ = asked(fail(kind, 4))
     assert reply.headers.get("retry-after") == seconds

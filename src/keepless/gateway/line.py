@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Final
 
 from keepless.content import Content
-from keepless.errors import KeeplessError
+from keepless.errors import Code, KeeplessError
 from keepless.gateway.reply import Outlet
 
 __all__ = ["Collector", "StreamedLineError"]
@@ -19,6 +19,7 @@ class StreamedLineError(KeeplessError):
 
 
 _RETRY_AFTER: Final = b"retry-after: "
+_CRASHED: Final = b'"code":"%b"' % Code.ENGINE_FAILED.encode("ascii")  # in an error of ours
 
 
 def _retry_after_s(headers: bytes) -> float | None:
@@ -30,7 +31,7 @@ def _retry_after_s(headers: bytes) -> float | None:
 class Collector(Outlet):
     """Calls `done(status, body)` once, on the event loop's thread, unless `cancel` came first.
 
-    `retry_after_s`: when a refusal asks to be tried again.
+    `retry_after_s`: when a refusal asks to be tried again; not after an engine's death, which the line may have caused.
     """
 
     __slots__ = ("_done", "retry_after_s")
@@ -53,7 +54,7 @@ class Collector(Outlet):
         """See `Outlet`. Headers are for sockets, but one: when to come again."""
         if not self.closed:
             self.closed = True
-            if status != 200:
+            if status != 200 and not (status == 503 and _CRASHED in body):
                 self.retry_after_s = _retry_after_s(headers)
             self._done(status, Content(body))
 

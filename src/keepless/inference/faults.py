@@ -52,7 +52,8 @@ _TOLD: Final = {
 }
 _UNSENT: Final = frozenset({FailureKind.UNREACHABLE, FailureKind.BUSY, FailureKind.MISSING, FailureKind.WITHDRAWN})
 _WELL: Final = frozenset({FailureKind.BUSY, FailureKind.WITHDRAWN})  # our own doing
-_AGAIN: Final = _UNSENT - {FailureKind.MISSING}  # nothing of it was taken, and the engine may come back
+# Nothing of it was taken and the engine may come back, or it is being started again.
+_AGAIN: Final = _UNSENT - {FailureKind.MISSING} | {FailureKind.CRASHED}
 _MENDABLE: Final = {
     **dict.fromkeys((*_UNSENT, FailureKind.CUT), Elsewhere.YES),
     FailureKind.TIMEOUT_FIRST_BYTE: Elsewhere.IF_CONFIGURED,

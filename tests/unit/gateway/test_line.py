@@ -3,7 +3,9 @@
 import pytest
 
 from keepless.content import Content, Purpose
+from keepless.errors import Code, Problem
 from keepless.gateway.line import Collector, StreamedLineError
+from keepless.http.problems import render
 
 
 def test_one_answer_is_told_once() -> None:
@@ -46,3 +48,10 @@ def test_of_the_headers_it_reads_when_to_come_again(headers: bytes, seconds: flo
     collector = Collector(lambda *_: None)
     collector.full(503, headers, b"{}")
     assert collector.retry_after_s == seconds
+
+
+@pytest.mark.parametrize(("code", "waits"), [(Code.ENGINE_FAILED, None), (Code.UPSTREAM_BUSY, 4.0)])
+def test_a_line_does_not_wait_for_an_engine_that_died_of_it(code: Code, waits: float | None) -> None:
+    collector = Collector(lambda status, body: None)
+    collector.full(*render(Problem(503, code, "", headers={"retry-after": "4"}), "req_x"))
+    assert collector.retry_after_s == waits

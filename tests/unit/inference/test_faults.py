@@ -14,7 +14,8 @@ def test_every_kind_is_told_with_its_own_code_and_reason(kind: FailureKind) -> N
     assert (fault.problem.code, fault.reason) == (kind.code, kind.reason)
     assert fault.problem.status >= 500
     taken_nothing = not fault.seen and fault.problem.retry
-    assert ("retry-after" in fault.problem.headers) == taken_nothing  # batches wait for who says when to come again
+    again = taken_nothing or kind is FailureKind.CRASHED  # batches wait for who says so, but not after a crash (line)
+    assert ("retry-after" in fault.problem.headers) == again
     assert fault.problem.retry == (kind is not FailureKind.MISSING)  # what is not installed will not come soon
 
 

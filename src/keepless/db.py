@@ -13,8 +13,9 @@ hold it, and statement parameters are hidden from errors.
 
 import contextlib
 import itertools
+import json
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from enum import StrEnum
 from functools import lru_cache
 from typing import Any, Final
@@ -34,11 +35,13 @@ __all__ = [
     "Holds",
     "IdText",
     "Instant",
+    "among",
     "bounded",
     "insert_many",
     "insert_or_ignore",
     "metadata",
     "table",
+    "update_many",
 ]
 
 metadata: Final = sa.MetaData()
@@ -61,9 +64,25 @@ class IdText(TypeDecorator[Id]):
     impl = sa.String(ID_LENGTH)
     cache_ok = True
 
-    def process_result_value(self, value: str | None, dialect: sa.Dialect) -> Id | None:
+    def result_processor(self, dialect: sa.Dialect, coltype: object) -> Callable[[Any], Id | None]:
         """Read back as `Id`."""
-        return None if value is None else Id(value)
+        return _id_or_none
+
+
+def _id_or_none(value: str | None) -> Id | None:
+    return None if value is None else Id(value)
+
+
+class _Members(dict[Any, StrEnum | None]):
+    """The members of an enum by their texts. Raises ValueError for any other text."""
+
+    def __init__(self, kind: type[StrEnum]) -> None:
+        super().__init__({member.value: member for member in kind})
+        self[None] = None
+        self._kind = kind
+
+    def __missing__(self, text: str) -> StrEnum:
+        return self._kind(text)  # raises
 
 
 class EnumText(TypeDecorator[StrEnum]):
@@ -75,14 +94,15 @@ class EnumText(TypeDecorator[StrEnum]):
     def __init__(self, kind: type[StrEnum]) -> None:
         super().__init__()
         self.kind = kind
+        self._members: Final = _Members(kind)
 
     def process_bind_param(self, value: StrEnum | str | None, dialect: sa.Dialect) -> str | None:
         """Refuse anything that is not a member."""
-        return None if value is None else self.kind(value).value
+        return None if value is None else str(self._members[value])
 
-    def process_result_value(self, value: str | None, dialect: sa.Dialect) -> StrEnum | None:
+    def result_processor(self, dialect: sa.Dialect, coltype: object) -> Callable[[Any], StrEnum | None]:
         """Read back as the member."""
-        return None if value is None else self.kind(value)
+        return self._members.__getitem__
 
 
 def bounded(type_: TypeEngine[Any]) -> bool:
@@ -148,6 +168,41 @@ def _insert_of(into: sa.Table, columns: tuple[str, ...], rows: int) -> str:
     """The text of an insert of that many rows; writing it anew cost a third of the ledger's time."""
     one = str(into.insert().compile(dialect=sqlite.dialect(), column_keys=columns))
     return one + f", ({', '.join('?' * len(columns))})" * (rows - 1)
+
+
+def update_many(
+    tx: Connection, table_: sa.Table, key: str, columns: Sequence[str], rows: Sequence[Sequence[object]]
+) -> None:
+    """Set columns of the rows that `key` names, many in one statement; a row is its key and what to set.
+
+    Values go to the driver as they are, as in `insert_many`.
+    """
+    one = ["?"] * (1 + len(columns))
+    if tx.dialect.name != "sqlite":
+        one = [f"%s::{table_.c[name].type.compile(tx.dialect)}" for name in (key, *columns)]
+    at, step = 0, _MOST_ROWS
+    while at < len(rows):
+        while step > len(rows) - at:
+            step //= 2
+        values = tuple(itertools.chain.from_iterable(rows[at : at + step]))
+        tx.exec_driver_sql(_update_of(table_, (key, *columns), f"({', '.join(one)})", step), values)
+        at += step
+
+
+@lru_cache(64)
+def _update_of(table_: sa.Table, columns: tuple[str, ...], one: str, rows: int) -> str:
+    given = sa.table("given", *map(sa.column, columns))
+    key, *others = columns
+    update = table_.update().where(table_.c[key] == given.c[key]).values({name: given.c[name] for name in others})
+    return f"WITH given ({', '.join(columns)}) AS (VALUES {', '.join([one] * rows)}) {update}"
+
+
+def among(tx: Connection, column: sa.ColumnElement[Any], ids: Sequence[Id]) -> sa.ColumnElement[bool]:
+    """Whether a column is one of some ids, bound as one value: a list of any length is the same short statement."""
+    if tx.dialect.name == "sqlite":
+        given = sa.func.json_each(sa.literal(json.dumps(ids), sa.String)).table_valued("value")
+        return column.in_(sa.select(given.c.value))
+    return column == sa.any_(sa.literal(list(map(str, ids)), postgresql.ARRAY(sa.String)))
 
 
 def insert_or_ignore(tx: Connection, into: sa.Table, **values: Any) -> bool:

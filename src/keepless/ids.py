@@ -6,7 +6,6 @@ every request makes one and the ledger keeps an index, is the millisecond and 48
 grows at its end.
 """
 
-import base64
 import os
 import re
 import time
@@ -20,6 +19,9 @@ ID_LENGTH: Final = 40  # the longest id fits; database columns use it
 _AT_ONCE: Final = 256  # random halves of request ids made with one call of the system
 _IN_ORDER: Final = bytes.maketrans(b"0123456789abcdef", b"234567abcdefghij")  # sorts as the hexadecimal digits do
 _BACK: Final = bytes.maketrans(b"234567abcdefghij" + b"klmnopqrstuvwxyz", b"0123456789abcdef" + b"g" * 16)
+_LETTERS: Final = 24
+# Of a random byte five bits make a letter: each of the 32 stands for eight bytes.
+_ALPHABET: Final = b"abcdefghijklmnopqrstuvwxyz234567" * 8
 _SHAPE: Final = re.compile(r"([a-z]{2,7}[_-])([a-z2-7]{24})\Z")
 
 
@@ -80,7 +82,7 @@ def mint(prefix: Prefix) -> Id:
         except IndexError:
             half = _more_halves()
         return Id(_beginning(time.time_ns() // 1_000_000) + half)
-    return Id(prefix.value + base64.b32encode(os.urandom(15)).decode("ascii").lower())
+    return Id(prefix + os.urandom(_LETTERS).translate(_ALPHABET).decode("ascii"))
 
 
 @lru_cache(1)

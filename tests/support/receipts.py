@@ -27,7 +27,9 @@ DESTROYED: Final = DELETED + 7_200_000
 def fixed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Salts and receipt ids that are the same in every run."""
     numbers = iter(range(1000))
-    monkeypatch.setattr(log_module, "new_salt", lambda: sha256(b"salt %d" % next(numbers)).digest())
+    monkeypatch.setattr(
+        log_module, "new_salts", lambda count: [sha256(b"salt %d" % next(numbers)).digest() for _ in range(count)]
+    )
     monkeypatch.setattr(
         log_module, "mint", lambda prefix: Id(prefix.value + "r" * 24) if prefix is Prefix.RECEIPT else None
     )

@@ -5,7 +5,18 @@ import enum
 import pytest
 import sqlalchemy as sa
 
-from keepless.db import Database, EnumText, Holds, IdText, bounded, metadata, table
+from keepless.db import (
+    Database,
+    EnumText,
+    Holds,
+    IdText,
+    among,
+    bounded,
+    insert_many,
+    metadata,
+    table,
+    update_many,
+)
 from keepless.ids import Id, Prefix, mint
 
 
@@ -98,3 +109,25 @@ def test_deleted_bytes_leave_the_sqlite_files(tmp_path) -> None:
     assert db.checkpoint()
     assert not any(marker in f.read_bytes() for f in tmp_path.iterdir())
     db.close()
+
+
+def test_a_text_that_is_no_member_is_not_read_as_one(database: Database) -> None:
+    key = mint(Prefix.OBJECT)
+    with database.write() as tx:
+        insert_many(tx, probe, ("id", "colour"), [(str(key), "green")])
+    with database.read() as tx, pytest.raises(ValueError, match="green"):
+        tx.execute(sa.select(probe)).one()
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 700])
+def test_many_rows_are_updated_and_found_by_their_keys(database: Database, count: int) -> None:
+    keys = [mint(Prefix.OBJECT) for _ in range(count)]
+    other = mint(Prefix.OBJECT)
+    with database.write() as tx:
+        insert_many(tx, probe, ("id",), [(str(key),) for key in [*keys, other]])
+        news = [(str(key), "red", b"%d" % at) for at, key in enumerate(keys)]
+        update_many(tx, probe, "id", ("colour", "blob"), [*news, (str(mint(Prefix.OBJECT)), "red", b"")])
+    with database.read() as tx:
+        found = tx.execute(sa.select(probe).where(among(tx, probe.c.id, [*keys, mint(Prefix.OBJECT)]))).all()
+        assert sorted(found) == sorted((key, Colour.RED, b"%d" % at) for at, key in enumerate(keys))
+        assert tx.execute(sa.select(probe).where(probe.c.id == other)).one() == (other, None, None)

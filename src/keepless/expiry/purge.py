@@ -3,19 +3,20 @@
 Holds: `Purger`: a batch, everything that is due, what a crash left, what a release set free, one object for a customer.
 Leaves out: what is due (due), purges of whole classes and their progress (progress), when it runs (sweep), KEKs (roll).
 
-The order (DECISIONS 13), for a batch of up to 500 objects:
-1. one transaction: holds checked, `kept` rows and with them the DEKs deleted, tombstones `destroying`, totals: the
+The order (DECISIONS 13), for up to four batches of 500 objects, a transaction each, so that no writer waits for long:
+1. a transaction: holds checked, `kept` rows and with them the DEKs deleted, tombstones `destroying`, totals: the
    COMMIT POINT
-2. the store acknowledges that the blobs are gone; those it does not acknowledge stay `destroying`
-3. one transaction: tombstones `destroyed`, one receipt each, progress of the purge they belong to
+2. the store acknowledges that the blobs of all of them are gone; those it does not acknowledge stay `destroying`
+3. a transaction: tombstones `destroyed`, one receipt each, progress of the purge they belong to
 A crash after 1 is finished by the next sweep: `finish` takes up every tombstone in state `destroying`.
 """
 
+import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Final, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -30,13 +31,15 @@ from keepless.ids import Id
 from keepless.log import Event, failure
 from keepless.policy.period import end_in_force_ms
 from keepless.vault import catalogue, in_force
-from keepless.vault.door import Vault
+from keepless.vault.door import Shredding, Vault
 from keepless.vault.rows import Kept, Shredded
 from keepless.vault.states import Cause, TombstoneState
 from keepless.vault.tables import kept, legal_hold, purge, tombstone
 
 __all__ = ["Deletion", "Outcome", "Purger"]
 
+_T = TypeVar("_T")
+_TOGETHER: Final = 4  # batches whose blobs are erased at once: what that costs a folder or a request is paid once
 _FAILURES: Final = (KeeplessError, sa.exc.SQLAlchemyError)
 
 
@@ -82,44 +85,60 @@ class Purger:
         last: due.Due | None = None
         while True:
             with self._db.read() as tx:
-                page = due.batch(tx, scope, after=last, limit=self._batch)
+                page = due.batch(tx, scope, after=last, limit=_TOGETHER * self._batch)
             if not page:
                 return
             yield page
             last = page[-1]
 
     def destroy(self, object_ids: Sequence[Id], cause: Cause, report: Report, *, purge_id: Id | None = None) -> None:
-        """Destroy some objects; when the batch fails as a whole, one by one, so that one cannot keep the others."""
-        try:
-            self._destroy(object_ids, cause, report, purge_id)
-        except _FAILURES as error:
-            report.failures += 1
-            failure(Event.SWEEP_FAILED, error, object=object_ids[0], objects=len(object_ids))
-            if len(object_ids) > 1:
-                for object_id in object_ids:
-                    self.destroy([object_id], cause, report, purge_id=purge_id)
+        """Destroy some objects: shredded and settled batch by batch, their blobs erased together."""
+        shredded: list[Shredded] = []
+        held: list[Id] = []
+        for batch in _batches(object_ids, self._batch):
+            for done in self._shred(batch, cause, purge_id, report):
+                shredded += done.shredded
+                held += done.held
+        report.bytes += sum(one.size for one in shredded)
+        report.held += len(held)
+        with _counted(report, object_ids):  # what fails here is taken up by the next sweep
+            for settled in self._erase(shredded, report):
+                report.destroyed += settled
+        self._move(held, report)
 
-    def _destroy(self, object_ids: Sequence[Id], cause: Cause, report: Report, purge_id: Id | None) -> None:
-        # 1. Shred: the commit point.
-        with self._db.write() as tx:
-            done = self._vault.shred(tx, object_ids, cause, purge_id=purge_id)
-        # 2. and 3.
-        settled = self._erase(done.shredded, report)
-        report.destroyed += settled
-        report.bytes += sum(one.size for one in done.shredded)
-        if done.held:
-            report.held += len(done.held)
-            self._keys.settle_in(done.held, report)
+    def _shred(
+        self, object_ids: Sequence[Id], cause: Cause, purge_id: Id | None, report: Report
+    ) -> Iterator[Shredding]:
+        """1. The commit point. A batch that fails goes one by one, so that one object cannot keep the others."""
+        done: list[Shredding] = []
+        with _counted(report, object_ids):
+            with self._db.write() as tx:
+                these = self._vault.shred(tx, object_ids, cause, purge_id=purge_id)
+            done.append(these)  # only what is committed
+        yield from done
+        if not done and len(object_ids) > 1:
+            for object_id in object_ids:
+                yield from self._shred([object_id], cause, purge_id, report)
 
-    def _erase(self, shredded: Sequence[Shredded], report: Report) -> int:
-        """Erase blobs and settle what the store acknowledged; returns how many."""
+    def _move(self, held: Sequence[Id], report: Report) -> None:
+        """What a hold keeps moves out of the next sweep's way; what fails together goes one by one."""
+        moved = not held
+        with _counted(report, held):
+            self._keys.settle_in(held, report)
+            moved = True
+        if not moved and len(held) > 1:
+            for object_id in held:
+                self._move([object_id], report)
+
+    def _erase(self, shredded: Sequence[Shredded], report: Report) -> Iterator[int]:
+        """2. and 3. Erase blobs and settle what the store acknowledged; how many, batch by batch."""
         erased = self._vault.erase(shredded)
         report.pending += len(shredded) - len(erased)
-        if not erased:
-            return 0
-        with self._db.write() as tx:
-            _count(tx, erased)
-            return self._vault.settle(tx, erased)
+        for batch in _batches(erased, self._batch):
+            with self._db.write() as tx:
+                _count(tx, batch)
+                settled = self._vault.settle(tx, batch)
+            yield settled
 
     def finish(self, report: Report, keep_turn: Callable[[], None] = lambda: None) -> None:
         """Take up every tombstone whose blob is not acknowledged gone, oldest first."""
@@ -132,11 +151,12 @@ class Purger:
                 query = query.where(sa.tuple_(*_PLACE) > place)
             with self._db.read() as tx:
                 page = tx.execute(query.order_by(*_PLACE).limit(self._batch)).all()
-                left = catalogue.destroying(tx, limit=self._batch, object_ids=[row.object_id for row in page])
+                left = catalogue.destroying(tx, [row.object_id for row in page])
             if not page:
                 return
             keep_turn()
-            report.finished += self._erase(left, report)
+            for settled in self._erase(left, report):
+                report.finished += settled
             last = (page[-1].deleted_at, page[-1].object_id)
 
     # --- holds -------------------------------------------------------------------------------------------------------
@@ -198,7 +218,7 @@ class Purger:
         )
         with self._db.read() as tx:
             state = tx.execute(query).scalar()
-            left = catalogue.destroying(tx, limit=1, object_ids=[object_id])
+            left = catalogue.destroying(tx, [object_id])
         if state is None:
             return Deletion(Outcome.UNKNOWN)
         return self._outcome(left) if left else Deletion(Outcome.DELETED)
@@ -206,7 +226,8 @@ class Purger:
     def _outcome(self, shredded: Sequence[Shredded]) -> Deletion:
         report = Report()
         try:
-            self._erase(shredded, report)
+            for _ in self._erase(shredded, report):
+                pass
         except _FAILURES as error:
             failure(Event.SWEEP_FAILED, error, object=shredded[0].object_id)
             return Deletion(Outcome.PENDING)
@@ -216,11 +237,28 @@ class Purger:
 _PLACE: Final = (tombstone.c.deleted_at, tombstone.c.object_id)
 
 
+@contextlib.contextmanager
+def _counted(report: Report, object_ids: Sequence[Id]) -> Iterator[None]:
+    """What fails is counted and said, and does not end the sweep."""
+    try:
+        yield
+    except _FAILURES as error:
+        report.failures += 1
+        failure(Event.SWEEP_FAILED, error, object=object_ids[0], objects=len(object_ids))
+
+
+def _batches(items: Sequence[_T], size: int) -> Iterator[Sequence[_T]]:
+    for at in range(0, len(items), size):
+        yield items[at : at + size]
+
+
 def _count(tx: Connection, erased: Sequence[Shredded]) -> None:
     """Count what is about to be settled for the purges it belongs to, unless another process has settled it."""
     ids = [one.object_id for one in erased if one.purge_id is not None]
     if not ids:
         return
-    counts = Counter(row.purge_id for row in catalogue.destroying(tx, limit=len(ids), object_ids=ids))
+    waiting = catalogue.still_destroying(tx, ids)
+    counts = Counter(one.purge_id for one in erased if one.object_id in waiting)
+    counts.pop(None, None)
     for purge_id, count in counts.items():
         tx.execute(purge.update().where(purge.c.id == purge_id).values(destroyed=purge.c.destroyed + count))

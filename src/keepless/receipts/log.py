@@ -35,7 +35,7 @@ from keepless.receipts.checkpoint import (
     encode_base64,
     sign_note,
 )
-from keepless.receipts.statement import Entry, EntryKind, body_of, commitment, new_salt
+from keepless.receipts.statement import Entry, EntryKind, body_of, commitment, new_salts
 from keepless.receipts.tables import log_entry, log_head, log_node
 
 __all__ = ["Appended", "Log", "Logged", "Sought"]
@@ -112,13 +112,13 @@ class Log:
         rows: list[tuple[object, ...]] = []
         nodes: list[tuple[object, ...]] = []
         appended: list[Appended] = []
-        for entry in entries:
+        for entry, salt in zip(entries, new_salts(len(entries)), strict=True):
             receipt_id = mint(Prefix.RECEIPT) if entry.has_receipt else None
-            salt, body, index = new_salt(), body_of(entry, receipt_id), frontier.size
+            body, index = body_of(entry, receipt_id), frontier.size
             nodes += frontier.append(merkle.leaf_hash(commitment(salt, body)))
             ids = (_text(entry.organization_id), _text(entry.object_id), _text(receipt_id))
             found_by = (_text(entry.project_id), _text(entry.actor_id), _text(entry.subject_id))
-            rows.append((index, salt, body, entry.kind.value, *ids, entry.at_ms, *found_by))
+            rows.append((index, salt, body, str(entry.kind), *ids, entry.at_ms, *found_by))
             appended.append(Appended(index, receipt_id))
             latest_ms = max(latest_ms, entry.at_ms)
             lag_ms = max(lag_ms, latest_ms - entry.at_ms)

@@ -43,13 +43,14 @@ __all__ = [
     "commitment",
     "deleted",
     "key_destroyed",
-    "new_salt",
+    "new_salts",
 ]
 
 VERSION: Final = 1
 SALT_BYTES: Final = 32
 BODY_BYTES: Final = 1024
 _MAX_INTEGER: Final = 2**53 - 1
+_TEXTS: Final = (Id, StrEnum)
 
 
 class StatementError(KeeplessError):
@@ -167,6 +168,8 @@ class Fact(StrEnum):
 
 
 FactValue = Id | StrEnum | int | bool | None
+_WITH_RECEIPT: Final = frozenset({EntryKind.DELETED, EntryKind.EXPORTED})
+_NAMES: Final = {fact: fact.value for fact in Fact}
 # What an entry is about, the first of these that it names; a purge only when nothing nearer is named.
 SUBJECTS: Final = (
     Fact.HOLD_ID,
@@ -194,7 +197,7 @@ class Entry:
     @property
     def has_receipt(self) -> bool:
         """Whether an entry of this kind is what a receipt states."""
-        return self.kind in (EntryKind.DELETED, EntryKind.EXPORTED)
+        return self.kind in _WITH_RECEIPT
 
     @property
     def actor_id(self) -> Id | None:
@@ -205,9 +208,12 @@ class Entry:
     @property
     def subject_id(self) -> Id | None:
         """What it is about."""
-        named = next((found for fact in SUBJECTS if isinstance(found := self.facts.get(fact), Id)), None)
+        for fact in SUBJECTS:
+            named = self.facts.get(fact)
+            if isinstance(named, Id):
+                return named
         purge = self.facts.get(Fact.PURGE_ID)
-        inner = named or self.object_id or (purge if isinstance(purge, Id) else None)
+        inner = self.object_id or (purge if isinstance(purge, Id) else None)
         return inner or self.project_id or self.organization_id
 
 
@@ -216,9 +222,10 @@ def canonical(value: object) -> bytes:
     return msgspec.json.encode(value, order="sorted")
 
 
-def new_salt() -> bytes:
-    """The salt of one entry."""
-    return os.urandom(SALT_BYTES)
+def new_salts(count: int) -> list[bytes]:
+    """The salts of some entries."""
+    together = os.urandom(SALT_BYTES * count)
+    return [together[at : at + SALT_BYTES] for at in range(0, len(together), SALT_BYTES)]
 
 
 def commitment(salt: bytes, body: bytes) -> bytes:
@@ -242,17 +249,27 @@ def body_of(entry: Entry, receipt_id: Id | None = None) -> bytes:
             if type(id_) is not Id:
                 raise StatementError("an entry names things by ids of ours")
             body[name] = str(id_)
-    for fact, value in entry.facts.items():
-        if type(fact) is not Fact or not isinstance(value, Id | StrEnum | int | None):
-            raise StatementError("a fact is an id, an enum member, a whole number or a boolean")
-        if isinstance(value, int) and not -_MAX_INTEGER <= value <= _MAX_INTEGER:
-            raise StatementError("a whole number of the log fits into 53 bits")
-        if value is not None:
-            body[fact.value] = str(value) if isinstance(value, Id) else value
+    _add_facts(body, entry.facts)
     encoded = canonical(body)
     if len(encoded) > BODY_BYTES or not encoded.isascii() or b"\\" in encoded:
         raise StatementError("an entry is at most 1024 bytes of plain ASCII")
     return encoded
+
+
+def _add_facts(body: dict[str, FactValue | str], facts: Mapping[Fact, FactValue]) -> None:
+    for fact, value in facts.items():
+        if type(fact) is not Fact:
+            raise StatementError("a fact has a name of the closed list")
+        if value is None:
+            continue
+        if isinstance(value, int):
+            if not -_MAX_INTEGER <= value <= _MAX_INTEGER:
+                raise StatementError("a whole number of the log fits into 53 bits")
+            body[_NAMES[fact]] = value
+        elif isinstance(value, _TEXTS):
+            body[_NAMES[fact]] = str(value)
+        else:
+            raise StatementError("a fact is an id, an enum member, a whole number or a boolean")
 
 
 def captured(

@@ -14,10 +14,10 @@ folders, so that the deletion of a whole batch is made durable with few fsyncs.
 """
 
 import contextlib
-import os
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -31,6 +31,7 @@ from keepless.errors import ConfigError
 from keepless.ids import Id, Prefix, parse
 from keepless.vault.bucket_api import BucketApi, BucketError, GcsApi, S3Api
 from keepless.vault.errors import BlobMissingError, StoreFailedError
+from keepless.vault.folder import fsync, remove
 from keepless.vault.rows import Leftover
 from keepless.vault.sinks import BlobSink, FileSink, PulledSink, WholeSink, append_to
 
@@ -42,6 +43,7 @@ _NAME: Final = len(Prefix.JOURNAL) + 24
 _PIECE: Final = 1 << 22
 _BATCH: Final = 1000
 _PARTS_AT_ONCE: Final = 4  # of an upload in parts of 5 MiB: what one blob may hold in memory
+_FOLDERS_AT_ONCE: Final = 8
 _CONNECT: Final = timedelta(seconds=5)
 _RETRY: Final[Any] = {"max_retries": 3, "retry_timeout": timedelta(seconds=30)}
 _FAILURES: Final = (BaseError, OSError, BucketError)
@@ -246,7 +248,7 @@ class FileBlobs(_Blobs):
         super().put(blob, pieces)
         path = self._folder / _key(blob)
         try:
-            _fsync(path)
+            fsync(path)
             self._name_durably(path)
         except OSError:
             raise StoreFailedError("the store did not take the blob") from None
@@ -272,28 +274,24 @@ class FileBlobs(_Blobs):
         """See `BlobStore`."""
         return self.get_range(blob, 0, 1) if _is_journal(blob) else super().get(blob)
 
-    def _delete_parts(self, journal: Id) -> bool:
-        return self._delete_one(journal)
-
     def _name_durably(self, path: Path) -> None:
-        _fsync(path.parent)
+        fsync(path.parent)
         with self._lock:
             if path.parent.name not in self._durable:
-                _fsync(self._folder)
+                fsync(self._folder)
                 self._durable.add(path.parent.name)
 
     def delete(self, blobs: Sequence[Id]) -> list[Id]:
         """See `BlobStore`."""
-        gone: dict[Path, list[Id]] = {}
-        for blob in super().delete(blobs):
-            gone.setdefault((self._folder / _key(blob)).parent, []).append(blob)
-        acknowledged: list[Id] = []
-        for folder, some in gone.items():
-            with contextlib.suppress(OSError):
-                if folder.exists():
-                    _fsync(folder)
-                acknowledged += some
-        return acknowledged
+        shards: dict[str, list[Id]] = {}
+        for blob in blobs:
+            shards.setdefault(_key(blob).partition("/")[0], []).append(blob)
+        folders = [(self._folder / shard, some) for shard, some in shards.items()]
+        if len(folders) == 1:
+            return remove(*folders[0])
+        # A folder takes one change at a time, and each waits for the disk's journal: several folders wait together.
+        with ThreadPoolExecutor(_FOLDERS_AT_ONCE) as threads:
+            return [blob for gone in threads.map(lambda given: remove(*given), folders) for blob in gone]
 
     def leftovers(self, older_than_ms: int) -> list[Leftover]:
         """See `BlobStore`."""
@@ -316,7 +314,7 @@ class FileBlobs(_Blobs):
         path = self._folder / leftover.key
         try:
             path.unlink(missing_ok=True)
-            _fsync(path.parent)
+            fsync(path.parent)
         except OSError:
             raise StoreFailedError("the store did not delete the leftover") from None
 
@@ -346,14 +344,6 @@ class BucketBlobs(_Blobs):
             self.api.abort(leftover.key, leftover.upload)
         except _FAILURES:
             raise StoreFailedError("the store did not delete the leftover") from None
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def open_blobs(url: str, environ: Mapping[str, str]) -> BlobStore:

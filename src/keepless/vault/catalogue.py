@@ -15,7 +15,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from keepless.db import insert_many
+from keepless.db import among, insert_many, update_many
 from keepless.ids import Id
 from keepless.policy.data_class import DataClass
 from keepless.vault.days import count_days, forget_days
@@ -44,6 +44,7 @@ __all__ = [
     "set_kek_state",
     "settled",
     "some_kept",
+    "still_destroying",
     "take_intent",
     "unlisted_blobs",
     "unlisted_keks",
@@ -57,6 +58,7 @@ def _columns(table: sa.Table, row: type[Kept | Shredded | KekRow]) -> dict[str, 
 _KEPT: Final = _columns(kept, Kept)
 _SHREDDED: Final = _columns(tombstone, Shredded)
 _KEK: Final = _columns(kek, KekRow)
+_DESTROYING, _DESTROYED = str(TombstoneState.DESTROYING), str(TombstoneState.DESTROYED)
 _BURIED: Final = tuple(column.name for column in tombstone.c if column.name not in {"receipt_id", "log_index"})
 
 
@@ -198,14 +200,16 @@ def one_kept(tx: Connection, object_id: Id) -> Kept | None:
 
 def some_kept(tx: Connection, object_ids: Sequence[Id]) -> list[Kept]:
     """Those of some objects that are kept, not locked: what follows must ask again."""
-    return [Kept(*row) for row in tx.execute(sa.select(*_KEPT.values()).where(kept.c.id.in_(object_ids)))]
+    return [Kept(*row) for row in tx.execute(sa.select(*_KEPT.values()).where(among(tx, kept.c.id, object_ids)))]
 
 
 def lock_kept(tx: Connection, object_ids: Sequence[Id]) -> list[Kept]:
     """Those of some objects that are kept, their organizations locked FOR SHARE and their rows for a change."""
-    owners = sa.select(kept.c.organization_id).where(kept.c.id.in_(object_ids)).distinct()
-    lock_organizations(tx, tx.execute(owners).scalars().all())
-    query = sa.select(*_KEPT.values()).where(kept.c.id.in_(object_ids)).order_by(kept.c.id).with_for_update()
+    these = among(tx, kept.c.id, object_ids)
+    if tx.dialect.name != "sqlite":  # there the transaction is the lock
+        owners = sa.select(kept.c.organization_id).where(these).distinct()
+        lock_organizations(tx, tx.execute(owners).scalars().all())
+    query = sa.select(*_KEPT.values()).where(these).order_by(kept.c.id).with_for_update()
     return [Kept(*row) for row in tx.execute(query)]
 
 
@@ -227,7 +231,7 @@ def note_moved(tx: Connection, rows: Sequence[Kept], now_day: int) -> None:
 
 def remove_kept(tx: Connection, rows: Sequence[Kept], now_day: int) -> None:
     """Delete rows and with them the DEKs: the commit point of a deletion."""
-    tx.execute(kept.delete().where(kept.c.id.in_([row.id for row in rows])))
+    tx.execute(kept.delete().where(among(tx, kept.c.id, [row.id for row in rows])))
     _note_early_deletions(tx, [row.kek_id for row in rows], now_day)
     _add_totals(tx, rows, -1)
     forget_days(tx, rows, now_day)
@@ -274,8 +278,8 @@ def bury(tx: Connection, rows: Sequence[Shredded]) -> None:
         _BURIED,
         [
             (
-                *(str(row.object_id), str(row.organization_id), str(row.project_id), row.data_class.value),
-                *(row.reason.value, row.created_at, row.deleted_at, row.cause.value, TombstoneState.DESTROYING.value),
+                *(str(row.object_id), str(row.organization_id), str(row.project_id), str(row.data_class)),
+                *(str(row.reason), row.created_at, row.deleted_at, str(row.cause), _DESTROYING),
                 *(str(row.location), str(row.blob), row.size, str(row.kek_id)),
                 None if row.purge_id is None else str(row.purge_id),
             )
@@ -284,24 +288,24 @@ def bury(tx: Connection, rows: Sequence[Shredded]) -> None:
     )
 
 
-def destroying(tx: Connection, *, limit: int, object_ids: Sequence[Id] | None = None) -> list[Shredded]:
-    """Tombstones whose blobs are not yet acknowledged gone, oldest first (or those among some objects, locked)."""
-    query = sa.select(*_SHREDDED.values()).where(tombstone.c.state == TombstoneState.DESTROYING).limit(limit)
-    if object_ids is None:
-        query = query.order_by(tombstone.c.deleted_at)
-    else:
-        query = query.where(tombstone.c.object_id.in_(object_ids)).order_by(tombstone.c.object_id).with_for_update()
-    return [Shredded(*row) for row in tx.execute(query)]
+def destroying(tx: Connection, object_ids: Sequence[Id]) -> list[Shredded]:
+    """The tombstones of those of some objects whose blobs are not yet acknowledged gone."""
+    query = sa.select(*_SHREDDED.values(), tombstone.c.state).where(among(tx, tombstone.c.object_id, object_ids))
+    found = tx.execute(query.order_by(tombstone.c.object_id)).all()
+    return [Shredded(*row[:-1]) for row in found if row.state is TombstoneState.DESTROYING]
+
+
+def still_destroying(tx: Connection, object_ids: Sequence[Id]) -> set[Id]:
+    """Those of some objects whose tombstones wait to be settled, locked.
+
+    The state is looked at here, so that no plan walks over all the others that wait.
+    """
+    query = sa.select(tombstone.c.object_id, tombstone.c.state).where(among(tx, tombstone.c.object_id, object_ids))
+    found = tx.execute(query.order_by(tombstone.c.object_id).with_for_update())
+    return {row.object_id for row in found if row.state is TombstoneState.DESTROYING}
 
 
 def settled(tx: Connection, receipts: Sequence[tuple[Id, Id, int]]) -> None:
     """Mark tombstones destroyed: (object, receipt, index in the log) of each."""
-    if receipts:
-        tx.execute(
-            tombstone.update()
-            .where(tombstone.c.object_id == sa.bindparam("key"))
-            .values(
-                state=TombstoneState.DESTROYED, receipt_id=sa.bindparam("receipt"), log_index=sa.bindparam("place")
-            ),
-            [{"key": key, "receipt": receipt, "place": place} for key, receipt, place in receipts],
-        )
+    rows = [(str(key), str(receipt), place, _DESTROYED) for key, receipt, place in receipts]
+    update_many(tx, tombstone, "object_id", ("receipt_id", "log_index", "state"), rows)

@@ -203,7 +203,8 @@ class Vault:
 
         Returns how many: what another process has settled already is passed over, so there is one receipt each.
         """
-        rows = catalogue.destroying(tx, limit=len(erased), object_ids=[one.object_id for one in erased])
+        waiting = catalogue.still_destroying(tx, [one.object_id for one in erased])
+        rows = [one for one in erased if one.object_id in waiting]
         now = self._clock.now_ms()
         appended = self._log.append(
             tx,

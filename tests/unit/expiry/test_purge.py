@@ -1,6 +1,9 @@
 """Destruction: its order, its receipts, and what a customer is told."""
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -62,15 +65,21 @@ def test_what_has_ended_is_destroyed_with_a_receipt_and_nothing_else_is(stage: S
     assert total.objects == 1
 
 
-def test_batches_smaller_than_what_is_due_destroy_all_of_it(stage: Stage, owner: Owner) -> None:
+def test_batches_smaller_than_what_is_due_destroy_all_of_it(
+    stage: Stage, owner: Owner, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for _ in range(7):
         stage.rig.put(*owner)
     stage.rig.pass_days(30)
     rig = stage.rig
     seen: list[int] = []
-    sweeper = Sweeper(rig.database, rig.clock, rig.clock, rig.vault, rig.log, batch=3)
+    erased: list[int] = []
+    delete = stage.store.delete
+    monkeypatch.setattr(stage.store, "delete", lambda blobs: erased.append(len(blobs)) or delete(blobs))
+    sweeper = Sweeper(rig.database, rig.clock, rig.clock, rig.vault, rig.log, batch=1)
     assert sweeper.sweep_once(progress=lambda done, _total: seen.append(done)).destroyed == 7
-    assert {0, 3, 6, 7} <= set(seen)
+    assert {0, 4, 7} <= set(seen)
+    assert erased == [4, 3]
     assert len(stage.entries(EntryKind.DELETED)) == 7
 
 
@@ -121,6 +130,34 @@ def test_what_the_store_does_not_acknowledge_waits_and_keeps_nothing_else(stage:
     stage.store.refused = set()
     assert stage.sweeper.sweep_once().finished == 1
     assert_destroyed(stage, stuck.id, Cause.EXPIRED)
+
+
+def test_a_commit_that_fails_erases_nothing(stage: Stage, owner: Owner, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = {stage.rig.put(*owner).id for _ in range(2)}
+    blobs = stage.blobs()
+    stage.rig.pass_days(30)
+    write, shred = stage.rig.database.write, stage.rig.vault.shred
+    shredding: list[bool] = []
+
+    def noted(*given: Any, **named: Any) -> object:
+        shredding.append(True)
+        return shred(*given, **named)
+
+    @contextlib.contextmanager
+    def fails() -> Iterator[sa.Connection]:
+        with write() as tx:
+            yield tx
+            if shredding:
+                shredding.clear()
+                raise StoreFailedError("no")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stage.rig.vault, "shred", noted)
+        patch.setattr(stage.rig.database, "write", fails)
+        report = stage.sweeper.sweep_once()
+    assert (report.destroyed, report.failures) == (0, 3)  # the batch, then each
+    assert (stage.kept(), stage.blobs()) == (ids, blobs)
+    assert stage.sweeper.sweep_once().destroyed == 2
 
 
 def test_one_object_that_fails_does_not_keep_the_others(

@@ -80,13 +80,16 @@ def test_a_tombstone_comes_back_as_it_was(database: Database, owner: tuple[Id, I
         catalogue.bury(tx, rows)
         catalogue.bury(tx, [])
     with database.write() as tx:
-        assert catalogue.destroying(tx, limit=9) == rows
-        assert catalogue.destroying(tx, limit=1) == rows[:1]
-        assert catalogue.destroying(tx, limit=9, object_ids=[rows[1].object_id]) == rows[1:]
+        ids = [row.object_id for row in rows]
+        assert sorted(catalogue.destroying(tx, [*ids, mint(Prefix.OBJECT)]), key=lambda row: row.deleted_at) == rows
+        assert catalogue.destroying(tx, ids[1:]) == rows[1:]
+        assert catalogue.destroying(tx, []) == []
+        assert catalogue.still_destroying(tx, ids) == set(ids)
         receipt = mint(Prefix.RECEIPT)
         catalogue.settled(tx, [(rows[0].object_id, receipt, 7)])
         catalogue.settled(tx, [])
-        assert catalogue.destroying(tx, limit=9) == rows[1:]
+        assert catalogue.destroying(tx, ids) == rows[1:]
+        assert catalogue.still_destroying(tx, ids) == {ids[1]}
         row = tx.execute(sa.select(tombstone).where(tombstone.c.object_id == rows[0].object_id)).one()
     assert (row.state, row.receipt_id, row.log_index) == (TombstoneState.DESTROYED, receipt, 7)
 

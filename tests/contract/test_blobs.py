@@ -8,6 +8,7 @@ from pathlib import Path
 
 import obstore
 import pytest
+from obstore.exceptions import BaseError
 
 from keepless.errors import ConfigError
 from keepless.ids import Id, Prefix, mint
@@ -137,6 +138,26 @@ def test_many_are_deleted_at_once(store: BlobStore) -> None:
         store.put(blob, [b"x"])
     assert sorted(store.delete(blobs[:59])) == sorted(blobs[:59])
     assert list(store.listed(EVER)) == blobs[59:]
+
+
+def test_a_store_that_is_down_is_not_asked_for_each_of_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = open_blobs("memory://", {})
+    blobs = [mint(Prefix.BLOB) for _ in range(50)]
+    asked: list[object] = []
+    broken = set(blobs[2:])
+
+    def fails(_: object, keys: str | list[str]) -> None:
+        asked.append(keys)
+        if isinstance(keys, list) or keys.partition("/")[2] in broken:
+            raise BaseError
+
+    monkeypatch.setattr("keepless.vault.blobs.obstore.delete", fails)
+    assert store.delete(blobs) == blobs[:2]
+    assert len(asked) == 1 + 2 + 3
+    asked.clear()
+    broken = set(blobs[::2])  # some of them only: it is up
+    assert store.delete(blobs) == blobs[1::2]
+    assert len(asked) == 51
 
 
 def test_only_what_is_older_is_listed(store: BlobStore, blob: Id) -> None:

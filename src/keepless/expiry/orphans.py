@@ -15,6 +15,7 @@ and the next one hashes differently.
 import hashlib
 import os
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Final
 
 import sqlalchemy as sa
@@ -102,14 +103,17 @@ class Orphans:
         self._missing_keys(report, keep_turn)
 
     def _blobs(self, location: Id, report: Report, keep_turn: Callable[[], None]) -> None:
-        for blob in self._vault.strays.blobs(location, self._before_ms):
+        found = self._vault.strays.blobs(location, self._before_ms)
+        while page := list(islice(found, _PAGE)):
             keep_turn()
             try:
-                report.orphan_blobs += self._vault.strays.destroy_blob(location, blob)
+                gone = self._vault.strays.destroy_blobs(location, page)
             except _FAILURES as error:
                 report.failures += 1
-                failure(Event.SWEEP_FAILED, error, blob=blob)
-            else:
+                failure(Event.SWEEP_FAILED, error, blob=page[0], objects=len(page))
+                continue
+            report.orphan_blobs += len(gone)
+            for blob in gone:
                 emit(Event.ORPHAN_DESTROYED, blob=blob)
 
     def _leftovers(self, location: Id, report: Report) -> None:

@@ -9,8 +9,8 @@ A journal is a blob that grows by groups: a file that is appended to, or, in a b
 A killed put can leave parts that no listing shows: `<key>#<n>` beside the key in a folder, an unfinished multipart
 upload in a bucket; `leftovers` finds them and `drop` destroys them. Like every blob they are ciphertext.
 
-Keys are `<first letter>/<blob id>`: random, so a folder of that name tells nothing and may stay when it is empty; 32
-folders, so that the deletion of a whole batch is made durable with few fsyncs.
+Keys are `<first letter>/<blob id>`: random, so a folder of that name tells nothing and may stay when it is empty. Of
+32 folders a batch empties several side by side (each takes one change at a time), with one fsync each.
 """
 
 import contextlib
@@ -43,6 +43,7 @@ _NAME: Final = len(Prefix.JOURNAL) + 24
 _PIECE: Final = 1 << 22
 _BATCH: Final = 1000
 _PARTS_AT_ONCE: Final = 4  # of an upload in parts of 5 MiB: what one blob may hold in memory
+_IN_VAIN: Final = 3  # failures in a row, each of them after its retries, after which a store is down
 _FOLDERS_AT_ONCE: Final = 8
 _CONNECT: Final = timedelta(seconds=5)
 _RETRY: Final[Any] = {"max_retries": 3, "retry_timeout": timedelta(seconds=30)}
@@ -173,8 +174,18 @@ class _Blobs:
                 obstore.delete(self._store, [_key(blob) for blob in some])
                 gone += some
             except _FAILURES:  # one of them was absent or failed: ask one by one which
-                gone += [blob for blob in some if self._delete_one(blob)]
+                gone += self._delete_each(some)
         return gone
+
+    def _delete_each(self, blobs: Sequence[Id]) -> Iterator[Id]:
+        """Those that the store acknowledges one by one; of a store that is down it is not asked for all of them."""
+        failed = 0
+        for blob in blobs:
+            if self._delete_one(blob):
+                failed = 0
+                yield blob
+            elif (failed := failed + 1) == _IN_VAIN:
+                return
 
     def _delete_parts(self, journal: Id) -> bool:
         try:
@@ -285,13 +296,12 @@ class FileBlobs(_Blobs):
         """See `BlobStore`."""
         shards: dict[str, list[Id]] = {}
         for blob in blobs:
-            shards.setdefault(_key(blob).partition("/")[0], []).append(blob)
-        folders = [(self._folder / shard, some) for shard, some in shards.items()]
+            shards.setdefault(_key(blob)[0], []).append(blob)
+        folders = [self._folder / shard for shard in shards]
         if len(folders) == 1:
-            return remove(*folders[0])
-        # A folder takes one change at a time, and each waits for the disk's journal: several folders wait together.
+            return remove(folders[0], blobs)
         with ThreadPoolExecutor(_FOLDERS_AT_ONCE) as threads:
-            return [blob for gone in threads.map(lambda given: remove(*given), folders) for blob in gone]
+            return [blob for gone in threads.map(remove, folders, shards.values()) for blob in gone]
 
     def leftovers(self, older_than_ms: int) -> list[Leftover]:
         """See `BlobStore`."""

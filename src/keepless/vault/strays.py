@@ -81,11 +81,11 @@ class Strays:
                 unlisted = catalogue.unlisted_blobs(tx, page)
             yield from unlisted
 
-    def destroy_blob(self, location: Id, blob: Id) -> bool:
-        """Delete a blob that no row names; whether the store acknowledged it."""
+    def destroy_blobs(self, location: Id, blobs: Sequence[Id]) -> list[Id]:
+        """Delete those of some blobs that no row names; returns what the store acknowledged."""
         with store_failures(), self._db.read() as tx:
-            stray = catalogue.unlisted_blobs(tx, [blob]) == [blob]
-        return stray and bool(self._stores[location].delete([blob]))
+            stray = catalogue.unlisted_blobs(tx, blobs)
+        return self._stores[location].delete(stray)
 
     def leftovers(self, location: Id, older_than_ms: int) -> list[Leftover]:
         """Hidden leftovers of killed puts in a location."""

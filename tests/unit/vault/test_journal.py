@@ -120,7 +120,7 @@ def test_a_journal_goes_with_all_its_parts(rig: Rig, owner: tuple[Id, Id]) -> No
         append(journal, b"late")
     report = Report()
     for blob in list(rig.vault.strays.blobs(rig.store.name, EVER)):
-        assert rig.vault.strays.destroy_blob(rig.store.name, blob)
+        assert rig.vault.strays.destroy_blobs(rig.store.name, [blob]) == [blob]
     Orphans(rig.database, rig.clock, rig.vault).audit(report)
     assert report.clean
     assert records(rig, other) == [b"stays"]

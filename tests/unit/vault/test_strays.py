@@ -39,9 +39,7 @@ def test_only_blobs_that_no_row_names_are_strays(rig: Rig, owner: tuple[Id, Id],
     assert strays.locations == [location]
     assert list(strays.blobs(location, EVER)) == [stray]
     assert list(strays.blobs(location, 1)) == []
-    for named in (kept.blob, coming, dying.blob):
-        assert not strays.destroy_blob(location, named)
-    assert strays.destroy_blob(location, stray)
+    assert strays.destroy_blobs(location, [kept.blob, coming, dying.blob, stray]) == [stray]
     assert sorted(rig.store.listed(EVER)) == sorted([kept.blob, coming, dying.blob])
     # Once its tombstone says destroyed, a blob that comes back (a restored folder) is a stray as well.
     ciphertext = rig.store.get(dying.blob)

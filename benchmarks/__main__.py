@@ -5,7 +5,7 @@ import json
 import shutil
 
 from benchmarks import gateway
-from benchmarks.batches import batches, fairness
+from benchmarks.batches import batches, fairness, recording
 from benchmarks.engines import chatting, embedding, hearing, speaking, starting
 from benchmarks.pages import pages
 from benchmarks.running import Machine
@@ -40,7 +40,11 @@ def main() -> None:
     if asked.what == "gateway":
         _gateway(asked.peers, asked.cells.split(","), asked.repeats)
     elif asked.what == "batches":
-        measured = {"batches": batches(asked.lines), "fairness": fairness(organizations=10, each=10, lines=100)}
+        measured = {
+            "batches": batches(asked.lines),
+            "recording": recording(asked.lines),
+            "fairness": fairness(organizations=10, each=10, lines=100),
+        }
         print(json.dumps(measured, indent=1))
         _write("batches", measured)
     elif asked.what == "engines":

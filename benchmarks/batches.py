@@ -1,8 +1,9 @@
 """What a batch costs beside a loop that only asks and writes a file, and whether organizations are served alike.
 
-Holds: `batches`, `fairness`. Both run a job worker process on a folder of their own, SQLite and local files, against
-the fast upstream in C. The bare loop uses the same HTTP client with the same concurrency and writes the answers to a
-file, so what is compared is everything else: validation, turns, checks, usage rows, journals, result files.
+Holds: `batches`, `fairness`, `recording`. The first two run a job worker process on a folder of their own, SQLite and
+local files, against the fast upstream in C. The bare loop uses the same HTTP client with the same concurrency and
+writes the answers to a file, so what is compared is everything else: validation, turns, checks, usage rows, journals,
+result files.
 """
 
 import asyncio
@@ -21,13 +22,14 @@ import uvloop
 
 from benchmarks.targets import OUT
 from keepless.accounts.fence import Fence
-from keepless.accounts.principal import AdminPrincipal
+from keepless.accounts.principal import AdminPrincipal, PolicyInForce
 from keepless.accounts.roles import Role
 from keepless.accounts.store import policy_in_force
 from keepless.app.compose import Deployment, open_deployment
 from keepless.app.initialise import initialise
 from keepless.app.plan import Plan, encode
-from keepless.batches import store
+from keepless.batches import shards, store, transitions
+from keepless.batches.shards import ShardPlan
 from keepless.batches.values import Batch, BatchEndpoint, NewBatch
 from keepless.clock import DAY_MS
 from keepless.config import Engine, ModelConfig, Settings, UpstreamConfig, UpstreamRetention
@@ -38,14 +40,17 @@ from keepless.ids import Id, Prefix, mint
 from keepless.inference.backend import Call, Failure
 from keepless.inference.upstream import UpstreamBackend
 from keepless.jobs.files import KeptFiles, ResultKind
+from keepless.jobs.journal import ShardJournal, write_together
+from keepless.jobs.results import Record, answered
 from keepless.policy.data_class import DataClass
 from keepless.policy.decide import Query, decide
 from keepless.policy.decision import Reason, Retain, Trigger
 
-__all__ = ["batches", "fairness"]
+__all__ = ["batches", "fairness", "recording"]
 
 _AT_ONCE = 64
 _MODEL = "mock"
+_GROUP = 128  # lines, about what a group holds when a worker has as much to do as it can
 
 
 def batches(lines: int) -> dict[str, float]:
@@ -92,6 +97,38 @@ def fairness(organizations: int, each: int, lines: int) -> dict[str, object]:
     done = [at_half.get(owner[0], 0) for owner in owners]
     mean = sum(done) / len(done)
     return {"done_at_half": done, "furthest_from_mean": max(abs(one - mean) for one in done) / mean}
+
+
+def recording(lines: int) -> dict[str, float]:
+    """What it costs to make finished lines durable, alone: sealed, written, committed, group by group."""
+    with _floor("http://127.0.0.1:9/v1", "recording") as (deployment, _):
+        owner = _first(deployment)
+        batch_id = _create(deployment, owner, _input(1))
+        with deployment.db.write() as tx:
+            transitions.start(tx, batch_id, [ShardPlan(1, lines, 0, 1)], deployment.clock.now_ms())
+        with deployment.db.write() as tx:
+            batch, shard = store.get(tx, batch_id), shards.take(tx, batch_id, 0)
+        assert batch is not None
+        assert shard is not None
+
+        def policy_now(organization_id: Id, project_id: Id) -> PolicyInForce | None:
+            with deployment.db.read() as tx:
+                return policy_in_force(tx, organization_id, project_id)
+
+        journal = ShardJournal(
+            deployment.db, deployment.vault, deployment.clock, policy_now=policy_now, batch=batch, shard=shard
+        )
+        journal.recorded()
+        answer = Content(json.dumps({"id": "x" * 30, "choices": [{"message": {"content": "y" * 400}}]}).encode())
+        records = [
+            Record(number, succeeded=True, line=answered(f"request-{number}", mint(Prefix.REQUEST), 200, answer))
+            for number in range(1, lines + 1)
+        ]
+        began, cpu = time.monotonic(), time.thread_time()
+        for at in range(0, lines, _GROUP):
+            assert write_together([(journal, records[at : at + _GROUP])]) == [True]
+        elapsed, cpu = time.monotonic() - began, time.thread_time() - cpu
+        return {"cpu_us_a_line": cpu / lines * 1e6, "ms_a_group": elapsed / (lines / _GROUP) * 1e3}
 
 
 def store_active(deployment: Deployment) -> list[Batch]:

@@ -167,15 +167,6 @@ class Usage:
     output: int = 0
     reasoning: int = 0  # of the output
 
-    def __add__(self, other: "Usage") -> "Usage":
-        """The sum."""
-        return Usage(
-            self.input + other.input,
-            self.cached + other.cached,
-            self.output + other.output,
-            self.reasoning + other.reasoning,
-        )
-
 
 @dataclass(frozen=True, slots=True)
 class NewBatch:

@@ -226,13 +226,20 @@ class Driver:
             raise PolicyUnknownError("the policy cannot be read: the input is validated later")
         zero_only, region = project.effective.zero_upstream_only, organization.region
         principal = Principal(batch.key_id, organization, project)
-        looked: dict[str, LineCode | None] = {}  # tuned models, each once
+        looked: dict[tuple[str, BatchEndpoint], LineCode | None] = {}  # each once, and what nobody has never
 
         def check(model: str, endpoint: BatchEndpoint) -> LineCode | None:
+            key = (model, endpoint)
+            if key not in looked:
+                code = look(model, endpoint)
+                if code is LineCode.MODEL_NOT_FOUND and not is_tuned(model):
+                    return code
+                looked[key] = code
+            return looked[key]
+
+        def look(model: str, endpoint: BatchEndpoint) -> LineCode | None:
             if self._tuned is not None and is_tuned(model):
-                if model not in looked:
-                    looked[model] = _tuned(self._tuned, principal, model, endpoint)
-                return looked[model]
+                return _tuned(self._tuned, principal, model, endpoint)
             route = self._router.route(model)
             if route is None or ENDPOINT_OF[endpoint] not in endpoints_of(route.model):
                 return LineCode.MODEL_NOT_FOUND

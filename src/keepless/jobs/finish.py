@@ -26,7 +26,8 @@ from keepless.db import Database
 from keepless.ids import Id, Prefix, mint
 from keepless.jobs.files import ResultFiles, ResultKind
 from keepless.jobs.journal import PolicyNow
-from keepless.jobs.lines import read_line, split
+from keepless.jobs.line_shapes import read_line
+from keepless.jobs.lines import split
 from keepless.jobs.result_shapes import usage_in
 from keepless.jobs.results import Undone, unanswered, unseal
 from keepless.policy.decide import Query, decide
@@ -59,7 +60,7 @@ class _Result:
         self._held = 0
         self.writer: ObjectWriter | None = None
         self.count = 0
-        self.usage = Usage()
+        self._tokens = [0, 0, 0, 0]
 
     def add(self, line: bytes) -> None:
         self.count += 1
@@ -67,6 +68,19 @@ class _Result:
         self._held += len(line) + 1
         if self._held >= _PIECE:
             self.flush()
+
+    def cost(self, usage: Usage) -> None:
+        """What the answer in a line has cost."""
+        sums = self._tokens
+        sums[0] += usage.input
+        sums[1] += usage.cached
+        sums[2] += usage.output
+        sums[3] += usage.reasoning
+
+    @property
+    def usage(self) -> Usage:
+        """What all of them have cost."""
+        return Usage(*self._tokens)
 
     def flush(self) -> None:
         if self._lines:
@@ -160,7 +174,7 @@ class Finisher:
                     seen[record.number] = 1
                     (output if record.succeeded else errors).add(record.line)
                     if record.succeeded:
-                        output.usage += usage_in(record.line)
+                        output.cost(usage_in(record.line))
         undone = seen.count(0) > 1
         if undone:
             why = Undone.EXPIRED if batch.state is BatchState.FINALIZING else Undone.CANCELLED
@@ -187,7 +201,8 @@ class Finisher:
         if batch.state is BatchState.FINALIZING:
             state = BatchState.EXPIRED if undone else BatchState.COMPLETED
         counts = Counts(batch.counts.total, output.count, errors.count)
-        output_id = error_id = None
+        output_id: Id | None = None
+        error_id: Id | None = None
         if output.writer is not None:
             output_id = mint(Prefix.FILE)
             self._commit(batch, output.writer, ResultKind.OUTPUT, output_id, lambda tx: _note(tx, batch, output_id))

@@ -144,10 +144,11 @@ class Lane:
             self.limit = min(float(self.most), self.limit + 1 / self.limit)
         self._pump()
 
-    def recorded(self) -> None:
-        """An answer is durable, or will never be."""
-        self.unrecorded -= 1
-        self._answered.popleft()  # groups are written in order, more or less
+    def recorded(self, answers: int = 1) -> None:
+        """So many answers are durable, or will never be."""
+        self.unrecorded -= answers
+        for _ in range(answers):
+            self._answered.popleft()  # groups are written in order, more or less
         self._pump()
 
     @property

@@ -43,6 +43,7 @@ class _Line(msgspec.Struct, gc=False):
     response: _Response
 
 
+_NO_DETAILS: Final = _Details()
 _decode: Final = msgspec.json.Decoder(_Line).decode
 
 
@@ -55,8 +56,8 @@ def usage_in(line: bytes) -> Usage:
     told = None if isinstance(body, str) else body.usage
     if told is None:
         return _NONE
-    read = told.prompt_tokens_details or told.input_tokens_details or _Details()
-    written = told.completion_tokens_details or told.output_tokens_details or _Details()
+    read = told.prompt_tokens_details or told.input_tokens_details or _NO_DETAILS
+    written = told.completion_tokens_details or told.output_tokens_details or _NO_DETAILS
     return Usage(
         _count(told.prompt_tokens or told.input_tokens),
         _count(read.cached_tokens),
@@ -66,4 +67,4 @@ def usage_in(line: bytes) -> Usage:
 
 
 def _count(number: int | None) -> int:
-    return min(max(number or 0, 0), _MOST)
+    return min(number, _MOST) if number is not None and number > 0 else 0

@@ -30,7 +30,8 @@ from keepless.gateway.reply import Outlet
 from keepless.ids import Id
 from keepless.jobs.gate import Gate, Lane, Waiting
 from keepless.jobs.journal import ShardJournal
-from keepless.jobs.lines import Found, model_of, read_line
+from keepless.jobs.line_shapes import model_of, read_line
+from keepless.jobs.lines import Found
 from keepless.jobs.recorder import Recorder, Recording
 from keepless.jobs.results import Record, answered
 from keepless.policy.data_class import Feature
@@ -129,8 +130,7 @@ class ShardRun:
         self._forget_waiting()
         self._cut_lines()
         unrecorded, self._unrecorded = self._unrecorded, {}
-        for lane in unrecorded.values():
-            lane.recorded()
+        _recorded(list(unrecorded.values()))
         self._end(Outcome.STOPPED)
 
     def lost(self) -> None:
@@ -188,8 +188,7 @@ class ShardRun:
         self._look()
 
     def _durable(self, group: list[Record]) -> None:
-        for record in group:
-            self._unrecorded.pop(record.number).recorded()
+        _recorded([self._unrecorded.pop(record.number) for record in group])
 
     def _load(self) -> None:
         if self._loading or self._all_read or self._stopping or self._over:
@@ -276,6 +275,15 @@ class ShardRun:
         for line in tuple(self._under_way):
             line.cut()
         self._under_way.clear()
+
+
+def _recorded(lanes: list[Lane]) -> None:
+    """Tell each lane once how many of its answers are durable: nearly always there is one lane."""
+    while lanes:
+        first = lanes[0]
+        others = [lane for lane in lanes if lane is not first]
+        first.recorded(len(lanes) - len(others))
+        lanes = others
 
 
 class _Line(Waiting):

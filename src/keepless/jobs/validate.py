@@ -26,8 +26,8 @@ _LONGEST_ID: Final = 512  # characters
 _MEMBERS: Final = frozenset({"custom_id", "method", "url", "body"})
 _AUDIO: Final = frozenset({BatchEndpoint.TRANSCRIPTIONS, BatchEndpoint.TRANSLATIONS})
 _GZIP, _UTF16 = b"\x1f\x8b", (b"\xff\xfe", b"\xfe\xff")
-_SHARDS: Final = 40  # about so many, so that several workers can share a batch
-_SHORTEST, _LONGEST = 50, 1500  # lines of a shard
+_SHARDS: Final = 20  # about so many, so that several workers can share a batch
+_SHORTEST, _LONGEST = 50, 2500  # lines of a shard
 _SHARD_BYTES: Final = 8 * 1024 * 1024
 
 ModelCheck = Callable[[str, BatchEndpoint], LineCode | None]

@@ -59,6 +59,25 @@ _KEPT: Final = _columns(kept, Kept)
 _SHREDDED: Final = _columns(tombstone, Shredded)
 _KEK: Final = _columns(kek, KekRow)
 _DESTROYING, _DESTROYED = str(TombstoneState.DESTROYING), str(TombstoneState.DESTROYED)
+_TOTAL: Final = kept_total.c
+# Made once: they are run for every group of a journal.
+_GROW: Final = (
+    kept.update()
+    .where(kept.c.id == sa.bindparam("its_id"), kept.c.bytes == sa.bindparam("its_bytes"))
+    .values(bytes=sa.bindparam("new_bytes"), label=sa.bindparam("new_label"))
+)
+_ADD: Final = (
+    kept_total.update()
+    .where(
+        _TOTAL.organization_id == sa.bindparam("whose"),
+        _TOTAL.project_id == sa.bindparam("project"),
+        _TOTAL.data_class == sa.bindparam("of_class"),
+    )
+    .values(
+        objects=_TOTAL.objects + sa.bindparam("more_objects"),
+        bytes=_TOTAL.bytes + sa.bindparam("more_bytes"),
+    )
+)
 _BURIED: Final = tuple(column.name for column in tombstone.c if column.name not in {"receipt_id", "log_index"})
 
 
@@ -185,8 +204,7 @@ def add_kept(tx: Connection, row: Kept) -> None:
 
 def grow_kept(tx: Connection, row: Kept, before: int, after: int, label: bytes) -> bool:
     """Move an object's size on; False when it is not kept any more, or not of the size it was thought to have."""
-    same = sa.and_(kept.c.id == row.id, kept.c.bytes == before)
-    if tx.execute(kept.update().where(same).values(bytes=after, label=label)).rowcount == 0:
+    if tx.execute(_GROW, {"its_id": row.id, "its_bytes": before, "new_bytes": after, "new_label": label}).rowcount == 0:
         return False
     _add_total(tx, (row.organization_id, row.project_id, row.data_class), 0, after - before)
     return True
@@ -250,12 +268,10 @@ def _add_totals(tx: Connection, rows: Sequence[Kept], sign: int) -> None:
 
 
 def _add_total(tx: Connection, key: tuple[Id, Id, DataClass], objects: int, size: int) -> None:
-    c = kept_total.c
-    same = sa.and_(c.organization_id == key[0], c.project_id == key[1], c.data_class == key[2])
-    added = {"objects": c.objects + objects, "bytes": c.bytes + size}
-    if tx.execute(kept_total.update().where(same).values(**added)).rowcount == 0:
+    added = {"whose": key[0], "project": key[1], "of_class": key[2], "more_objects": objects, "more_bytes": size}
+    if tx.execute(_ADD, added).rowcount == 0:
         _first_total(tx, key)
-        tx.execute(kept_total.update().where(same).values(**added))
+        tx.execute(_ADD, added)
 
 
 def _first_total(tx: Connection, key: tuple[Id, Id, DataClass]) -> None:

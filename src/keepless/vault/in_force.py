@@ -32,6 +32,15 @@ _FEATURE_COLUMNS: Final = {
 }
 
 
+_ORGANIZATION: Final = accounts.organization.c
+# Made once: it is asked in every transaction that keeps something.
+_EPOCH: Final = (
+    sa.select(_ORGANIZATION.epoch, _ORGANIZATION.region)
+    .where(_ORGANIZATION.id == sa.bindparam("whose"), _ORGANIZATION.deleted_at.is_(None))
+    .with_for_update(read=True)
+)
+
+
 @dataclass(frozen=True, slots=True)
 class InForce:
     """The policy that an object is read under. `alive`: its organization is not deleted."""
@@ -44,9 +53,7 @@ class InForce:
 
 def epoch_of(tx: Connection, organization_id: Id) -> tuple[int, str | None] | None:
     """An organization's epoch and pinned region, its row locked FOR SHARE; None when it is gone."""
-    columns = accounts.organization.c
-    query = sa.select(columns.epoch, columns.region).where(columns.id == organization_id, columns.deleted_at.is_(None))
-    row = tx.execute(query.with_for_update(read=True)).one_or_none()
+    row = tx.execute(_EPOCH, {"whose": organization_id}).one_or_none()
     return None if row is None else (row.epoch, row.region)
 
 

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keepless.content import Content
-from keepless.jobs.lines import Found, read_line, split
+from keepless.jobs.line_shapes import read_line
+from keepless.jobs.lines import Found, split
 
 
 def pieces(data: bytes, *cuts: int) -> Iterator[Content]:

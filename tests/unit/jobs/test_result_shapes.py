@@ -50,7 +50,3 @@ def line(body: Any) -> bytes:
 )
 def test_what_is_counted(body: Any, usage: Usage) -> None:
     assert usage_in(line(body)) == usage
-
-
-def test_sums() -> None:
-    assert Usage(1, 2, 3, 4) + Usage(10, 20, 30, 40) == Usage(11, 22, 33, 44)

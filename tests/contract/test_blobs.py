@@ -140,24 +140,26 @@ def test_many_are_deleted_at_once(store: BlobStore) -> None:
     assert list(store.listed(EVER)) == blobs[59:]
 
 
-def test_a_store_that_is_down_is_not_asked_for_each_of_many(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("slow_s", "asked_for"), [(4.0, 3), (0.01, 48)], ids=["down", "refuses"])
+def test_a_store_that_is_down_is_not_asked_for_each_of_many(
+    monkeypatch: pytest.MonkeyPatch, slow_s: float, asked_for: int
+) -> None:
     store = open_blobs("memory://", {})
     blobs = [mint(Prefix.BLOB) for _ in range(50)]
     asked: list[object] = []
-    broken = set(blobs[2:])
+    now = 0.0
 
     def fails(_: object, keys: str | list[str]) -> None:
+        nonlocal now
         asked.append(keys)
-        if isinstance(keys, list) or keys.partition("/")[2] in broken:
+        if isinstance(keys, list) or keys.partition("/")[2] in blobs[2:]:
+            now += slow_s
             raise BaseError
 
     monkeypatch.setattr("keepless.vault.blobs.obstore.delete", fails)
+    monkeypatch.setattr("keepless.vault.blobs.time.monotonic", lambda: now)
     assert store.delete(blobs) == blobs[:2]
-    assert len(asked) == 1 + 2 + 3
-    asked.clear()
-    broken = set(blobs[::2])  # some of them only: it is up
-    assert store.delete(blobs) == blobs[1::2]
-    assert len(asked) == 51
+    assert len(asked) == 1 + 2 + asked_for
 
 
 def test_only_what_is_older_is_listed(store: BlobStore, blob: Id) -> None:

@@ -122,7 +122,9 @@ class Purger:
 
     def _move(self, held: Sequence[Id], report: Report) -> None:
         """What a hold keeps moves out of the next sweep's way; what fails together goes one by one."""
-        moved = not held
+        if not held:
+            return
+        moved = False
         with _counted(report, held):
             self._keys.settle_in(held, report)
             moved = True

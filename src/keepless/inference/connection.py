@@ -169,9 +169,12 @@ class Connection:
     # -- asyncio ------------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the transport. TCP_NODELAY is the default of asyncio and uvloop; the mark makes `unsent` exact."""
+        """Keep the transport. TCP_NODELAY is the default of asyncio and uvloop; the mark makes `unsent` exact.
+
+        A plain transport pauses above its mark, one with TLS at it; what has left TLS counts as sent there.
+        """
         self.transport = cast("asyncio.Transport", transport)
-        self.transport.set_write_buffer_limits(high=0)
+        self.transport.set_write_buffer_limits(high=0 if transport.get_extra_info("sslcontext") is None else 1)
         self.poller = select.poll()
         self.poller.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN)
 

@@ -16,9 +16,11 @@ Keys are `<first letter>/<blob id>`: random, so a folder of that name tells noth
 import contextlib
 import re
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final, Protocol
 from urllib.parse import unquote, urlsplit
@@ -43,7 +45,7 @@ _NAME: Final = len(Prefix.JOURNAL) + 24
 _PIECE: Final = 1 << 22
 _BATCH: Final = 1000
 _PARTS_AT_ONCE: Final = 4  # of an upload in parts of 5 MiB: what one blob may hold in memory
-_IN_VAIN: Final = 3  # failures in a row, each of them after its retries, after which a store is down
+_IN_VAIN_S: Final = 10.0  # of failures alone, each after its retries: a store is down; one that refuses is quicker
 _FOLDERS_AT_ONCE: Final = 8
 _CONNECT: Final = timedelta(seconds=5)
 _RETRY: Final[Any] = {"max_retries": 3, "retry_timeout": timedelta(seconds=30)}
@@ -150,8 +152,7 @@ class _Blobs:
         while length > 0:
             piece = self._get(_part(journal, part))[:length]
             yield piece
-            length -= len(piece)
-            part += 1
+            length, part = length - len(piece), part + 1
 
     def get(self, blob: Id) -> bytes:
         """See `BlobStore`."""
@@ -167,9 +168,8 @@ class _Blobs:
     def delete(self, blobs: Sequence[Id]) -> list[Id]:
         """See `BlobStore`."""
         gone = [blob for blob in blobs if _is_journal(blob) and self._delete_parts(blob)]
-        blobs = [blob for blob in blobs if not _is_journal(blob)]
-        for start in range(0, len(blobs), _BATCH):
-            some = blobs[start : start + _BATCH]
+        plain = iter([blob for blob in blobs if not _is_journal(blob)])
+        while some := list(islice(plain, _BATCH)):
             try:
                 obstore.delete(self._store, [_key(blob) for blob in some])
                 gone += some
@@ -179,12 +179,12 @@ class _Blobs:
 
     def _delete_each(self, blobs: Sequence[Id]) -> Iterator[Id]:
         """Those that the store acknowledges one by one; of a store that is down it is not asked for all of them."""
-        failed = 0
+        well = time.monotonic()
         for blob in blobs:
             if self._delete_one(blob):
-                failed = 0
+                well = time.monotonic()
                 yield blob
-            elif (failed := failed + 1) == _IN_VAIN:
+            elif time.monotonic() - well >= _IN_VAIN_S:
                 return
 
     def _delete_parts(self, journal: Id) -> bool:

@@ -166,7 +166,7 @@ FILE_SCHEMAS: Final[dict[str, dict[str, Any]]] = {
         "required": ["bytes", "filename", "mime_type", "purpose"],
         "properties": {
             "bytes": {"type": "integer", "minimum": 1},
-            "filename": {"type": "string", "minLength": 1, "maxLength": 225},
+            "filename": {"type": "string", "minLength": 1, "maxLength": 900},
             "mime_type": {"type": "string", "maxLength": 200},
             "purpose": {"enum": ["batch", "fine-tune", "fine_tuning"]},
             "expires_after": {

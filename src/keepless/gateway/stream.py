@@ -22,6 +22,7 @@ from keepless.inference.asking import Ending, MalformedError, Tokens
 __all__ = ["StreamReader", "datas_of", "error_event", "kept_comment"]
 
 _LONGEST_EVENT: Final = 4 * 1024 * 1024
+_DONE: Final = b"data: [DONE]\n\n"
 _LAST: Final = 4  # events at the end of a stream: its finish reason, its usage and its [DONE] are among them
 
 
@@ -51,10 +52,11 @@ class StreamReader:
                 raise MalformedError
             if not data:
                 return data
+        stop = len(data) - len(_DONE) if data.endswith(_DONE) else len(data)
         if not (
             data.startswith(b"data: {")
-            and data.endswith(b"}\n\n")
-            and data.count(b"\n\n") == data.count(b"}\n\ndata: {") + 1
+            and data.endswith(b"}\n\n", 0, stop)
+            and data.count(b"\n\n", 0, stop) == data.count(b"}\n\ndata: {", 0, stop) + 1
         ):
             _check(data)
         if self._drop and (b'"choices":[]' in data or b'"choices": []' in data):

@@ -56,7 +56,7 @@ class StreamReader:
         if not (
             data.startswith(b"data: {")
             and data.endswith(b"}\n\n", 0, stop)
-            and data.count(b"\n\n", 0, stop) == data.count(b"}\n\ndata: {", 0, stop) + 1
+            and data.count(b"\n", 0, stop) == 2 * data.count(b"}\n\ndata: {", 0, stop) + 2  # no other line ends
         ):
             _check(data)
         if self._drop and (b'"choices":[]' in data or b'"choices": []' in data):

@@ -66,7 +66,7 @@ def is_empty(settings: Settings) -> bool:
     """Whether nothing has been made here yet: no keyring, and no organization in the database."""
     if Path(settings.keyring.removeprefix("file://")).exists():
         return False
-    if not settings.database_url and not (Path(settings.data_dir) / "keepless.sqlite").exists():
+    if not settings.database_url and not Path(settings.data_dir).exists():
         return True
     prepare(settings.data_dir)
     db = Database(settings.database)

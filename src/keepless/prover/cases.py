@@ -133,6 +133,7 @@ def _chat_case(
 FAILING: Final[Mapping[Temper, tuple[int, int, Reason | None]]] = {
     Temper.WELL: (200, 200, None),
     Temper.BAD_REQUEST: (400, 400, None),
+    Temper.UNLIKE: (422, 422, None),
     Temper.NO_CREDENTIAL: (502, 502, None),
     Temper.BUSY: (503, 503, None),
     Temper.BROKEN: (502, 502, Reason.UPSTREAM_5XX),
@@ -152,9 +153,11 @@ def fault_cases() -> list[Case]:
         cases.append(_chat_case(f"upstream: {temper}", temper, frozenset({whole}), reason))
         cases.append(_chat_case(f"upstream: {temper}, streamed", temper, frozenset({streamed}), reason, stream=True))
     broken, nothing = frozenset({502}), frozenset({0})
+    begun_or_not = frozenset({200, 502})  # what is bad may come with the first event
     return [
         *cases,
         _chat_case("upstream: error-event", Temper.ERROR_EVENT, frozenset({200}), Reason.UPSTREAM_5XX, stream=True),
+        _chat_case("upstream: bad-event", Temper.BAD_EVENT, begun_or_not, Reason.UPSTREAM_MALFORMED, stream=True),
         _chat_case("upstream: unreachable", UNREACHABLE, broken),
         _chat_case("request says store: false", Temper.BROKEN, broken, forbids=True, store=False),
         _chat_case(

@@ -24,6 +24,7 @@ class Temper(StrEnum):
 
     WELL = "well"
     BAD_REQUEST = "bad-request"  # 400
+    UNLIKE = "bad-request-otherwise"  # 422, said as FastAPI says it
     NO_CREDENTIAL = "no-credential"  # 401
     BUSY = "busy"  # 429
     BROKEN = "broken"  # 500
@@ -34,6 +35,7 @@ class Temper(StrEnum):
     NOT_JSON = "not-json"  # 200, half a JSON object
     WRONG_TYPE = "wrong-type"  # 200, a web page
     ERROR_EVENT = "error-event"  # a stream that turns into an error
+    BAD_EVENT = "bad-event"  # a stream with data that is no JSON
     ENDLESS = "endless"  # a stream, an event every 50 ms
     HELD = "held"  # well, but not before it is let go
 
@@ -128,7 +130,9 @@ class _Answer:
 
     async def give(self, temper: Temper) -> None:
         """Behave."""
-        if temper in _ERRORS:
+        if temper is Temper.UNLIKE:
+            self._whole(422, _json({"detail": [{"loc": ["body"], "msg": self._say, "input": self._say}]}))
+        elif temper in _ERRORS:
             self._whole(_ERRORS[temper], _json({"error": {"message": self._say, "type": self._say}}))
         elif temper is Temper.NOT_JSON:
             self._whole(200, _json(self._completion())[:-20])
@@ -154,6 +158,8 @@ class _Answer:
             await asyncio.sleep(_PACE_S)
         if temper is Temper.ERROR_EVENT:
             self._chunk(b"data: " + _json({"error": {"message": self._say, "type": "server_error"}}) + b"\n\n")
+        elif temper is Temper.BAD_EVENT:
+            self._chunk(b"data: " + self._say.encode() + b"\n\n")
         elif temper is Temper.WELL:
             self._end()
         if temper is not Temper.CUT:

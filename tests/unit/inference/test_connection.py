@@ -1,6 +1,7 @@
 """Answers byte by byte: what is taken as an answer, what is not, and that reads may end anywhere."""
 
 import socket
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -16,18 +17,19 @@ from tests.support.sinks import Recorder
 class FakeTransport:
     """The part of a transport that a connection uses; a real socket, because the connection polls it."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self.socket, self.peer = socket.socketpair()
+        self.tls = tls
+        self.mark = -1
         self.written = b""
         self.aborted = False
         self.reading = True
 
-    def get_extra_info(self, name: str) -> socket.socket:
-        assert name == "socket"
-        return self.socket
+    def get_extra_info(self, name: str) -> socket.socket | ssl.SSLContext | None:
+        return {"socket": self.socket, "sslcontext": self.tls}[name]
 
     def set_write_buffer_limits(self, high: int) -> None:
-        assert high == 0
+        self.mark = high
 
     def write(self, data: bytes) -> None:
         self.written += data
@@ -316,3 +318,13 @@ def test_reading_goes_on_for_the_next_request() -> None:
         made.exchange.resume()
         made.exchange.pause()
         assert made.transport.reading
+
+
+@pytest.mark.parametrize(("tls", "mark"), [(None, 0), (ssl.create_default_context(), 1)], ids=["plain", "TLS"])
+def test_the_mark_from_which_a_request_counts_as_unsent(tls: ssl.SSLContext | None, mark: int) -> None:
+    with setting() as made:
+        other = FakeTransport(tls)
+        Connection(made.pool).connection_made(other)
+        assert other.mark == mark
+        other.socket.close()
+        other.peer.close()

@@ -34,6 +34,7 @@ class Event(StrEnum):
     SERVER_STOPPED = "server:process:stopped"
     REFUSAL_NOT_WRITTEN = "governance:refusal:not_written"
     SERVER_FAILED = "server:request:failed"
+    PROCESS_NOT_STARTED = "server:process:not_started"
     WORKER_DIED = "server:worker:died"
     ENGINE_STARTED = "engine:process:started"
     ENGINE_DIED = "engine:process:died"

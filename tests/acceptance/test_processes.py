@@ -3,6 +3,7 @@ was promised holds."""
 
 import contextlib
 import os
+import resource
 import signal
 import sqlite3
 import threading
@@ -138,6 +139,22 @@ def test_a_worker_that_dies_is_replaced(tmp_path: Path, models: list[dict[str, A
         changed = customer.admin("POST", "/data_controls", {"zero_data_retention": True})
         assert changed.status == 200
         assert {customer.chat(model).kept for model in MANY[:12]} == {"none"}
+
+
+def test_a_server_that_can_start_no_process_at_the_moment_goes_on_and_tries_again(
+    tmp_path: Path, models: list[dict[str, Any]]
+) -> None:
+    with serve(tmp_path, models, "--workers", "2") as served:
+        customer = Organization.of(served.url, served.told)
+        first = children(served.process.pid)
+        before = resource.prlimit(served.process.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(served.process.pid, resource.RLIMIT_NOFILE, (3, before[1]))  # not one more
+        os.kill(min(first), signal.SIGKILL)
+        comes_true(lambda: sum("server:process:not_started" in line for line in served.log) >= 2)
+        assert customer.chat("ok").status == 200
+        resource.prlimit(served.process.pid, resource.RLIMIT_NOFILE, before)
+        comes_true(lambda: len(children(served.process.pid) - first) == 1)
+        comes_true(lambda: sum("policy:lease:gained" in line for line in served.log) == 3)
 
 
 def test_an_engine_that_dies_is_started_again_and_its_request_is_an_incident(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 import os
 import resource
+import subprocess
+import sys
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -317,3 +319,38 @@ def test_a_folder_that_cannot_be_made_is_a_wrong_setting(tmp_path: Path) -> None
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match="blobs_url"):
         open_blobs(f"file://{tmp_path}/file/blobs", {})
+
+
+STARVED = """
+import resource, sys
+from keepless.errors import ConfigError
+from keepless.ids import Prefix, mint
+from keepless.vault.blobs import open_blobs
+from keepless.vault.errors import StoreFailedError
+
+_, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+starve = lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (3, most))
+if sys.argv[2] == "before":
+    starve()
+    try:
+        open_blobs(sys.argv[1], {})
+    except ConfigError:
+        sys.exit(7)
+store = open_blobs(sys.argv[1], {})
+starve()
+try:
+    store.put(mint(Prefix.BLOB), [b"x"])
+except StoreFailedError:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    store.put(mint(Prefix.BLOB), [b"x"])
+    sys.exit(len(list(store.listed(2**62))))
+"""
+
+
+@pytest.mark.parametrize(("when", "code"), [("before", 7), ("after", 1)])
+def test_a_process_without_descriptors_keeps_nothing_and_keeps_again_once_it_has_some(
+    tmp_path: Path, when: str, code: int
+) -> None:
+    command = [sys.executable, "-c", STARVED, f"file://{tmp_path}/blobs", when]
+    done = subprocess.run(command, capture_output=True, check=False, timeout=90)
+    assert done.returncode == code, done.stderr

@@ -24,13 +24,23 @@ class Place:
 
 def here() -> Place:
     """The process that asks."""
-    born = _born(os.getpid())
+    try:
+        born = _born(os.getpid())
+    except OSError:
+        born = None
     return Place(_host(), os.getpid(), born) if born is not None else Place("", os.getpid(), 0)
 
 
 def certainly_dead(place: Place) -> bool:
     """True only when the process ran in this boot and namespace and runs no more."""
-    return bool(place.host) and place.host == _host() and _born(place.pid) != place.born
+    if not place.host or place.host != _host():
+        return False
+    try:
+        return _born(place.pid) != place.born
+    except (FileNotFoundError, ProcessLookupError):
+        return _is_nobodys(place.pid)
+    except OSError:  # who has no descriptor left to look with knows nothing
+        return False
 
 
 def _host() -> str:
@@ -43,10 +53,21 @@ def _host() -> str:
 
 
 def _born(pid: int) -> int | None:
-    """The start tick of a running process; None when there is none or it has died and only waits to be reaped."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_bytes()
-    except OSError:
-        return None
+    """The start tick of a running process; None when it has died and only waits to be reaped.
+
+    Raises `OSError`; of those `FileNotFoundError` or `ProcessLookupError` when it cannot be seen.
+    """
+    stat = Path(f"/proc/{pid}/stat").read_bytes()
     fields = stat[stat.rindex(b")") + 2 :].split()  # the name before it may hold anything
     return None if fields[0] in (b"Z", b"X") else int(fields[19])
+
+
+def _is_nobodys(pid: int) -> bool:
+    """Whether no process has it, also none that /proc does not show (mounted with hidepid)."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return False

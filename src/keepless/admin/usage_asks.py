@@ -4,7 +4,7 @@ Filters and groups of what nothing here tells apart (users, tiers, sources, size
 nothing, a group is null.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 
@@ -21,8 +21,9 @@ __all__ = [
     "UsageSpan",
 ]
 
-Model = Annotated[str, msgspec.Meta(max_length=96)]
-LineItem = Annotated[str, msgspec.Meta(max_length=120)]
+_PRINTED: Final = r"^[^\x00-\x1f\x7f]*(?!\n)$"  # PostgreSQL takes no NUL
+Model = Annotated[str, msgspec.Meta(max_length=96, pattern=_PRINTED)]
+LineItem = Annotated[str, msgspec.Meta(max_length=120, pattern=_PRINTED)]
 Cursor = Annotated[str, msgspec.Meta(pattern=r"^page_[0-9]{1,12}(?!\n)$")]
 Buckets = Annotated[int, msgspec.Meta(ge=1, le=1440)]
 

@@ -120,7 +120,7 @@ class Housekeeping:
     def _do(self, chore: _Chore) -> None:
         try:
             chore.act()
-        except Exception as error:  # it is done again, and nothing here may end the thread
+        except BaseException as error:  # it is done again, and nothing (a library that panics) may end the thread
             log.failure(chore.failed, error)
         chore.due = self._deployment.clock.monotonic() + chore.pause()
 

@@ -14,7 +14,7 @@ from typing import Final
 import sqlalchemy as sa
 
 from keepless import log
-from keepless.app.life import tell, watch
+from keepless.app.life import begin, watch
 from keepless.app.plan import Plan, encode
 from keepless.batches.tables import batch
 from keepless.db import Database
@@ -53,12 +53,12 @@ class JobChild:
         pause = _FIRST_S
         while not self._stopping.is_set():
             began = time.monotonic()
-            child = subprocess.Popen([sys.executable, "-m", "keepless.app.job_worker"], stdin=subprocess.PIPE)
-            tell(child, encode(self._plan))
-            code = watch(child, self._stopping, _STOP_S)
-            if code is None:
-                return
-            log.emit(Event.JOBS_DIED, code=code)
+            child = begin(_start, encode(self._plan))
+            if child is not None:
+                code = watch(child, self._stopping, _STOP_S)
+                if code is None:
+                    return
+                log.emit(Event.JOBS_DIED, code=code)
             pause = _FIRST_S if time.monotonic() - began > _STEADY_S else min(2 * pause, _SLOWEST_S)
             self._stopping.wait(pause)
 
@@ -69,6 +69,10 @@ class JobChild:
                 self._stopping.wait(_ASK_S)
         finally:
             db.close()
+
+
+def _start() -> "subprocess.Popen[bytes]":
+    return subprocess.Popen([sys.executable, "-m", "keepless.app.job_worker"], stdin=subprocess.PIPE)
 
 
 def _has_jobs(db: Database) -> bool:

@@ -28,7 +28,7 @@ from keepless.app.folder import FolderLock, prepare
 from keepless.app.harden import harden, raise_file_limit, silence
 from keepless.app.initialise import initialise
 from keepless.app.job_child import JobChild
-from keepless.app.life import tell
+from keepless.app.life import begin
 from keepless.app.plan import Plan, encode
 from keepless.app.tuned_child import TunedChild
 from keepless.clock import DAY_MS, day_of
@@ -127,27 +127,36 @@ class _Worker:
         self.delay = 0.1
         self.due = 0.0
 
-    def start(self) -> socket.socket:
-        """Start it; the socket on which it says that it serves."""
-        said, says = socket.socketpair()
-        plan = Plan(
-            settings=self._plan.settings,
-            listening=self._plan.listening,
-            engines=self._plan.engines,
-            counters=self._plan.counters,
-            pulses=self._plan.pulses,
-            ready=says.fileno(),
-            sweeps=self._plan.sweeps,
-            tuned=self._plan.tuned,
-        )
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "keepless.app.worker"],
-            stdin=subprocess.PIPE,
-            pass_fds=(plan.listening, plan.counters, plan.pulses, plan.ready),
-        )
-        says.close()
-        tell(self.process, encode(plan))
+    def start(self) -> socket.socket | None:
+        """Start it; the socket on which it says that it serves. None: it cannot be started at the moment."""
+        try:
+            said, says = socket.socketpair()
+        except OSError as error:
+            log.failure(Event.PROCESS_NOT_STARTED, error)
+            return None
+        with says:
+            plan = Plan(
+                settings=self._plan.settings,
+                listening=self._plan.listening,
+                engines=self._plan.engines,
+                counters=self._plan.counters,
+                pulses=self._plan.pulses,
+                ready=says.fileno(),
+                sweeps=self._plan.sweeps,
+                tuned=self._plan.tuned,
+            )
+            self.process = begin(
+                lambda: subprocess.Popen(
+                    [sys.executable, "-m", "keepless.app.worker"],
+                    stdin=subprocess.PIPE,
+                    pass_fds=(plan.listening, plan.counters, plan.pulses, plan.ready),
+                ),
+                encode(plan),
+            )
         self.began = time.monotonic()
+        if self.process is None:
+            said.close()
+            return None
         return said
 
 
@@ -163,9 +172,10 @@ class _Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._stopping.set())
         said = [worker.start() for worker in self._workers]
-        served = [one.recv(1) == b"1" for one in said]
+        served = [one is not None and one.recv(1) == b"1" for one in said]
         for one in said:
-            one.close()
+            if one is not None:
+                one.close()
         if not all(served):
             self._end()
             raise ConfigError("a serving process did not start; its line in the log says why")
@@ -183,10 +193,18 @@ class _Supervisor:
         now = time.monotonic()
         if one.process is not None and one.process.poll() is not None:
             log.emit(Event.WORKER_DIED, code=one.process.returncode)
-            one.delay = 0.1 if now - one.began > _STEADY_S else min(2 * one.delay, _SLOWEST_S)
-            one.process, one.due = None, now + one.delay
+            self._again(one, now)
         if one.process is None and now >= one.due:
-            one.start().close()
+            said = one.start()
+            if said is None:
+                self._again(one, now)
+            else:
+                said.close()
+
+    @staticmethod
+    def _again(one: _Worker, now: float) -> None:
+        one.delay = 0.1 if now - one.began > _STEADY_S else min(2 * one.delay, _SLOWEST_S)
+        one.process, one.due = None, now + one.delay
 
     def _end(self) -> int:
         running = [one.process for one in self._workers if one.process is not None]

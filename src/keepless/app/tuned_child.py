@@ -13,13 +13,14 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import sqlalchemy as sa
 
 from keepless import log
-from keepless.app.life import tell, watch
+from keepless.app.life import begin, watch
 from keepless.app.plan import HostPlan, encode
 from keepless.config import Engine, Settings
 from keepless.db import Database
@@ -79,13 +80,17 @@ class TunedChild:
         pause = _FIRST_S
         while not self._stopping.is_set():
             began = time.monotonic()
-            code = self._one()
-            if code is None:
-                return
-            if code == 0:  # there was nothing to do any more
-                self._called(None)
-                continue
-            log.emit(Event.ENGINE_DIED, code=code)
+            listening = self._listening.fileno()
+            plan = encode(HostPlan(self._settings, listening, self._key, self._name))
+            child = begin(partial(_start, listening), plan)
+            if child is not None:
+                code = watch(child, self._stopping, _STOP_S)
+                if code is None:
+                    return
+                if code == 0:  # there was nothing to do any more
+                    self._called(None)
+                    continue
+                log.emit(Event.ENGINE_DIED, code=code)
             pause = _FIRST_S if time.monotonic() - began > _STEADY_S else min(2 * pause, _SLOWEST_S)
             self._stopping.wait(pause)
 
@@ -106,15 +111,11 @@ class TunedChild:
         ready = {descriptor for descriptor, _ in poll.poll(None if timeout_s is None else timeout_s * 1000)}
         return self._listening.fileno() in ready
 
-    def _one(self) -> int | None:
-        """One life: how it ended; None = it was told to."""
-        listening = self._listening.fileno()
-        plan = encode(HostPlan(self._settings, listening, self._key, self._name))
-        child = subprocess.Popen(
-            [sys.executable, "-m", "keepless.app.tuned_host"], stdin=subprocess.PIPE, pass_fds=(listening,)
-        )
-        tell(child, plan)
-        return watch(child, self._stopping, _STOP_S)
+
+def _start(listening: int) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(
+        [sys.executable, "-m", "keepless.app.tuned_host"], stdin=subprocess.PIPE, pass_fds=(listening,)
+    )
 
 
 def _has_models(db: Database) -> bool:

@@ -64,5 +64,7 @@ def pairs(raw: bytes | None, most: int, most_fields: int) -> dict[str, str]:
         raise Problem(400, Code.INVALID_VALUE, "The form is not valid.") from None
     found: dict[str, str] = {}
     for name, value in typed:
+        if "\x00" in value:  # nobody types one, and PostgreSQL takes none
+            raise Problem(400, Code.INVALID_VALUE, "The form is not valid.")
         found.setdefault(name, value)
     return found

@@ -3,14 +3,12 @@
 Holds: `BlobStore`, the one Protocol; its drivers; `open_blobs` by URL. Leaves out: encryption (envelope), which blob
 belongs to what (catalogue), whether the location may be written to (locations), writing piece by piece (sinks).
 
-put returns when the bytes are durable (the folder driver fsyncs file and folder itself; obstore's never does).
-delete returns the blobs that the store acknowledged to be absent, whether or not they were there before.
-A journal is a blob that grows by groups: a file that is appended to, or, in a bucket, an object for each group.
+put returns when the bytes are durable (the folder driver fsyncs by itself; obstore's never does), delete the blobs that
+the store acknowledged to be absent. A journal is a blob that grows by groups: a file; in a bucket, an object a group.
 A killed put can leave parts that no listing shows: `<key>#<n>` beside the key in a folder, an unfinished multipart
-upload in a bucket; `leftovers` finds them and `drop` destroys them. Like every blob they are ciphertext.
+upload in a bucket; `leftovers` finds them and `drop` destroys them. All is ciphertext.
 
-Keys are `<first letter>/<blob id>`: random, so a folder of that name tells nothing and may stay when it is empty. Of
-32 folders a batch empties several side by side (each takes one change at a time), with one fsync each.
+Keys are `<first letter>/<blob id>`: random, so a folder of that name tells nothing and may stay when it is empty.
 """
 
 import contextlib
@@ -34,6 +32,7 @@ from keepless.ids import Id, Prefix, parse
 from keepless.vault.bucket_api import BucketApi, BucketError, GcsApi, S3Api
 from keepless.vault.errors import BlobMissingError, StoreFailedError
 from keepless.vault.folder import fsync, remove
+from keepless.vault.library import start_library
 from keepless.vault.rows import Leftover
 from keepless.vault.sinks import BlobSink, FileSink, PulledSink, WholeSink, append_to
 
@@ -361,6 +360,7 @@ def open_blobs(url: str, environ: Mapping[str, str]) -> BlobStore:
 
     Raises `ConfigError`.
     """
+    start_library()
     parts = urlsplit(url)
     if parts.scheme == "file" and not parts.netloc and parts.path.startswith("/"):
         return FileBlobs(Path(unquote(parts.path)))

@@ -1,8 +1,13 @@
 """A process is certainly dead only when it ran here and runs no more."""
 
+import errno
+import os
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
+
+import pytest
 
 from keepless.accounts.liveness import Place, certainly_dead, here
 
@@ -33,3 +38,25 @@ def test_a_killed_process_is_dead_before_anybody_has_waited_for_it() -> None:
         while not certainly_dead(place):  # a zombie: nobody has reaped it; the suite's time-out ends a failure
             pass
         assert child.returncode is None
+
+
+@pytest.mark.parametrize("why", [errno.EMFILE, errno.EACCES, errno.EIO])
+def test_who_cannot_look_knows_nothing(why: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = replace(here(), pid=4_194_303, born=1)  # beyond every pid there is by default
+    assert certainly_dead(place)
+
+    def read_bytes(_: Path) -> bytes:
+        raise OSError(why, os.strerror(why))
+
+    monkeypatch.setattr(Path, "read_bytes", read_bytes)
+    assert not certainly_dead(place)
+
+
+def test_a_process_that_is_not_shown_is_not_dead(monkeypatch: pytest.MonkeyPatch) -> None:
+    place = here()
+
+    def read_bytes(_: Path) -> bytes:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(Path, "read_bytes", read_bytes)
+    assert not certainly_dead(place)

@@ -52,7 +52,8 @@ def test_completions_in_openais_shape(anywhere: Platform) -> None:
 
 def test_bad_questions(here: Platform) -> None:
     assert here.error("GET", COMPLETIONS) == (400, "missing_required_parameter")
-    for query in ("limit=0", "bucket_width=1y", "group_by=MARKER", "page=MARKER", "start_time=x", "limit=9999"):
+    wrong = ("limit=0", "bucket_width=1y", "group_by=MARKER", "page=MARKER", "start_time=x", "limit=9999")
+    for query in (*wrong, "models=%00"):
         joined = query if query.startswith("start") else f"start_time=1&{query}"
         assert here.error("GET", f"{COMPLETIONS}?{joined}") == (400, "invalid_value")
     assert here.error("GET", f"{COMPLETIONS}?start_time=1&sizes=256x256") == (400, "unknown_parameter")

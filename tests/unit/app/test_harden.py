@@ -46,8 +46,8 @@ def test_a_fault_says_where_but_not_what(fault: str) -> None:
 def test_a_child_dies_with_its_parent() -> None:
     done = run(
         "import subprocess, sys, os\n"
-        "child = subprocess.Popen([sys.executable, '-c', 'from keepless.app.parent import die_with_parent;"
-        "die_with_parent(); print(1, flush=True); import time; time.sleep(60)'], stdout=subprocess.PIPE)\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'from keepless.app.parent import die_with_parent; import os;"
+        "die_with_parent(os.getppid()); print(1, flush=True); import time; time.sleep(60)'], stdout=subprocess.PIPE)\n"
         "child.stdout.read(1); print(child.pid, flush=True); os._exit(0)"
     )
     pid = int(done.stdout)
@@ -60,3 +60,15 @@ def test_a_child_dies_with_its_parent() -> None:
             return
         run("import time; time.sleep(0.05)")
     raise AssertionError("the child lives on")
+
+
+def test_whose_parent_is_somebody_else_by_now_does_not_begin() -> None:
+    code = "import os; from keepless.app.parent import die_with_parent; die_with_parent(os.getppid() + {}); print('on')"
+    assert run(code.format(0)).stdout == "on\n"
+    assert (run(code.format(1)).returncode, run(code.format(1)).stdout) == (1, "")
+
+
+def test_in_a_container_the_parent_may_be_process_1() -> None:
+    code = "import os; from keepless.app.parent import die_with_parent; os.getppid = lambda: 1; die_with_parent({})"
+    assert run(code.format(1)).returncode == 0
+    assert run(code.format(7)).returncode == 1  # it was another one, which is dead

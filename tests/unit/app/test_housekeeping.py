@@ -127,7 +127,7 @@ def test_a_process_that_died_is_forgotten(deployment: Deployment, working: House
 def test_it_sweeps_when_it_is_asked_to_and_a_failure_does_not_end_it(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    failing = [RuntimeError(), RuntimeError()]
+    failing = [RuntimeError(), type("PanicException", (BaseException,), {})()]  # as libraries in Rust raise it
     sweep_once = deployment.sweeper.sweep_once
 
     def flaky(**more: object) -> object:

@@ -1,10 +1,17 @@
 """A program that is started, told, watched and ended."""
 
+import errno
+import io
+import os
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 
-from keepless.app.life import tell, watch
+import pytest
+
+from keepless import log
+from keepless.app.life import begin, tell, watch
 
 
 def started(code: str) -> "subprocess.Popen[bytes]":
@@ -14,7 +21,9 @@ def started(code: str) -> "subprocess.Popen[bytes]":
 
 
 def test_what_it_is_told_comes_whole_and_its_end_is_seen() -> None:
-    with started("import sys; sys.exit(len(sys.stdin.buffer.read()) // 100_000)") as child:
+    code = "import os, sys; line, _, plan = sys.stdin.buffer.read().partition(b'\\n');"
+    code += "assert int(line) == os.getppid(); sys.exit(len(plan) // 100_000)"
+    with started(code) as child:
         tell(child, b"x" * 700_000)
         assert watch(child, threading.Event(), 1) == 7
 
@@ -49,3 +58,30 @@ def test_a_program_begins_closed_and_with_its_plan() -> None:
     with started(code) as child:
         tell(child, b"plan")
         assert watch(child, threading.Event(), 1) == 4
+
+
+@pytest.fixture
+def said() -> Iterator[io.StringIO]:
+    lines = io.StringIO()
+    log.redirect(lines)
+    yield lines
+    log.redirect(sys.stderr)
+
+
+def test_a_machine_that_can_start_nothing_is_told_and_not_an_end(said: io.StringIO) -> None:
+    def start() -> "subprocess.Popen[bytes]":
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    assert begin(start, b"plan") is None
+    assert "server:process:not_started" in said.getvalue()
+
+
+def test_what_belongs_to_nobody_any_more_does_not_begin() -> None:
+    """Its starter died between starting it and its first step; in a container that is not seen by the number 1."""
+    with started("from keepless.app.life import born; born(); print('on')") as child:
+        assert child.stdin is not None
+        child.communicate(b"%d\nplan" % (os.getpid() + 1), timeout=90)
+        assert child.returncode == 1
+    with started("from keepless.app.life import born; born(); print('on')") as child:
+        child.communicate(b"", timeout=90)
+        assert child.returncode == 1

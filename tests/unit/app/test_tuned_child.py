@@ -24,6 +24,7 @@ PATIENCE_S = 90.0
 # Takes what waits, as a host does, and ends as it is told; -1: it stays.
 HOST = """
 import json, socket, sys, time
+assert sys.stdin.buffer.readline().strip().isdigit()
 plan, code = json.load(sys.stdin.buffer), int(sys.argv[1])
 if code < 0:
     time.sleep(600)
@@ -35,9 +36,9 @@ sys.exit(code)
 
 
 class Hosts:
-    """In place of the real ones; how each ends, in their order; the last way goes on."""
+    """In place of the real ones; how each ends, in their order; the last way goes on. None: it cannot be started."""
 
-    def __init__(self, *codes: int) -> None:
+    def __init__(self, *codes: int | None) -> None:
         self.codes = list(codes)
         self.begun: list[subprocess.Popen[bytes]] = []
         self._popen = subprocess.Popen
@@ -45,6 +46,8 @@ class Hosts:
     def __call__(self, arguments: list[str], **named: Any) -> "subprocess.Popen[bytes]":
         assert arguments == [sys.executable, "-m", "keepless.app.tuned_host"]  # nothing of the plan is an argument
         code = self.codes.pop(0) if len(self.codes) > 1 else self.codes[0]
+        if code is None:
+            raise BlockingIOError("no process is left")
         self.begun.append(self._popen([sys.executable, "-c", HOST, str(code)], **named))
         return self.begun[-1]
 
@@ -140,3 +143,14 @@ def test_a_database_that_is_away_is_asked_again(tmp_path: Path) -> None:
     with database.read() as tx:
         assert tx.execute(sa.select(tuned_model)).all() == []
     database.close()
+
+
+def test_a_machine_that_can_start_none_at_the_moment_is_asked_again(
+    child: TunedChild, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hosts = Hosts(None, None, 0)
+    monkeypatch.setattr(tuned_child.subprocess, "Popen", hosts)
+    at = child.start()
+    assert at is not None
+    ask(at.socket)
+    assert len(hosts.begun) == 1

@@ -1,6 +1,7 @@
 """What the host of tuned models may load: what exists, of a project whose policy allows it, as the lease says now."""
 
 import asyncio
+import os
 import socket
 import subprocess
 import sys
@@ -82,7 +83,7 @@ def off(floor: Floor, is_off: bool) -> None:
 def run(plan: bytes, listening: socket.socket) -> "subprocess.CompletedProcess[bytes]":
     return subprocess.run(
         [sys.executable, "-m", "keepless.app.tuned_host"],
-        input=plan,
+        input=b"%d\n" % os.getpid() + plan,
         capture_output=True,
         check=False,
         pass_fds=(listening.fileno(),),

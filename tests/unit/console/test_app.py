@@ -117,6 +117,9 @@ def test_what_nobody_has_is_a_page_for_people_and_json_for_programs(here: Consol
 
 
 def test_a_form_that_is_none_is_refused(here: Console) -> None:
+    here.sign_in(Role.OWNER)
+    assert here.get("/audit?actor=%00").status == 400
+    assert here.post("/projects", {"name": "a\x00b"}).status == 400
     assert here.post("/first/key", {"csrf": "x" * 70_000}).status == 413
     assert here.post("/first/key", {"name": "\x00", "project": here.platform.project_id}).status == 400
 

@@ -26,7 +26,7 @@ from keepless.config import ModelConfig
 from keepless.errors import ConfigError
 from keepless.inference.embedded.engine import FINAL, Word
 from keepless.inference.embedded.pulse import Pulse, State
-from keepless.log import Event, emit
+from keepless.log import Event, emit, failure
 
 __all__ = ["Supervised"]
 
@@ -144,7 +144,7 @@ class Supervised:
         while self._wanted():
             self._tell(State.STARTING)
             began = time.monotonic()
-            code = self._once()
+            code = self._life()
             if self._stopping.is_set():
                 return
             if self.word in FINAL:
@@ -165,6 +165,14 @@ class Supervised:
             self._pause(delay)
             delay = min(2 * delay, _LAST_DELAY_S)
             self.restarts += 1
+
+    def _life(self) -> int:
+        """As `_once`; a machine on which no process can be started at the moment is like an engine that crashes."""
+        try:
+            return self._once()
+        except OSError as error:  # no descriptor, memory or process left
+            failure(Event.PROCESS_NOT_STARTED, error)
+            return 1
 
     def _once(self) -> int:
         """One life of the engine, from start to end; its exit code."""

@@ -11,12 +11,14 @@ import stat
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import uvloop
 
 from keepless import log
 from keepless.inference.backend import FailureKind
+from keepless.inference.embedded import supervised
 from keepless.inference.embedded.activated import ActivatedProcess
 from keepless.inference.embedded.engine import FINAL, Word
 from keepless.inference.embedded.frames import Kind, frame, pack
@@ -90,6 +92,28 @@ def test_the_first_request_starts_it(tmp_path: Path, said: io.StringIO) -> None:
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
     assert SECRET.decode() not in said.getvalue()
+
+
+def test_a_machine_that_can_start_nothing_at_the_moment_is_asked_again(
+    tmp_path: Path, said: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spawn, tries = supervised._spawn, iter((OSError(11, "no process is left"), OSError(24, "no descriptor is left")))
+
+    def spawned(*arguments: Any) -> int:
+        for error in tries:
+            raise error
+        return spawn(*arguments)
+
+    monkeypatch.setattr(supervised, "_spawn", spawned)
+    with echo(tmp_path) as process:
+
+        async def main() -> None:
+            made = way_to(process)
+            assert (await told(made, "echo", SECRET)).body == SECRET
+            await made.close()
+
+        run(main())
+    assert said.getvalue().count("server:process:not_started") == 2
 
 
 def test_preloaded_it_starts_at_once(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import queue
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -224,6 +225,40 @@ def test_what_runs_in_a_living_process_is_left_to_it(start: Any) -> None:
     for process in (first, other):
         process.tell("let_go")
     until_quiet(first)
+
+
+CLAIM = "UPDATE {}workflow_status SET status = 'PENDING', executor_id = {} WHERE workflow_uuid = {}"
+
+
+def claimed(database: Database, folder: Path, process: Process, job_id: str) -> None:
+    """What is left when the database goes away between the claim of a job and its beginning."""
+    if database.sqlite:
+        with contextlib.closing(sqlite3.connect(folder / "jobs.sqlite", timeout=30)) as store, store:
+            assert store.execute(CLAIM.format("", "?", "?"), (process.id, job_id)).rowcount == 1
+        return
+    with database.write() as tx:
+        values = (process.id, job_id)
+        assert tx.exec_driver_sql(CLAIM.format("keepless_jobs.", "%s", "%s"), values).rowcount == 1
+
+
+def test_what_a_living_process_has_claimed_and_does_not_run_is_begun(
+    start: Any, database: Database, tmp_path: Path
+) -> None:
+    process, batch = start(), mint(Prefix.BATCH)
+    for number in range(4):  # all that it runs at once
+        process.submit(f"{batch}.{number}", batch, 99)
+        process.until("began", batch, 99)
+    process.submit(f"{batch}.4", batch, 4)
+    claimed(database, tmp_path, process, f"{batch}.4")
+    assert process.tell("rescue") == 0  # it may begin just now
+    deadline = time.monotonic() + LONG_S
+    while process.tell("rescue") != 1:
+        assert time.monotonic() < deadline
+    process.tell("let_go")
+    process.until("ran", batch, 4)
+    until_quiet(process)
+    assert process.tell("rescue") == 0
+    assert [line[0] for line in process.seen].count("began") == 1, "those that ran were left alone"
 
 
 def test_a_training_is_taken_only_by_whoever_takes_its_queue_also_after_a_death(start: Any) -> None:

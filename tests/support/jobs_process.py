@@ -15,10 +15,12 @@ from pathlib import Path
 from keepless.clock import SystemClock
 from keepless.db import Database
 from keepless.ids import Id
+from keepless.jobs import durable
 from keepless.jobs.durable import DurableJobs, prepare_store
 from keepless.jobs.port import JobKind, Queue
 
 MARKER = "MARKER-of-a-job"
+durable._LOST_S = 0.2
 
 
 def main() -> None:

@@ -6,7 +6,8 @@
    our own log, as a class and our frames.
 3. A job is one workflow without steps: it does not go on in the middle but begins again, and finds what is done in our
    own tables. One version for ever: a newer Keepless runs what an older one has submitted.
-4. What a dead process had begun is enqueued again (`rescue`), by the engine's public call.
+4. What a dead process had begun is enqueued again (`rescue`), by the engine's public call; also what this one is said
+   to have begun and does not run: a database that goes away in the middle of it can leave that behind.
 5. What has ended is removed at once (`forget`): the engine itself would keep it for ever.
 
 DBOS is one instance a process, so is `DurableJobs`.
@@ -41,7 +42,9 @@ _ONE: Final = 1
 _ENDED: Final = ["SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"]
 _ACTIVE: Final = ["PENDING", "ENQUEUED", "DELAYED"]
 _AT_ONCE: Final = 500
+_LOST_S: Final = 6.0  # from the claim of a job to its beginning: in a process that works, far less
 _handlers: dict[JobKind, Any] = {}
+_running: set[str] = set()  # ids of jobs that this process runs
 
 
 def prepare_store(data_dir: str, database: str) -> str:
@@ -62,6 +65,8 @@ class DurableJobs:
         self, store: str, db: Database, clock: Clock, handlers: Handlers, *, at_once: Mapping[Queue, int]
     ) -> None:
         self._roll: Final = Roll(db, clock)
+        self._clock: Final = clock
+        self._missed: dict[str, float] = {}  # jobs of this process that do not run, and since when that is known
         self._closing: Final = threading.Event()
         _handlers.update(handlers)
         DBOS.logger.disabled = True
@@ -118,12 +123,13 @@ class DurableJobs:
             DBOS.cancel_workflow(job_id)
 
     def rescue(self) -> int:
-        """See `Jobs`. Also what was begun by a process that is not on the roll at all."""
+        """See `Jobs`. Also what was begun by a process that is not on the roll at all, or that does not run it."""
         self._roll.beat()
         dead = self._roll.dead()
         alive = self._roll.known().difference(dead)
         begun = DBOS.list_workflows(status="PENDING", load_input=False, load_output=False)
-        left = [one for one in begun if one.executor_id not in alive]
+        lost = self._lost({one.workflow_id for one in begun if one.executor_id == self._roll.id})
+        left = [one for one in begun if one.executor_id not in alive or one.workflow_id in lost]
         for one in left:
             DBOS.resume_workflow(one.workflow_id, queue_name=one.queue_name or _NAMES[Queue.BATCH])
         self._roll.bury(dead)
@@ -133,6 +139,15 @@ class DurableJobs:
                 self._paces[queue] = it.polling_interval_sec
             self._ask_every(queue, _POLL_S if waiting else _IDLE_POLL_S)
         return len(left)
+
+    def _lost(self, claimed: set[str]) -> set[str]:
+        """Those of the jobs claimed by this process that it has not been running for a while."""
+        now = self._clock.monotonic()
+        self._missed = {job_id: self._missed.get(job_id, now) for job_id in claimed - _running}
+        lost = {job_id for job_id, since in self._missed.items() if now - since >= _LOST_S}
+        for job_id in lost:
+            del self._missed[job_id]
+        return lost
 
     def _ask_every(self, queue: Queue, seconds: float) -> None:
         """Idle workers ask less often: ten times a second is a fortieth of a core. All workers of a store share it."""
@@ -158,9 +173,12 @@ class DurableJobs:
 
 
 def _run(order: int, *arguments: Argument) -> None:
-    kind = list(JobKind)[order]
+    kind, job_id = list(JobKind)[order], str(DBOS.workflow_id)
+    _running.add(job_id)
     try:
         _handlers[kind](*(trusted(one) if isinstance(one, str) else one for one in arguments))
     except Exception as error:
         log.failure(log.Event.JOB_FAILED, error, kind=kind)
         raise JobFailedError("a job failed") from None
+    finally:
+        _running.discard(job_id)

@@ -131,7 +131,7 @@ class Endless:
                 for _ in range(16):
                     reply.data(piece)
                 self.given += 16 * len(piece)
-                reply._loop.call_soon(give)
+                asyncio.get_running_loop().call_soon(give)
 
         def leave() -> None:
             self.left = True

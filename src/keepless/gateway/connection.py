@@ -20,9 +20,10 @@ from keepless.errors import Problem
 from keepless.gateway.asgi import Exchange, scope_of
 from keepless.gateway.heads import Heads, head_end, without_blank_lines
 from keepless.gateway.held import HeldBody
+from keepless.gateway.leaving import Wire
 from keepless.gateway.parser import CHUNKED, ChunkedBody, Request
 from keepless.gateway.refusals import full, slow, too_large
-from keepless.gateway.reply import FastHandler, Reply, Wire
+from keepless.gateway.reply import FastHandler, Reply
 from keepless.gateway.serving import Serving
 from keepless.http import problems
 from keepless.ids import Prefix, mint
@@ -53,6 +54,7 @@ class Connection(Wire):
     )  # fmt: skip
 
     def __init__(self, serving: Serving) -> None:
+        super().__init__(serving.turn)
         self._serving = serving
         self._ahead = b""  # received and not yet used: the beginning of a head, or requests sent ahead
         self._heads: Final = Heads(serving.fast)
@@ -68,8 +70,6 @@ class Connection(Wire):
         self._since = serving.now  # when the present phase began
         self._moved = serving.now  # when the scan last saw progress, of which `_mark` is the measure
         self._mark = -1
-        self.paused = False
-        self.keep = True
         self.peer = ""
         self.phase = _IDLE
 
@@ -84,7 +84,7 @@ class Connection(Wire):
             self.peer = str(client[0])
         over = len(serving.connections) - serving.limits.connections
         if over >= _REFUSALS:
-            self.transport.abort()
+            self.cut()
             return
         serving.connections.add(self)
         serving.empty.clear()
@@ -102,14 +102,16 @@ class Connection(Wire):
         self.phase = _LINGER
         self._forget_body()
         self._body.release()
+        self.forget()
         reply, self._reply = self._reply, None
         if reply is not None:
             reply.gone()
 
     def eof_received(self) -> None:
         """The client closed its side: what is in work is for nobody, what is written may still arrive."""
+        self.flush()
         if self._reply is not None:
-            self.transport.abort()
+            self.cut()
 
     def pause_writing(self) -> None:
         """The client reads more slowly than we write."""
@@ -147,7 +149,7 @@ class Connection(Wire):
             self._linger()
         elif not self.keep:
             self._enter(_LINGER)
-            self.transport.close()
+            self.close()
         else:
             self._enter(_IDLE)
             if not self._pumping and (self._ahead or not self._reading):
@@ -157,9 +159,10 @@ class Connection(Wire):
     def lost(self, *, reset: bool) -> None:
         """See `Wire`."""
         self._reply = None
+        self.flush()
         if reset:
             self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-        self.transport.abort()
+        self.cut()
 
     def hold(self, held: bool) -> None:
         """See `BodySource`."""
@@ -171,7 +174,7 @@ class Connection(Wire):
         request = self._request
         if request is not None and request.expects_continue and self._received <= request.bytes_in:
             request.expects_continue = False
-            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def committed(self) -> None:
         """See `BodySource`."""
@@ -184,15 +187,15 @@ class Connection(Wire):
         unsent = self.transport.get_write_buffer_size() if self.paused or self.phase == _LINGER else 0
         if unsent:
             if self._stuck(unsent, now, self._serving.limits.body_timeout):
-                self.transport.abort()
+                self.cut()
         elif self.phase == _LINGER:
             if waited > _LINGER_SECONDS or self._stuck(self._received, now, _LINGER_IDLE_SECONDS):
-                self.transport.abort()
+                self.cut()
         elif self.phase == _IDLE:
             if waited > _REMEMBER_SECONDS:
                 self._heads.forget()
             if waited > self._serving.limits.keep_alive_timeout:
-                self.transport.close()
+                self.close()
         elif self._too_slow(waited, now):
             self._refuse(slow())
 
@@ -200,7 +203,7 @@ class Connection(Wire):
         """See `Served`."""
         self.keep = False
         if self.phase == _IDLE:
-            self.transport.close()
+            self.close()
 
     def _pump(self, data: bytes) -> None:
         """Use what was received, as far as can be."""
@@ -231,7 +234,7 @@ class Connection(Wire):
         if not isinstance(error, Problem):
             log.failure(log.Event.SERVER_FAILED, error)
         if self.phase in (_IDLE, _LINGER):
-            self.transport.close()  # a handler failed after its answer: nobody waits for another one
+            self.close()  # a handler failed after its answer: nobody waits for another one
         else:
             self._refuse(error if isinstance(error, Problem) else problems.internal())
         return True
@@ -290,13 +293,13 @@ class Connection(Wire):
         request.body = body
         request.bytes_in += self._received if request.length == CHUNKED else request.length
         self.phase = _BUSY
-        self._reply = reply = Reply(self, self._serving.loop, request)
+        self._reply = reply = Reply(self, request)
         handler.handle(request, reply)
         self._heads.known(request.digest)
 
     def _serve_app(self, request: Request) -> None:
         scope = scope_of(request, self.transport, self._serving.state)
-        self._reply = reply = Reply(self, self._serving.loop, request)
+        self._reply = reply = Reply(self, request)
         exchange = Exchange(self._serving.app, scope, reply, self)
         if request.length:
             self._exchange = exchange
@@ -344,17 +347,18 @@ class Connection(Wire):
         if serving.on_refused is not None:
             serving.on_refused(problem, request_id, received)
         if reply is not None and reply.sent:
-            self.transport.abort()
+            self.cut()
             return
         self.phase = _LINGER
         self.keep = False
-        Reply(self, serving.loop).full(*problems.render(problem, request_id))
+        Reply(self).full(*problems.render(problem, request_id))
 
     def _linger(self) -> None:
         """Close our side and go on reading for a while: a reset would destroy the answer before it is read."""
         self._forget_body()
         self._enter(_LINGER)
         self._read(on=True)
+        self.flush()
         if self.transport.can_write_eof():
             self.transport.write_eof()
 
@@ -373,10 +377,7 @@ class Connection(Wire):
     def _read(self, *, on: bool) -> None:
         if on is not self._reading:
             self._reading = on
-            if on:
-                self.transport.resume_reading()
-            else:
-                self.transport.pause_reading()
+            (self.transport.resume_reading if on else self.transport.pause_reading)()
 
     def _too_slow(self, waited: float, now: float) -> bool:
         """Whether the head or body of a request takes too long to arrive."""

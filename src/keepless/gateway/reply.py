@@ -1,21 +1,23 @@
 """What a handler answers with: bytes onto the connection, in the framing the client understands.
 
 Holds: `Reply` (callback style: no task, no await) and `FastHandler`, what the server hands a complete request to.
-Leaves out: the connection, which says when the other end is slow or gone, and who writes which header.
+Leaves out: the connection, which says when the other end is slow or gone, when bytes leave (leaving), and who
+writes which header.
 
 Everything that a handler writes within one turn of the event loop leaves in one write, the head with the first piece:
-relaying a burst of stream events costs one system call, not one each. The answer is committed by the first of `full`
-and `stream_start`; after that only `data`, `finish` and `abort` mean something, and after the client left nothing does.
+relaying a burst of stream events costs one system call, not one each (`leaving` says when). The answer is committed by
+the first of `full` and `stream_start`; after that only `data`, `finish` and `abort` mean something, and after the
+client left nothing does.
 """
 
-import asyncio
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Final
 
+from keepless.gateway.leaving import Wire
 from keepless.gateway.parser import Request
 
-__all__ = ["FastHandler", "Outlet", "Reply", "Wire", "status_line"]
+__all__ = ["FastHandler", "Outlet", "Reply", "status_line"]
 
 _LINES: Final = {status.value: b"HTTP/1.1 %d %b\r\n" % (status, status.phrase.encode()) for status in HTTPStatus}
 _LAST_CHUNK: Final = b"0\r\n\r\n"
@@ -57,26 +59,6 @@ class Outlet:
         """End the answer so that nobody takes it for a complete one."""
 
 
-class Wire:
-    """What a reply needs of its connection."""
-
-    __slots__ = ("keep", "paused", "transport")
-
-    transport: asyncio.Transport
-    paused: bool  # the client reads more slowly than we write
-    keep: bool  # the connection can be used for another request after this one
-
-    def date(self) -> bytes:
-        """The Date field as a line."""
-        raise NotImplementedError
-
-    def replied(self) -> None:
-        """The answer is written to its end."""
-
-    def lost(self, *, reset: bool) -> None:
-        """Cut the connection; with a reset when its mere end would look like the end of the body."""
-
-
 class Reply(Outlet):
     """The answer to one request. Headers are encoded lines, each with its CRLF, without length, date and connection.
 
@@ -85,13 +67,11 @@ class Reply(Outlet):
     """
 
     __slots__ = (
-        "_chunked", "_head", "_loop", "_pending", "_scheduled", "_waiting", "_wire", "bodiless", "http_minor",
-        "started",
+        "_chunked", "_head", "_pending", "_scheduled", "_waiting", "_wire", "bodiless", "http_minor", "started",
     )  # fmt: skip
 
-    def __init__(self, wire: Wire, loop: asyncio.AbstractEventLoop, request: Request | None = None) -> None:
+    def __init__(self, wire: Wire, request: Request | None = None) -> None:
         self._wire = wire
-        self._loop = loop
         # No body follows: HEAD, 204, 304.
         self.bodiless = request is not None and request.method == b"HEAD"
         self._chunked = False
@@ -125,10 +105,11 @@ class Reply(Outlet):
         if self.bodiless or status in (204, 304):
             body = b""
         if len(body) > _SPLIT_BYTES:
-            wire.transport.write(b"".join((status_line(status), wire.date(), close, headers, length)))
+            wire.write(b"".join((status_line(status), wire.date(), close, headers, length)))
+            wire.flush()
             wire.transport.write(body)
         else:
-            wire.transport.write(b"".join((status_line(status), wire.date(), close, headers, length, body)))
+            wire.write(b"".join((status_line(status), wire.date(), close, headers, length, body)))
         self.closed = True
         wire.replied()
 
@@ -158,11 +139,11 @@ class Reply(Outlet):
             return
         self._pending.append(data)
         self._waiting += len(data)
+        if not self._scheduled:
+            self._soon()
         if self._waiting > _SPLIT_BYTES:
             # A source that never gives way to the loop must come to the limit at which it is paused.
-            self._wire.transport.write(self._written())
-        elif not self._scheduled:
-            self._soon()
+            self._wire.flush()
 
     def finish(self) -> None:
         """The answer is complete."""
@@ -170,7 +151,7 @@ class Reply(Outlet):
             return
         last = self._written(_LAST_CHUNK if self._chunked else b"")
         if last:
-            self._wire.transport.write(last)
+            self._wire.write(last)
         self.closed = True
         self._wire.replied()
 
@@ -181,7 +162,8 @@ class Reply(Outlet):
         self.closed = True
         self._pending.clear()
         if self._head:  # or it would look as if there had been no answer, and be asked again
-            self._wire.transport.write(self._head)
+            self._wire.write(self._head)
+            self._head = b""
         self._wire.lost(reset=self.http_minor == 0)
 
     def gone(self) -> None:
@@ -193,14 +175,14 @@ class Reply(Outlet):
         if self.on_disconnect is not None:
             self.on_disconnect()
 
+    def framed(self) -> bytes:
+        """What waits: asked by the connection at the end of a turn, or before."""
+        self._scheduled = False
+        return b"" if self.closed else self._written()
+
     def _soon(self) -> None:
         self._scheduled = True
-        self._loop.call_soon(self._flush)
-
-    def _flush(self) -> None:
-        self._scheduled = False
-        if not self.closed and (self._pending or self._head):
-            self._wire.transport.write(self._written())
+        self._wire.write_of(self.framed)
 
     def _written(self, last: bytes = b"") -> bytes:
         """All that waits, framed, and then `last`: copied once."""

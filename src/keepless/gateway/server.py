@@ -111,7 +111,7 @@ class Server:
             await asyncio.wait_for(self._emptied(), seconds)
         except TimeoutError:
             for connection in tuple(serving.connections):
-                connection.transport.abort()
+                connection.cut()
             await self._emptied()
         if self._timer is not None:
             self._timer.cancel()

@@ -12,6 +12,7 @@ from starlette.types import ASGIApp
 
 from keepless.config import Limits
 from keepless.errors import Problem
+from keepless.gateway.leaving import Turn
 from keepless.gateway.parser import Request
 from keepless.gateway.reply import FastHandler
 from keepless.ids import Id
@@ -25,13 +26,14 @@ OnRefused = Callable[[Problem, Id, int], None]  # the problem, the request id to
 class Served(Protocol):
     """What the server asks of a connection."""
 
-    transport: asyncio.Transport
-
     def check(self, now: float) -> None:
         """End what takes too long. `now` in seconds of the loop's clock."""
 
     def drain(self) -> None:
         """Close if nothing is in work; otherwise the answer in work is the last one."""
+
+    def cut(self) -> None:
+        """Close at once."""
 
 
 class Serving:
@@ -60,6 +62,7 @@ class Serving:
         self.held_limit = limits.held_bytes
         self.state = state
         self.loop = asyncio.get_running_loop()
+        self.turn = Turn(self.loop)
         self.connections: set[Served] = set()
         self.empty = asyncio.Event()
         self.draining = False

@@ -58,6 +58,7 @@ class Tokens:
 JSON_BODY: Final = b"application/json"
 SSE_ANSWER: Final = b"text/event-stream"
 NO_TOKENS: Final = Tokens(0, 0, 0)
+_EMBEDDINGS: Final = Endpoint.EMBEDDINGS  # looked up once: a member of an enum costs ten times a name
 
 
 class Ending(Enum):
@@ -140,7 +141,7 @@ class Ask:
     @property
     def never_kept(self) -> bool:
         """Whether nothing of it is ever captured, whatever happens (DECISIONS 3 and 17)."""
-        return self.batch or self.endpoint is Endpoint.EMBEDDINGS
+        return self.batch or self.endpoint is _EMBEDDINGS
 
     def body_for(self, target: Target) -> Content:
         """What is sent to a target: the same bytes for all that call the model by the same name."""

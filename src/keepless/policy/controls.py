@@ -58,15 +58,15 @@ class Effective:
     feature_source: Mapping[Feature, Source]
     days_source: Mapping[DataClass, Source]
     zdr_source: Source
+    # Whether only upstreams that promise zero retention may answer (DECISIONS 6); asked twice in every request.
+    zero_upstream_only: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "zero_upstream_only", Feature.INFERENCE_LOGGING not in self.on)
 
     def allows(self, data_class: DataClass) -> bool:
         """Whether objects of a class may be written and used."""
         return row_of(data_class).feature in self.on
-
-    @property
-    def zero_upstream_only(self) -> bool:
-        """Whether only upstreams that promise zero retention may answer (DECISIONS 6)."""
-        return Feature.INFERENCE_LOGGING not in self.on
 
 
 def allowed_days(data_class: DataClass) -> range:

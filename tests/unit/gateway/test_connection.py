@@ -81,7 +81,7 @@ def test_requests_sent_ahead_wait_for_answers_that_take_time() -> None:
 
     def later(request: Request, reply: Reply) -> None:
         order.append(request.body)
-        reply._loop.call_later(0.02, reply.full, 200, b"", request.body)
+        asyncio.get_running_loop().call_later(0.02, reply.full, 200, b"", request.body)
 
     with running(Calls(later)) as server:
         raw = exchange(server.port, post(b"a") + post(b"b") + get(b"/x", close=False) + post(b"c", close=True))
@@ -228,7 +228,7 @@ def test_an_aborted_answer_is_seen_to_be_incomplete(minor: bytes) -> None:
     def half(request: Request, reply: Reply) -> None:
         reply.stream_start(200, b"")
         reply.data(b"half")
-        reply._loop.call_later(0.05, reply.abort)
+        asyncio.get_running_loop().call_later(0.05, reply.abort)
 
     with running(Calls(half)) as server, connect(server.port) as client:
         client.sendall(post().replace(b"HTTP/1.1", b"HTTP/1." + minor))
@@ -313,7 +313,7 @@ def test_a_slow_client_pauses_and_resumes_the_source() -> None:
         def produce() -> None:
             if not reply.paused and len(events) < 2:
                 reply.data(bytes(20_000))
-                reply._loop.call_soon(produce)
+                asyncio.get_running_loop().call_soon(produce)
             elif len(events) == 2:
                 reply.finish()
 
@@ -436,3 +436,10 @@ def test_a_refused_client_that_stays_is_cut() -> None:
         assert answers(read_all(client))[0].status == 400
         assert server.server.connections == 1  # its refusal was sent; the client may still be sending
         wait_for(lambda: not server.server.connections, 6)
+
+
+def test_an_answer_arrives_also_when_the_client_closes_its_side_behind_the_request() -> None:
+    with running(Calls(lambda request, reply: reply.full(200, b"", b"done"))) as server, connect(server.port) as client:
+        client.sendall(post(b"a"))
+        client.shutdown(socket.SHUT_WR)
+        assert [answer.body for answer in answers(read_all(client))] == [b"done"]

@@ -66,7 +66,7 @@ def test_a_body_counts_while_its_request_is_answered() -> None:
             client.sendall(begun(600_000, 600_000))
             wait_for(lambda: waiting)
             assert serving.held == 600_000
-            waiting[0]._loop.call_soon_threadsafe(waiting[0].full, 200, b"", b"done")
+            serving.loop.call_soon_threadsafe(waiting[0].full, 200, b"", b"done")
             read_until(client, b"done")
             wait_for(lambda: serving.held == 0)
 

@@ -5,23 +5,34 @@ from collections.abc import Callable
 
 import pytest
 
+from keepless.gateway.leaving import Turn, Wire
 from keepless.gateway.parser import parse_head
 from keepless.gateway.reply import Reply, status_line
 
 
-class Wire:
+class Transport:
     """Remembers every write."""
 
-    def __init__(self, keep: bool = True) -> None:
-        self.transport = self
+    def __init__(self) -> None:
         self.writes: list[bytes] = []
-        self.paused = False
-        self.keep = keep
-        self.ended = 0
-        self.cut = 0
 
     def write(self, data: bytes) -> None:
         self.writes.append(data)
+
+
+class Recorded(Wire):
+    """A connection that nobody is at the other end of. Made on a running event loop."""
+
+    def __init__(self, keep: bool = True) -> None:
+        super().__init__(Turn(asyncio.get_running_loop()))
+        self.transport = self.recorded = Transport()
+        self.keep = keep
+        self.ended = 0
+        self.cuts = 0
+
+    @property
+    def writes(self) -> list[bytes]:
+        return self.recorded.writes
 
     def date(self) -> bytes:
         return b"date: now\r\n"
@@ -30,24 +41,25 @@ class Wire:
         self.ended += 1
 
     def lost(self, *, reset: bool) -> None:
-        self.cut += 1
+        self.flush()
+        self.cuts += 1
 
 
 def answered(
     script: Callable[[Reply], object], method: bytes = b"POST", minor: bytes = b"1", keep: bool = True
-) -> Wire:
+) -> Recorded:
     """What stands on the wire after a script and one turn of the loop."""
-    wire = Wire(keep)
 
-    async def main() -> None:
+    async def main() -> Recorded:
+        wire = Recorded(keep)
         request = parse_head(method + b" / HTTP/1." + minor + b"\r\nHost: h\r\n\r\n")
-        made = script(Reply(wire, asyncio.get_running_loop(), request))
+        made = script(Reply(wire, request))
         if asyncio.iscoroutine(made):
             await made
         await asyncio.sleep(0)
+        return wire
 
-    asyncio.run(main())
-    return wire
+    return asyncio.run(main())
 
 
 def test_a_full_answer_is_one_write() -> None:
@@ -128,7 +140,7 @@ def test_an_answer_that_is_cut_has_begun() -> None:
 
     wire = answered(script)
     assert [write[-4:] for write in wire.writes] == [b"\r\n\r\n"]
-    assert wire.cut == 1
+    assert wire.cuts == 1
 
 
 def test_much_in_one_turn_does_not_wait_for_its_end() -> None:
@@ -143,8 +155,10 @@ def test_much_in_one_turn_does_not_wait_for_its_end() -> None:
     assert answered(script).writes[-1] == b"1\r\na\r\n0\r\n\r\n"
 
 
-def wire_of(reply: Reply) -> Wire:
-    return reply._wire
+def wire_of(reply: Reply) -> Recorded:
+    wire = reply._wire
+    assert isinstance(wire, Recorded)
+    return wire
 
 
 def test_an_empty_stream_is_complete() -> None:
@@ -189,7 +203,7 @@ def test_nothing_is_written_after_the_end() -> None:
 
     wire = answered(script)
     assert len(wire.writes) == 1
-    assert (wire.ended, wire.cut) == (1, 0)
+    assert (wire.ended, wire.cuts) == (1, 0)
 
 
 def test_an_aborted_answer_is_cut_and_drops_what_waited() -> None:
@@ -201,7 +215,7 @@ def test_an_aborted_answer_is_cut_and_drops_what_waited() -> None:
 
     wire = answered(script)
     assert len(wire.writes) == 1
-    assert (wire.ended, wire.cut) == (0, 1)
+    assert (wire.ended, wire.cuts) == (0, 1)
 
 
 def test_a_client_that_left_is_told_once() -> None:
@@ -234,10 +248,9 @@ def test_after_the_answer_a_client_may_leave_unnoticed() -> None:
 
 
 def test_a_slow_client_can_be_seen() -> None:
-    wire = Wire()
-
     async def main() -> None:
-        reply = Reply(wire, asyncio.get_running_loop())
+        wire = Recorded()
+        reply = Reply(wire)
         assert not reply.paused
         wire.paused = True
         assert reply.paused

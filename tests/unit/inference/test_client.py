@@ -343,6 +343,56 @@ def test_permission_is_asked_when_the_first_byte_would_be_written(run: Run) -> N
     run(main())
 
 
+def test_nothing_is_sent_before_the_end_of_the_turn_and_then_what_is_still_wanted_and_permitted(run: Run) -> None:
+    async def main() -> None:
+        async with pooled(max_connections=1) as (mock, pool):
+            await ask(pool)
+            allowed = True
+            withdrawn, cancelled, sent = Recorder(), Recorder(), Recorder()
+            cancelled.forbidden = True
+            pool.start(*request(fill=1), withdrawn, lambda: allowed)
+            leaving = pool.start(*request(fill=2), cancelled)
+            pool.start(*request(fill=3), sent)
+            allowed = False  # in the same turn, after `start`
+            leaving.cancel()
+            assert withdrawn.calls == []
+            assert (await withdrawn.over()).kind is FailureKind.WITHDRAWN
+            assert (await sent.over()).calls[-1] == "end"
+            assert [len(r.json["fill"]) for r in mock.received] == [0, 3]
+            assert mock.connections == 1
+
+    run(main())
+
+
+def test_a_burst_is_bounded_and_tells_no_sink_before_start_returned(run: Run) -> None:
+    async def main() -> None:
+        async with pooled(max_connections=1, max_waiting=2) as (_, pool):
+            await ask(pool)
+            recorders = [Recorder() for _ in range(16)]
+            for recorder in recorders:
+                pool.start(*request("slow-head"), recorder)
+            assert all(recorder.calls == [] for recorder in recorders)
+            for recorder in recorders[3:]:
+                assert (await recorder.over()).kind is FailureKind.BUSY
+            for recorder in recorders[:3]:
+                assert (await recorder.over()).calls[-1] == "end"
+
+    run(main())
+
+
+def test_close_turns_away_what_has_not_left_yet(run: Run) -> None:
+    async def main() -> None:
+        async with pooled() as (mock, pool):
+            await ask(pool)
+            recorder = Recorder()
+            pool.start(*request(), recorder)
+            await pool.close()
+            assert recorder.kind is FailureKind.UNREACHABLE
+            assert len(mock.received) == 1
+
+    run(main())
+
+
 def test_idle_connections_are_closed_by_us_first(run: Run) -> None:
     async def main() -> None:
         async with pooled(keep_idle_s=0.1) as (mock, pool):

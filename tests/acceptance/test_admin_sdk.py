@@ -86,6 +86,26 @@ def test_admin_keys(client: openai.OpenAI) -> None:
         other.admin.organization.admin_api_keys.list()
 
 
+def test_what_is_deleted_while_its_pages_are_walked_is_all_deleted(client: openai.OpenAI) -> None:
+    organization = client.admin.organization
+    (project,) = organization.projects.list()
+    accounts = organization.projects.service_accounts
+    made = [accounts.create(project.id, name=f"{number}").id for number in range(3)]
+    deleted = []
+    for account in accounts.list(project.id, limit=1):
+        deleted.append(account.id)
+        assert accounts.delete(account.id, project_id=project.id).deleted
+    assert deleted[1:] == made  # the first one came with the deployment
+    assert list(accounts.list(project.id)) == []
+    for number in range(3):
+        organization.invites.create(email=f"{number}@example.com", role="reader")
+    invites = list(organization.invites.list())
+    for invite in organization.invites.list(limit=1):
+        organization.invites.delete(invite.id)
+    assert len(invites) == 3
+    assert list(organization.invites.list()) == []
+
+
 def test_data_retention(client: openai.OpenAI) -> None:
     retention = client.admin.organization.data_retention
     assert retention.retrieve().type == "none"

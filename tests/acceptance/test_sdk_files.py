@@ -120,6 +120,29 @@ def test_pages_and_filters(openai_client: openai.OpenAI) -> None:
         openai_client.files.delete(one)
 
 
+def test_files_are_deleted_while_their_pages_are_walked(openai_client: openai.OpenAI, groq_client: groq.Groq) -> None:
+    def five() -> list[str]:
+        return [openai_client.files.create(file=(f"{n}.jsonl", LINE), purpose="fine-tune").id for n in range(5)]
+
+    made, seen = five(), []
+    for one in openai_client.files.list(purpose="fine-tune", limit=2):
+        seen.append(one.id)
+        openai_client.files.delete(one.id)
+    assert seen == made[::-1]
+
+    made, seen, query = five(), [], {"purpose": "fine-tune", "limit": "2"}
+    while True:  # Groq's client walks no pages by itself
+        page = groq_client.files.list(extra_query=query)
+        for it in page.data or []:
+            seen.append(str(it.id))
+            groq_client.files.delete(str(it.id))
+        following = (page.model_extra or {})["paging"]["next_cursor"]
+        if following is None:
+            break
+        query = {**query, "cursor": following}
+    assert seen == made[::-1]
+
+
 def test_an_earlier_end_is_kept_and_a_later_one_is_not(openai_client: openai.OpenAI) -> None:
     for seconds, days in ((3600, 1 / 24), (2_592_000, 30)):
         made = openai_client.files.create(

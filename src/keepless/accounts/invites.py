@@ -13,6 +13,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
+from keepless.accounts import places
 from keepless.accounts.keys import digest_of, mint_secret
 from keepless.accounts.people_tables import ProjectRole, invite, invite_project
 from keepless.accounts.roles import Role
@@ -114,9 +115,12 @@ def accept_invite(tx: Connection, invite_id: Id, now_ms: int) -> None:
     tx.execute(invite.update().where(invite.c.id == invite_id).values(accepted_at=now_ms))
 
 
-def delete_invite(tx: Connection, organization_id: Id, invite_id: Id) -> bool:
+def delete_invite(tx: Connection, organization_id: Id, invite_id: Id, now_ms: int) -> bool:
     """Delete an invite; whether there was one."""
     own = (invite.c.id == invite_id, invite.c.organization_id == organization_id)
+    if tx.execute(sa.select(invite.c.id).where(*own)).first() is None:
+        return False
+    places.leave(tx, invite, [invite_id], now_ms)
     return tx.execute(invite.delete().where(*own)).rowcount == 1
 
 

@@ -23,6 +23,7 @@ __all__ = [
     "model_limit",
     "organization",
     "period",
+    "place",
     "process",
     "project",
     "ratchet",
@@ -147,6 +148,17 @@ ratchet = table(
     sa.Column("created_before", Instant, primary_key=True),
     sa.Column("days", sa.Integer, nullable=False),
     holds=Holds.CONTROL,
+)
+
+# What was listed and is gone, so that its list can be read on from there (keepless.accounts.places).
+place = table(
+    "place",
+    sa.Column("id", IdText, primary_key=True),
+    sa.Column("organization_id", IdText, nullable=False),
+    sa.Column("project_id", IdText),
+    sa.Column("created_at", Instant, nullable=False),
+    sa.Column("gone_at", Instant, nullable=False, index=True),
+    holds=Holds.CATALOGUE,
 )
 
 change = table(

@@ -40,12 +40,12 @@ from keepless.admin.asks import (
     ProjectUpdate,
 )
 from keepless.admin.endpoint import Ask
-from keepless.admin.pages import cut, seconds
+from keepless.admin.pages import Owner, cut_by_age, seconds
 from keepless.admin.services import Services
 from keepless.admin.shapes import Deleted, Page
 from keepless.errors import Code, Problem
 from keepless.governance.change import not_found
-from keepless.ids import Id, Prefix
+from keepless.ids import Id, Prefix, trusted
 
 # --- projects --------------------------------------------------------------------------------------------------------
 
@@ -53,7 +53,8 @@ from keepless.ids import Id, Prefix
 def list_projects(services: Services, ask: Ask[ProjectsQuery, NoBody]) -> Page[Project]:
     """Projects, oldest first."""
     found = services.organizations.projects(ask.organization_id, archived=ask.query.include_archived)
-    return cut(found, ask.query.after, ask.query.limit, _project)
+    owner = Owner(services.db, ask.organization_id)
+    return cut_by_age(owner, found, ask.query.after, ask.query.limit, _project)
 
 
 def create_project(services: Services, ask: Ask[NoQuery, ProjectCreate]) -> Project:
@@ -116,10 +117,11 @@ def set_project_limits(services: Services, ask: Ask[NoQuery, LimitsPatch]) -> Li
 
 def list_api_keys(services: Services, ask: Ask[KeysQuery, NoBody]) -> Page[ApiKey]:
     """API keys of a project, oldest first. Raises `Problem` 404."""
-    found = services.access.api_keys(ask.organization_id, ask.id("project_id", Prefix.PROJECT))
+    owner = Owner(services.db, ask.organization_id, ask.id("project_id", Prefix.PROJECT))
+    found = services.access.api_keys(ask.organization_id, owner.project_id)
     if ask.query.owner_project_access == "inactive":
         found = []  # keys belong to projects here: none has an owner who lost access
-    return cut(found, ask.query.after, ask.query.limit, _api_key)
+    return cut_by_age(owner, found, ask.query.after, ask.query.limit, _api_key)
 
 
 def create_api_key(services: Services, ask: Ask[NoQuery, KeyCreate]) -> ApiKeyCreated:
@@ -178,9 +180,8 @@ def delete_api_key(services: Services, ask: Ask[NoQuery, NoBody]) -> Deleted:
 def list_admin_keys(services: Services, ask: Ask[PageQuery, NoBody]) -> Page[AdminKey]:
     """Admin keys of the organization."""
     found = services.access.admin_keys(ask.organization_id)
-    if ask.query.order == "desc":
-        found = found[::-1]
-    return cut(found, ask.query.after, ask.query.limit, _admin_key)
+    asked, owner = ask.query, Owner(services.db, ask.organization_id)
+    return cut_by_age(owner, found, asked.after, asked.limit, _admin_key, newest_first=asked.order == "desc")
 
 
 def create_admin_key(services: Services, ask: Ask[NoQuery, AdminKeyCreate]) -> AdminKeyCreated:
@@ -250,9 +251,9 @@ def delete_member(services: Services, ask: Ask[NoQuery, NoBody]) -> Deleted:
 def list_organizations(services: Services, ask: Ask[PageQuery, NoBody]) -> Page[Organization]:
     """Every organization of this deployment."""
     found = services.organizations.all()
-    if ask.query.order == "desc":
-        found = found[::-1]
-    return cut(found, ask.query.after, ask.query.limit, _organization)
+    asked = ask.query
+    owner = Owner(services.db, trusted(asked.after or ""))  # an organization is its own owner
+    return cut_by_age(owner, found, asked.after, asked.limit, _organization, newest_first=asked.order == "desc")
 
 
 def create_organization(services: Services, ask: Ask[NoQuery, OrganizationCreate]) -> OrganizationCreated:

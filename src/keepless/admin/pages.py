@@ -1,16 +1,20 @@
 """Pages of lists in OpenAI's shape: `after` and `limit`, with `first_id`, `last_id` and `has_more`.
 
 Long lists are read by key, `limit + 1` items (never by offset), so that a page costs what it shows; short ones are
-cut here.
+cut here. What was deleted between two pages is still a place to go on from (accounts.places).
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
+from keepless.accounts import places
 from keepless.admin.shapes import Page
+from keepless.db import Database
 from keepless.governance.change import not_found
+from keepless.ids import Id, trusted
 
-__all__ = ["cut", "page", "seconds"]
+__all__ = ["Owner", "cut", "cut_by_age", "page", "seconds"]
 
 T = TypeVar("T")
 Shape = TypeVar("Shape")
@@ -24,7 +28,29 @@ class HasId(Protocol):
         """Its id."""
 
 
+class HasAge(Protocol):
+    """A record with an id and the instant of its creation."""
+
+    @property
+    def id(self) -> Id:
+        """Its id."""
+
+    @property
+    def created_at_ms(self) -> int:
+        """When it was made."""
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Whose list it is; of one project, when it is given."""
+
+    db: Database
+    organization_id: Id
+    project_id: Id | None = None
+
+
 Record = TypeVar("Record", bound=HasId)
+Aged = TypeVar("Aged", bound=HasAge)
 
 
 def page(found: Sequence[T], limit: int, shape: Callable[[T], Shape]) -> Page[Shape]:
@@ -47,6 +73,28 @@ def cut(records: Sequence[Record], after: str | None, limit: int, shape: Callabl
         if start < 0:
             raise not_found()
     return page(records[start : start + limit + 1], limit, shape)
+
+
+def cut_by_age(
+    owner: Owner,
+    records: Sequence[Aged],
+    after: str | None,
+    limit: int,
+    shape: Callable[[Aged], Shape],
+    *,
+    newest_first: bool = False,
+) -> Page[Shape]:
+    """As `cut`, of records in the order of their creation (turned round here), also after one that is gone by now."""
+    listed = list(records)[::-1] if newest_first else list(records)
+    if after is None or any(one.id == after for one in listed):
+        return cut(listed, after, limit, shape)
+    with owner.db.read() as tx:
+        place = places.found(tx, trusted(after), owner.organization_id, owner.project_id)
+    if place is None:
+        raise not_found()
+    stood = (place.created_at, place.id)
+    rest = [one for one in listed if newest_first is ((one.created_at_ms, one.id) < stood)]
+    return page(rest[: limit + 1], limit, shape)
 
 
 def seconds(instant_ms: int | None) -> int | None:

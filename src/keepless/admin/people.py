@@ -17,7 +17,7 @@ from keepless.accounts.sessions import LINK_MS
 from keepless.admin.account_shapes import Member
 from keepless.admin.asks import AnId, Email, NoBody, NoQuery, PageQuery
 from keepless.admin.endpoint import Ask
-from keepless.admin.pages import cut, seconds
+from keepless.admin.pages import Owner, cut_by_age, seconds
 from keepless.admin.services import Services
 from keepless.admin.shapes import Deleted, Page
 from keepless.errors import Code, Problem
@@ -117,9 +117,8 @@ def list_users(services: Services, ask: Ask[UsersQuery, NoBody]) -> Page[Member]
     if ask.query.emails is not None:
         wanted = {email.lower() for email in ask.query.emails}
         found = [one for one in found if one.email in wanted]
-    if ask.query.order == "desc":
-        found = found[::-1]
-    return cut(found, ask.query.after, ask.query.limit, _user)
+    asked, owner = ask.query, Owner(services.db, ask.organization_id)
+    return cut_by_age(owner, found, asked.after, asked.limit, _user, newest_first=asked.order == "desc")
 
 
 def retrieve_user(services: Services, ask: Ask[NoQuery, NoBody]) -> Member:
@@ -147,9 +146,8 @@ def create_sign_in_link(services: Services, ask: Ask[NoQuery, NoBody]) -> SignIn
 def list_project_users(services: Services, ask: Ask[PageQuery, NoBody]) -> Page[ProjectUser]:
     """Who may act in a project. Raises `Problem` 404."""
     found = _in_project(services, ask.organization_id, ask.id("project_id", Prefix.PROJECT))
-    if ask.query.order == "desc":
-        found = found[::-1]
-    return cut(found, ask.query.after, ask.query.limit, _project_user)
+    asked, owner = ask.query, Owner(services.db, ask.organization_id)
+    return cut_by_age(owner, found, asked.after, asked.limit, _project_user, newest_first=asked.order == "desc")
 
 
 def retrieve_project_user(services: Services, ask: Ask[NoQuery, NoBody]) -> ProjectUser:
@@ -172,9 +170,11 @@ def _in_project(services: Services, organization_id: Id, project_id: Id) -> list
 def list_invites(services: Services, ask: Ask[PageQuery, NoBody]) -> Page[Invite]:
     """Invites, pending or over."""
     now_ms, found = services.clock.now_ms(), services.people.invites(ask.organization_id)
-    if ask.query.order == "desc":
-        found = found[::-1]
-    return cut(found, ask.query.after, ask.query.limit, lambda record: _invite(record, now_ms))
+    asked, owner = ask.query, Owner(services.db, ask.organization_id)
+    newest_first = asked.order == "desc"
+    return cut_by_age(
+        owner, found, asked.after, asked.limit, lambda one: _invite(one, now_ms), newest_first=newest_first
+    )
 
 
 def create_invite(services: Services, ask: Ask[NoQuery, InviteCreate]) -> InviteCreated:

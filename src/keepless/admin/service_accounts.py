@@ -8,7 +8,7 @@ from keepless.accounts.directory import ApiKeyRecord
 from keepless.admin.account_shapes import ServiceAccount, ServiceAccountCreated, ServiceAccountKey
 from keepless.admin.asks import NoBody, NoQuery, ServiceAccountCreate, ServiceAccountsQuery, ServiceAccountUpdate
 from keepless.admin.endpoint import Ask
-from keepless.admin.pages import cut, seconds
+from keepless.admin.pages import Owner, cut_by_age, seconds
 from keepless.admin.services import Services
 from keepless.admin.shapes import Deleted, Page
 from keepless.ids import Prefix
@@ -24,8 +24,9 @@ __all__ = [
 
 def list_service_accounts(services: Services, ask: Ask[ServiceAccountsQuery, NoBody]) -> Page[ServiceAccount]:
     """Service accounts of a project, oldest first. Raises `Problem` 404."""
-    found = services.access.api_keys(ask.organization_id, ask.id("project_id", Prefix.PROJECT))
-    return cut(found, ask.query.after, ask.query.limit, _account)
+    owner = Owner(services.db, ask.organization_id, ask.id("project_id", Prefix.PROJECT))
+    found = services.access.api_keys(ask.organization_id, owner.project_id)
+    return cut_by_age(owner, found, ask.query.after, ask.query.limit, _account)
 
 
 def create_service_account(services: Services, ask: Ask[NoQuery, ServiceAccountCreate]) -> ServiceAccountCreated:

@@ -10,7 +10,7 @@ Holds: `Housekeeping`. Leaves out: what a sweep does (expiry; only one process a
 - at the beginning and every hour: results that nobody has downloaded and that end in three days are announced;
 - every 30 s: usage rows are added to the sums of their days;
 - every hour: what is only needed for a while is forgotten (processes that died, counts of
-  captures, usage rows older than `usage_days`).
+  captures, places in lists, usage rows older than `usage_days`).
 
 Several processes may do the same work at the same time: each act is a transaction that finds it undone or done.
 """
@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from keepless import log
+from keepless.accounts import places
 from keepless.accounts.fence import forget_dead
 from keepless.app.compose import Deployment
 from keepless.app.guard import TimeKeeper
@@ -132,7 +133,7 @@ class Housekeeping:
         deployment.files.forget_dead()
         deployment.uploads.forget_ended()
         self._ending.forget_dead()
-        forget_purged(deployment.db)
+        forget_purged(deployment.db, deployment.clock.now_ms())
         self._history.forget()
         if asked and report.busy:  # who sweeps now may have passed by what was asked for
             self._nudged.set()
@@ -151,6 +152,7 @@ class Housekeeping:
         db, now_ms = self._deployment.db, self._deployment.clock.now_ms()
         forget_dead(db)
         forget_counts(db, now_ms - _COUNTS_MS)
+        places.forget(db, now_ms)
         days = self._deployment.settings.usage_days
         if days is not None:
             delete_before(db, now_ms - days * DAY_MS)

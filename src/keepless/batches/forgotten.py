@@ -12,6 +12,7 @@ from typing import Final
 
 import sqlalchemy as sa
 
+from keepless.accounts import places
 from keepless.batches.tables import batch, batch_journal, batch_line_error, batch_shard
 from keepless.batches.values import TERMINAL
 from keepless.db import Database
@@ -38,7 +39,7 @@ _KEPT: Final = sa.select(kept.c.id).where(kept.c.id == batch_journal.c.object_id
 _FOUND: Final = sa.select(batch.c.id).where(batch.c.state.in_(TERMINAL), ~_NAMED, _PURGED).order_by(batch.c.id)
 
 
-def forget_purged(db: Database) -> int:
+def forget_purged(db: Database, now_ms: int) -> int:
     """Remove what purges have left; how many batches."""
     with db.write() as tx:
         tx.execute(batch_journal.delete().where(~_KEPT))
@@ -46,6 +47,7 @@ def forget_purged(db: Database) -> int:
     while True:
         with db.write() as tx:
             ids = list(tx.execute(_FOUND.limit(_AT_ONCE)).scalars())
+            places.leave(tx, batch, ids, now_ms)
             for one, key in (
                 (batch_line_error, batch_line_error.c.batch_id),
                 (batch_shard, batch_shard.c.batch_id),

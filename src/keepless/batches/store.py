@@ -11,7 +11,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
-from keepless.accounts import repeats
+from keepless.accounts import places, repeats
 from keepless.batches.tables import batch, batch_journal, batch_line_error, batch_shard
 from keepless.batches.values import (
     ACTIVE,
@@ -90,9 +90,8 @@ def listing(
     if ids is not None:
         query = query.where(batch.c.id.in_(ids))
     if after is not None:
-        place = tx.execute(
-            sa.select(batch.c.created_at, batch.c.id).where(batch.c.id == after, batch.c.project_id == project_id)
-        ).one_or_none()
+        own = sa.select(batch.c.created_at, batch.c.id).where(batch.c.id == after, batch.c.project_id == project_id)
+        place = tx.execute(own).one_or_none() or places.of_project(tx, after, project_id)
         if place is None:
             return []
         query = query.where(sa.tuple_(batch.c.created_at, batch.c.id) < sa.tuple_(place.created_at, place.id))
@@ -128,6 +127,7 @@ def with_input(tx: Connection, file_id: Id) -> list[Batch]:
 
 def forget(
     tx: Connection,
+    now_ms: int,
     *,
     ended_before_ms: int | None = None,
     organization_id: Id | None = None,
@@ -150,6 +150,7 @@ def forget(
     if ids:
         for one in (batch_line_error, batch_shard):
             tx.execute(one.delete().where(one.c.batch_id.in_(ids)))
+        places.leave(tx, batch, ids, now_ms)
         tx.execute(batch.delete().where(batch.c.id.in_(ids)))
     return ids
 

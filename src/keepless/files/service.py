@@ -16,6 +16,8 @@ from typing import Final, Protocol, Self
 
 from sqlalchemy.engine import Connection
 
+from keepless.accounts import places
+from keepless.accounts.places import Placed
 from keepless.accounts.principal import PolicyInForce
 from keepless.clock import Clock
 from keepless.content import Content, Purpose
@@ -215,12 +217,13 @@ class Files:
             self._demand_feature(one)
         return one
 
-    def _place(self, file_id: Id, organization_id: Id, project_id: Id | None) -> File:
+    def _place(self, file_id: Id, organization_id: Id, project_id: Id | None) -> Placed:
         with self._db.read() as tx:
             one = store.get(tx, file_id, organization_id, project_id)
-        if one is None:
+            place = one or places.found(tx, file_id, organization_id, project_id)
+        if place is None:
             raise refusals.no_such_file()
-        return one
+        return place
 
     def _demand_feature(self, one: File) -> None:
         """What a feature that is off has left is for owners (DECISIONS 6). Raises `Problem` 403."""
@@ -273,14 +276,14 @@ class Files:
         if done.outcome is Outcome.UNKNOWN:
             raise refusals.no_such_file()
         with self._db.write() as tx:
-            store.remove(tx, file_id)
+            store.remove(tx, [file_id], self._clock.now_ms())
 
     def forget_dead(self) -> int:
         """Remove the rows of files whose objects are destroyed; how many."""
         removed = 0
         while True:
             with self._db.write() as tx:
-                some = store.remove_dead(tx)
+                some = store.remove_dead(tx, self._clock.now_ms())
             removed += some
             if not some:
                 return removed

@@ -10,6 +10,8 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
+from keepless.accounts import places
+from keepless.accounts.places import Placed
 from keepless.files.tables import file
 from keepless.files.values import File, FilePurpose
 from keepless.ids import Id
@@ -68,12 +70,12 @@ def listing(
     project_id: Id | None,
     *,
     limit: int,
-    after: File | None = None,
+    after: Placed | None = None,
     oldest_first: bool = False,
     purpose: FilePurpose | None = None,
     classes: Sequence[DataClass] | None = None,
 ) -> list[File]:
-    """Files that follow another one, dead or alive, in the order of their creation."""
+    """Files that follow another one, dead or alive or gone, in the order of their creation."""
     place = (file.c.created_at, file.c.id)
     query = _SELECT.where(_of(organization_id, project_id)).limit(limit)
     if purpose is not None:
@@ -94,16 +96,17 @@ def count_of(tx: Connection, organization_id: Id) -> tuple[int, int]:
     return int(row[0]), int(row[1])
 
 
-def remove(tx: Connection, file_id: Id) -> None:
-    """Forget a file whose object is destroyed."""
-    tx.execute(file.delete().where(file.c.id == file_id))
+def remove(tx: Connection, file_ids: Sequence[Id], now_ms: int) -> None:
+    """Forget files whose objects are destroyed, but not yet where they stood."""
+    places.leave(tx, file, file_ids, now_ms)
+    tx.execute(file.delete().where(file.c.id.in_(file_ids)))
 
 
-def remove_dead(tx: Connection, *, limit: int = 500) -> int:
+def remove_dead(tx: Connection, now_ms: int, *, limit: int = 500) -> int:
     """Forget files whose objects are destroyed to the end; how many. Those that a store still has stay for a DELETE."""
     alive = sa.exists().where(kept.c.id == file.c.object_id)
     going = sa.exists().where(tombstone.c.object_id == file.c.object_id, tombstone.c.state == TombstoneState.DESTROYING)
     dead = list(tx.execute(sa.select(file.c.id).where(~alive, ~going).limit(limit)).scalars())
     if dead:
-        tx.execute(file.delete().where(file.c.id.in_(dead)))
+        remove(tx, dead, now_ms)
     return len(dead)

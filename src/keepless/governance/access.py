@@ -13,7 +13,7 @@ from typing import Final
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from keepless.accounts import directory
+from keepless.accounts import directory, places
 from keepless.accounts.directory import AdminKeyRecord, ApiKeyRecord, MemberRecord
 from keepless.accounts.fence import Reach
 from keepless.accounts.invites import forget_invites_to
@@ -169,6 +169,7 @@ class Access:
                 return
             ended = {"revoked_at": now_ms, "generation": touch(tx)}
             tx.execute(api_key.update().where(api_key.c.id == key_id).values(**ended))
+            places.leave(tx, api_key, [key_id], now_ms)
             self._log(
                 tx,
                 EntryKind.KEY_REVOKED,
@@ -246,6 +247,7 @@ class Access:
                 return
             ended = {"revoked_at": now_ms, "generation": touch(tx)}
             tx.execute(admin_key.update().where(admin_key.c.id == key_id).values(**ended))
+            places.leave(tx, admin_key, [key_id], now_ms)
             self._log(
                 tx,
                 EntryKind.KEY_REVOKED,
@@ -299,6 +301,7 @@ class Access:
             if gone.role is Role.OWNER:
                 keep_an_owner(tx, organization_id)
             forget_invites_to(tx, organization_id, gone.email)
+            places.leave(tx, member, [member_id], now_ms)
             tx.execute(member.delete().where(member.c.id == member_id))  # with sessions and links
             touch(tx)
             facts: dict[Fact, FactValue] = {Fact.MEMBER_ID: member_id}

@@ -14,7 +14,7 @@ from typing import Final
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from keepless.accounts import directory
+from keepless.accounts import directory, places
 from keepless.accounts.directory import OrganizationRecord, ProjectRecord
 from keepless.accounts.fence import Reach
 from keepless.accounts.invites import forget_invites
@@ -181,6 +181,7 @@ class Organizations:
                 first = sa.func.coalesce(owned.c[ended], now_ms)
                 rows = owned.update().where(owned.c.organization_id == organization_id)
                 tx.execute(rows.values(**gone, **{ended: first}))
+            places.leave(tx, organization, [organization_id], now_ms)
             tx.execute(member.delete().where(member.c.organization_id == organization_id))  # with sessions and links
             forget_invites(tx, organization_id)
             tx.execute(model_limit.delete().where(model_limit.c.organization_id == organization_id))
@@ -327,6 +328,7 @@ class Organizations:
             # A write decided for the project before must not be committed after: that is what the epoch is for.
             update_organization(tx, organization_id, generation, epoch=row.epoch + 1)
             update_project(tx, project_id, generation, archived_at=now_ms)
+            places.leave(tx, project, [project_id], now_ms)
             keys = api_key.update().where(api_key.c.project_id == project_id, api_key.c.revoked_at.is_(None))
             tx.execute(keys.values(revoked_at=now_ms, generation=generation))
             self._log(tx, EntryKind.PROJECT_ARCHIVED, organization_id, project_id, actor=actor, now_ms=now_ms)

@@ -136,7 +136,7 @@ class People:
         now_ms = self._office.clock.now_ms()
         with self._office.db.write() as tx:
             own_organization(tx, organization_id)
-            if not invites.delete_invite(tx, organization_id, invite_id):
+            if not invites.delete_invite(tx, organization_id, invite_id, now_ms):
                 raise not_found()
             facts: dict[Fact, FactValue] = {Fact.ACTOR: actor.id, Fact.INVITE_ID: invite_id}
             self._office.log.append(tx, [Entry(EntryKind.INVITE_REVOKED, now_ms, organization_id, facts=facts)])

@@ -19,7 +19,7 @@ from keepless.policy.decision import Reason
 from keepless.policy.hold import Hold, covers
 from keepless.policy.period import end_in_force_ms
 from keepless.vault.in_force import InForce, holds_of, in_force
-from keepless.vault.tables import kept, kept_total
+from keepless.vault.tables import kept, kept_total, tombstone
 
 __all__ = ["Narrowed", "Retained", "one_of", "page_of"]
 
@@ -201,9 +201,14 @@ def _of_request(organization_id: Id, request_id: Id | str) -> sa.Select[Any]:
 
 
 def _later(tx: Connection, organization_id: Id, after: str) -> sa.ColumnElement[bool]:
-    born = tx.execute(
-        sa.select(kept.c.created_at).where(kept.c.id == after, kept.c.organization_id == organization_id)
-    ).scalar()
+    own = (
+        sa.select(kept.c.created_at).where(kept.c.id == after, kept.c.organization_id == organization_id),
+        # Deleted between two pages: its tombstone says as well where it stood.
+        sa.select(tombstone.c.created_at).where(
+            tombstone.c.object_id == after, tombstone.c.organization_id == organization_id
+        ),
+    )
+    born = next((at for query in own if (at := tx.execute(query).scalar()) is not None), None)
     if born is None:
         raise not_found()
     # The first part says where to begin; an alternative alone would be looked for from the oldest on.

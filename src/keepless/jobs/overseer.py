@@ -203,7 +203,7 @@ class Overseer:
         with self._db.write() as tx:
             store.forget_repeats(tx, now)
             tunings.forget_repeats(tx, now)
-            store.forget(tx, ended_before_ms=now - _KEPT_MS)
+            store.forget(tx, now, ended_before_ms=now - _KEPT_MS)
 
 
 def _in_turn(batches: list[Batch]) -> list[tuple[int, Batch]]:

@@ -149,7 +149,7 @@ class Ending:
         with self._db.write() as tx:
             checkpoints.drop(tx, doomed.objects)
             tx.execute(tuned_model.delete().where(tuned_model.c.hexadecimal == doomed.hexadecimal))
-            store.forget(tx, job_ids=[doomed.job_id])
+            store.forget(tx, self._clock.now_ms(), job_ids=[doomed.job_id])
 
     # --- rounds ------------------------------------------------------------------------------------------------------
 
@@ -185,7 +185,7 @@ class Ending:
         removed = 0
         while True:
             with self._db.write() as tx:
-                some = store.forget_models(tx) + len(store.forget(tx))
+                some = store.forget_models(tx) + len(store.forget(tx, self._clock.now_ms()))
             removed += some
             if not some:
                 return removed

@@ -16,7 +16,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
-from keepless.accounts import repeats
+from keepless.accounts import places, repeats
 from keepless.ids import Id, Prefix, mint
 from keepless.tuning.faults import Fault, FaultCode, FaultFile, FaultParam
 from keepless.tuning.tables import tuned_model as model
@@ -159,7 +159,7 @@ def listing(
         query = query.where(job.c.has_metadata.is_(has_metadata))
     if after is not None:
         found = sa.select(job.c.created_at, job.c.id).where(job.c.id == after, *_of(job, organization_id, project_id))
-        place = tx.execute(found).one_or_none()
+        place = tx.execute(found).one_or_none() or places.found(tx, after, organization_id, project_id)
         if place is None:
             return []
         query = query.where(sa.tuple_(job.c.created_at, job.c.id) < sa.tuple_(place.created_at, place.id))
@@ -206,7 +206,7 @@ def faults_of(tx: Connection, job_id: Id) -> list[Fault]:
     ]
 
 
-def forget(tx: Connection, *, job_ids: Sequence[Id] | None = None, limit: int = 200) -> list[Id]:
+def forget(tx: Connection, now_ms: int, *, job_ids: Sequence[Id] | None = None, limit: int = 200) -> list[Id]:
     """Remove jobs with everything about them; which ones.
 
     `job_ids` None: those whose name and metadata are not kept any more. Never one whose checkpoints are.
@@ -218,6 +218,7 @@ def forget(tx: Connection, *, job_ids: Sequence[Id] | None = None, limit: int = 
     if ids:
         for one in (tuning_event, tuning_fault):
             tx.execute(one.delete().where(one.c.job_id.in_(ids)))
+        places.leave(tx, job, ids, now_ms)
         tx.execute(job.delete().where(job.c.id.in_(ids)))
     return ids
 

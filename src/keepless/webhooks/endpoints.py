@@ -15,6 +15,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
+from keepless.accounts import places
 from keepless.accounts.store import lock_organization, projects_of
 from keepless.clock import DAY_MS, Clock
 from keepless.db import Database
@@ -114,11 +115,11 @@ class Endpoints:
         return _record(row), secret
 
     def list(self, organization_id: Id, *, after: Id | None = None, limit: int = 20) -> list[EndpointRecord]:
-        """Endpoints of an organization, newest first. Raises `Problem` 404 for an `after` that is gone."""
+        """Endpoints of an organization, newest first. Raises `Problem` 404 for an `after` not theirs or long gone."""
         query = sa.select(webhook_endpoint).where(column.organization_id == organization_id)
         with self._db.read() as tx:
             if after is not None:
-                last = self._row(tx, organization_id, after)
+                last = places.found(tx, after, organization_id) or self._row(tx, organization_id, after)
                 older = sa.and_(column.created_at == last.created_at, column.id < last.id)
                 query = query.where(sa.or_(column.created_at < last.created_at, older))
             rows = tx.execute(query.order_by(column.created_at.desc(), column.id.desc()).limit(limit)).all()
@@ -152,10 +153,11 @@ class Endpoints:
     def delete(self, actor: Id, organization_id: Id, endpoint_id: Id) -> None:
         """Remove an endpoint and what was still to be told to it. Raises `Problem` 404."""
         with self._db.write() as tx:
-            row = self._locked(tx, organization_id, endpoint_id)
+            row, now_ms = self._locked(tx, organization_id, endpoint_id), self._clock.now_ms()
+            places.leave(tx, webhook_endpoint, [endpoint_id], now_ms)
             tx.execute(webhook_delivery.delete().where(webhook_delivery.c.endpoint_id == endpoint_id))
             tx.execute(webhook_endpoint.delete().where(column.id == endpoint_id))
-            self._enter(tx, EntryKind.WEBHOOK_DELETED, row, actor=actor, now_ms=self._clock.now_ms())
+            self._enter(tx, EntryKind.WEBHOOK_DELETED, row, actor=actor, now_ms=now_ms)
 
     def test(self, organization_id: Id, endpoint_id: Id, kind: EventType) -> int:
         """Send a sample now; the status of the answer. Raises `Problem` 400 (no answer), 404, 429."""

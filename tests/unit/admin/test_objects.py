@@ -71,6 +71,9 @@ def test_pages_by_key_cover_everything_once(anywhere: Platform) -> None:
     assert sorted(seen) == sorted(ids)
     assert len(seen) == len(ids)
     assert anywhere.error("GET", f"{OBJECTS}?after={mint(Prefix.OBJECT)}") == (404, "not_found")
+    first, *rest = listed(anywhere)
+    assert anywhere.ask("DELETE", f"{OBJECTS}/{first}").status == 200
+    assert listed(anywhere, f"?after={first}") == rest  # deleted between two pages
 
 
 def test_lists_can_be_narrowed(anywhere: Platform) -> None:

@@ -60,12 +60,12 @@ def test_a_purge_takes_the_rows_once_the_work_is_destroyed(here: Deployment) -> 
     other = here.organizations.create(here.operator, name="Other")
     theirs = running(here, other.project_id, other.organization_id)
     here.controls.change(here.organization_id, PURGED, here.owner)
-    assert forget_purged(here.database) == 0  # the work is kept still, and must be named
+    assert forget_purged(here.database, here.clock.now_ms()) == 0  # the work is kept still, and must be named
     assert rows(here) == ({ours, theirs}, {theirs}, {ours, theirs})
     destroyed(here, here.organization_id)
-    assert forget_purged(here.database) == 1
+    assert forget_purged(here.database, here.clock.now_ms()) == 1
     assert rows(here) == ({theirs},) * 3
-    assert forget_purged(here.database) == 0
+    assert forget_purged(here.database, here.clock.now_ms()) == 0
 
 
 def test_a_project_takes_its_own_only(here: Deployment) -> None:
@@ -74,7 +74,7 @@ def test_a_project_takes_its_own_only(here: Deployment) -> None:
     ours = running(here, here.project_id)
     here.controls.change(here.organization_id, PURGED, here.owner, project_id=project)
     destroyed(here, here.organization_id)
-    assert forget_purged(here.database) == 1
+    assert forget_purged(here.database, here.clock.now_ms()) == 1
     assert rows(here)[0] == {ours}
 
 
@@ -86,7 +86,7 @@ def test_a_project_takes_its_own_only(here: Deployment) -> None:
 def test_without_a_purge_of_batches_rows_stay(here: Deployment, patch: Patch) -> None:
     ours = running(here, here.project_id)
     here.controls.change(here.organization_id, patch, here.owner)
-    assert forget_purged(here.database) == 0
+    assert forget_purged(here.database, here.clock.now_ms()) == 0
     assert ours in rows(here)[0]
 
 
@@ -99,5 +99,5 @@ def test_what_was_made_after_the_purge_stays(here: Deployment) -> None:
     destroyed(here, here.organization_id)
     here.clock.advance_ms(1000)
     here.controls.change(here.organization_id, Patch(off={Feature.BATCH: True}, purge=False), here.owner)
-    assert forget_purged(here.database) == 1
+    assert forget_purged(here.database, here.clock.now_ms()) == 1
     assert rows(here)[0] == {later}

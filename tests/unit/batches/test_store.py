@@ -114,12 +114,23 @@ def test_forgetting_takes_what_has_ended_and_everything_about_it(database: Datab
     ended, active = made(database, what), made(database, what)
     failed(database, ended, NOW)
     with database.write() as tx:
-        assert store.forget(tx, ended_before_ms=NOW) == []
-        assert store.forget(tx, project_id=new_project()) == []
-        assert store.forget(tx, ended_before_ms=NOW + 1, organization_id=what.organization_id) == [ended]
+        assert store.forget(tx, NOW, ended_before_ms=NOW) == []
+        assert store.forget(tx, NOW, project_id=new_project()) == []
+        assert store.forget(tx, NOW, ended_before_ms=NOW + 1, organization_id=what.organization_id) == [ended]
         assert store.get(tx, ended) is None
         assert tx.scalar(sa.select(sa.func.count()).select_from(batch_line_error)) == 0
         assert store.get(tx, active) is not None
+
+
+def test_a_page_goes_on_after_a_batch_that_is_forgotten(database: Database) -> None:
+    what = new(database)
+    first, second, third = (made(database, what, NOW + at) for at in range(3))
+    failed(database, second)
+    with database.write() as tx:
+        assert store.forget(tx, NOW, ended_before_ms=NOW + 1) == [second]
+        assert [one.id for one in store.listing(tx, what.project_id, limit=9, after=second)] == [first]
+        assert [one.id for one in store.listing(tx, what.project_id, limit=9, after=third)] == [first]
+        assert store.listing(tx, new_project(), limit=9, after=second) == []
 
 
 def new_project() -> Id:
@@ -134,5 +145,5 @@ def test_a_batch_whose_work_is_still_kept_is_not_forgotten(database: Database) -
         assert shard is not None
         assert add_journal(tx, shard, mint(Prefix.OBJECT))
         assert transitions.cancel_at_once(tx, [batch_id], NOW) == [batch_id]
-        assert store.forget(tx, ended_before_ms=NOW + 1) == []
+        assert store.forget(tx, NOW, ended_before_ms=NOW + 1) == []
         assert tx.scalar(sa.select(sa.func.count()).select_from(batch_shard)) == 0

@@ -151,6 +151,31 @@ def test_pages_leave_out_the_dead_and_nothing_else(shelf: Shelf, owner: tuple[Id
     assert len(shelf.files.page(*owner, limit=20, purpose=FilePurpose.BATCH)[0]) == 8
 
 
+@pytest.mark.parametrize("oldest_first", [True, False], ids=["oldest first", "newest first"])
+def test_a_file_deleted_between_two_pages_is_a_place_for_its_owner(
+    shelf: Shelf, owner: tuple[Id, Id], database: Database, oldest_first: bool
+) -> None:
+    made = []
+    for _ in range(7):
+        made.append(shelf.keep(owner).id)
+        shelf.rig.clock.advance_ms(1)
+    listed = made if oldest_first else made[::-1]
+    stranger = make_organization(database)
+    beside = (owner[0], other_project(database, owner[0]))
+    seen: list[Id] = []
+    more, after = True, None
+    while more:
+        page, more = shelf.files.page(*owner, limit=3, after=after, oldest_first=oldest_first)
+        for it in page:
+            shelf.files.delete(it.file.id, *owner)
+            seen.append(it.file.id)
+        after = seen[-1]
+        for who in (stranger, beside):
+            assert refused(lambda who=who, at=after: shelf.files.page(*who, limit=5, after=at)).status == 404
+    assert seen == listed
+    assert refused(lambda: shelf.files.page(*owner, limit=5, after=mint(Prefix.FILE))).status == 404
+
+
 def test_what_a_feature_that_is_off_has_left_is_the_owners(
     shelf: Shelf, owner: tuple[Id, Id], database: Database
 ) -> None:

@@ -3,6 +3,8 @@
 import pytest
 import sqlalchemy as sa
 
+from keepless.accounts import places
+from keepless.accounts.places import Place
 from keepless.db import Database
 from keepless.files import store
 from keepless.files.values import File, FilePurpose
@@ -25,7 +27,7 @@ def test_a_row_comes_back_as_it_was_to_its_owner(database: Database) -> None:
         assert store.get(tx, mine.id, mine.organization_id, mint(Prefix.PROJECT)) is None
         assert store.count_of(tx, mine.organization_id) == (1, 5)
         assert store.count_of(tx, mint(Prefix.ORGANIZATION)) == (0, 0)
-        store.remove(tx, mine.id)
+        store.remove(tx, [mine.id], 9)
         assert store.get(tx, mine.id, mine.organization_id, None) is None
 
 
@@ -54,6 +56,9 @@ def test_lists_follow_place_and_filter(database: Database) -> None:
         assert store.listing(tx, *who, limit=9, purpose=FilePurpose.FINE_TUNE) == []
         assert store.listing(tx, *who, limit=9, classes=[DataClass.BATCH_OUTPUT]) == []
         assert len(store.listing(tx, *who, limit=9, classes=[DataClass.BATCH_INPUT])) == 7
-        assert store.remove_dead(tx, limit=5) == 5
-        assert store.remove_dead(tx) == 2
-        assert store.remove_dead(tx) == 0
+        assert store.remove_dead(tx, 9, limit=5) == 5
+        assert store.remove_dead(tx, 9) == 2
+        assert store.remove_dead(tx, 9) == 0
+        assert places.found(tx, made[3].id, *who) == Place(
+            made[3].id, made[3].created_at
+        )  # still a place to go on from

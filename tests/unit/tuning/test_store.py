@@ -82,14 +82,26 @@ def test_a_job_whose_name_is_gone_is_gone(database: Database) -> None:
     with database.write() as tx:
         transitions.tell(tx, job.id, EventCode.CREATED, NOW)
         transitions.fail(tx, job.id, FailCode.INTERNAL, NOW)
-        assert store.forget(tx) == []
+        assert store.forget(tx, NOW) == []
     forgotten(database, job.order_object_id)
     with database.write() as tx:
         assert store.get(tx, job.id) is None
-        assert store.forget(tx) == [job.id]
+        assert store.forget(tx, NOW) == [job.id]
         for one in (tuning_event, tuning_fault):
             assert tx.execute(sa.select(one).where(one.c.job_id == job.id)).all() == []
         assert list(tx.scalars(sa.select(tuning_job.c.id))) == [other.id]
+
+
+def test_a_page_goes_on_after_a_job_that_is_gone(database: Database) -> None:
+    first = new(database)
+    owner = (first.organization_id, first.project_id)
+    jobs = [made(database, new(database, owner), NOW + at) for at in range(3)]
+    forgotten(database, jobs[1].order_object_id)
+    other = made(database, new(database))
+    with database.write() as tx:
+        assert store.forget(tx, NOW) == [jobs[1].id]
+        assert [one.id for one in store.listing(tx, *owner, limit=9, after=jobs[1].id)] == [jobs[0].id]
+        assert store.listing(tx, other.organization_id, None, limit=9, after=jobs[1].id) == []
 
 
 def test_events_come_in_their_order_from_both_ends(database: Database) -> None:

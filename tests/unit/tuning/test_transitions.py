@@ -163,7 +163,7 @@ def test_the_newest_checkpoints_stay_while_a_job_runs(database: Database) -> Non
         assert set(checkpoints.older(tx, job.id)) == set(objects[:2])
         checkpoints.drop(tx, objects[:2])
         assert checkpoints.ended_with_work(tx) == []
-        assert store.forget(tx, job_ids=[job.id]) == []  # never one whose work is kept
+        assert store.forget(tx, NOW, job_ids=[job.id]) == []  # never one whose work is kept
         transitions.cancel(tx, job.id, CancelReason.CUSTOMER, LATER)
         assert checkpoints.ended_with_work(tx) == [job.id]
         assert set(checkpoints.older(tx, job.id, 0)) == set(objects[2:])

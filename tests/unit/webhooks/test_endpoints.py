@@ -91,6 +91,8 @@ def test_pages_newest_first(world: World) -> None:
     assert sorted(one.id for one in first + rest) == sorted(made)
     assert len(rest) == 1
     assert refused(world.endpoints.list, world.own, after=mint(Prefix.WEBHOOK)) == (404, Code.NOT_FOUND)
+    world.endpoints.delete(ACTOR, world.own, first[-1].id)
+    assert world.endpoints.list(world.own, after=first[-1].id, limit=2) == rest  # deleted between two pages
 
 
 def test_a_bad_url_is_refused_at_both_doors_and_not_echoed(world: World) -> None:

@@ -37,6 +37,7 @@ from keepless.http.problems import render
 from keepless.inference.asking import MalformedError
 from keepless.inference.embedded.dialect import CAPABILITIES as EMBEDDED
 from keepless.inference.embedded.dialect import to_llama
+from keepless.inference.embedded.inert import Inert
 from keepless.usage.record import Phase
 
 MARKER = "xqzMARKERqzx"
@@ -111,7 +112,7 @@ def ask(body: dict[str, Any], names: frozenset[str] | None, rules: ChatRules) ->
     CHAT.sketch(checked.body, Phase.ANSWER, body_bytes=1, max_tokens=checked.max_tokens)
     encoded = msgspec.json.encode(checked.body)
     if names == EMBEDDED:
-        to_llama(msgspec.json.decode(encoded), MODEL, "req_x", 1, 1.0)
+        to_llama(msgspec.json.decode(encoded), MODEL, "req_x", 1, 1.0, inert=Inert(None))
 
 
 INPUTS = st.fixed_dictionaries(
@@ -222,7 +223,7 @@ def test_responses(body: dict[str, Any], bound: tuple[frozenset[str] | None, Res
         encoded = msgspec.json.encode(chat)
         try:
             CHAT_RULES.check(msgspec.json.decode(encoded))
-            to_llama(msgspec.json.decode(encoded), MODEL, "req_x", 1, 1.0)
+            to_llama(msgspec.json.decode(encoded), MODEL, "req_x", 1, 1.0, inert=Inert(None))
         except Problem as problem:
             silent(problem)
 

@@ -13,6 +13,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from keepless.inference.embedded.gguf import Gguf, GgufError
+from keepless.inference.embedded.inert import Inert, control_words
 from keepless.inference.embedded.tunable import TOKENIZERS
 from keepless.training.examples import Piece
 
@@ -50,6 +51,7 @@ class Tokens:
         tokenizer.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in special])
         self.pad: Final[int] = fields.get("tokenizer.ggml.padding_token_id", fields["tokenizer.ggml.eos_token_id"])
         self._tokenizer: Final = tokenizer
+        self._inert: Final = Inert(control_words(zip(names, kinds, strict=True), fields["tokenizer.chat_template"]))
         self._template: Final = PreTrainedTokenizerFast(
             tokenizer_object=tokenizer,
             chat_template=fields["tokenizer.chat_template"],
@@ -59,7 +61,8 @@ class Tokens:
 
     def render(self, messages: list[dict[str, Any]], answer: bool) -> str:
         """Messages as one text, as the engine has it."""
-        return str(self._template.apply_chat_template(messages, add_generation_prompt=answer, tokenize=False))
+        told = [{**message, "content": self._inert(message["content"])} for message in messages]
+        return str(self._template.apply_chat_template(told, add_generation_prompt=answer, tokenize=False))
 
     def encode(self, text: str) -> list[int]:
         """Tokens of a text; names of special tokens in it are those tokens, as they are to the engine."""

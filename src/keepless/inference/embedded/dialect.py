@@ -21,6 +21,7 @@ import msgspec
 
 from keepless.config import ModelConfig
 from keepless.errors import Code, Problem
+from keepless.inference.embedded.inert import Inert
 
 __all__ = ["CAPABILITIES", "NONE", "Plan", "as_asked", "encode_problem", "not_json", "to_llama", "too_long"]
 
@@ -107,10 +108,11 @@ class Plan:
 
 
 def to_llama(
-    body: Json, model: ModelConfig, request_id: str, created: int, started: float, *, tuned: bool = False
+    body: Json, model: ModelConfig, request_id: str, created: int, started: float, *, inert: Inert, tuned: bool = False
 ) -> tuple[Json, Plan]:
     """A checked request as the engine takes it, and what its answer needs to know. Raises `Problem` (400).
 
+    `inert`: what keeps texts from spelling the model's control tokens.
     `tuned`: the engine's one adapter answers. The model's name is then the customer's own, and only the request has it.
     """
     choices = body.get("n") or 1
@@ -147,7 +149,7 @@ def to_llama(
         asked["grammar"] = _JSON_GRAMMAR
     if schema is not None:
         _refuse_too_wide(schema, asked["response_format"])
-    asked["messages"] = messages
+    asked["messages"] = [{**message, "content": inert(message["content"])} for message in messages]
     asked["stream"] = True
     asked["stream_options"] = {"include_usage": True}
     asked["cache_prompt"] = False

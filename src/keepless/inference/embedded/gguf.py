@@ -1,6 +1,7 @@
 """A GGUF file's header: what it says of its model, and where its tensors lie (ggml's public specification, version 3).
 
-Holds: `Gguf`, `Tensor`, `open_gguf`. Leaves out: the numbers in the tensors (who trains reads them), writing (adapter).
+Holds: `Gguf`, `Tensor`, `open_gguf`, `vocabulary_of`. Leaves out: the numbers in the tensors (who trains reads them),
+writing (adapter).
 Everything is read with bounds: what points outside of the file, or is of no known type, is a `GgufError`.
 """
 
@@ -12,7 +13,7 @@ from typing import Any, Final
 
 from keepless.errors import KeeplessError
 
-__all__ = ["Gguf", "GgufError", "Tensor", "open_gguf"]
+__all__ = ["Gguf", "GgufError", "Tensor", "open_gguf", "vocabulary_of"]
 
 _MAGIC: Final = b"GGUF"
 _VERSIONS: Final = frozenset({2, 3})
@@ -25,6 +26,11 @@ _SCALARS: Final = {
 _STRING: Final = 8
 _ARRAY: Final = 9
 _MOST_DIMENSIONS: Final = 4
+_WORDS: Final = "tokenizer.ggml.tokens"
+_KINDS: Final = "tokenizer.ggml.token_type"
+_TEMPLATE: Final = "tokenizer.chat_template"
+_NORMAL: Final = 1
+_MARKED: Final = frozenset(b"<_[")  # how a name that is no text may begin, though the file calls it text
 
 
 class GgufError(KeeplessError):
@@ -51,16 +57,32 @@ class Gguf:
 
 def open_gguf(path: str) -> Gguf:
     """Map a file and read its header. Raises `OSError`, `GgufError`."""
-    with Path(path).open("rb") as file:
-        try:
-            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        except ValueError:  # empty
-            raise GgufError from None
+    data = _mapped(path)
     try:
         return _Reader(data).all()
     except (GgufError, error, UnicodeDecodeError, OverflowError, ValueError):
         data.close()
         raise GgufError from None
+
+
+def vocabulary_of(path: str) -> tuple[list[tuple[str, int]], str]:
+    """Tokens with their kinds, but for those that are plainly text, and the chat template ("": none).
+
+    Every worker asks this: nothing else of the header becomes an object. Raises `OSError`, `GgufError`.
+    """
+    with _mapped(path) as data:
+        try:
+            return _Reader(data).vocabulary()
+        except (error, UnicodeDecodeError, OverflowError, ValueError, TypeError):
+            raise GgufError from None
+
+
+def _mapped(path: str) -> mmap.mmap:
+    with Path(path).open("rb") as file:
+        try:
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except ValueError:  # empty
+            raise GgufError from None
 
 
 class _Reader:
@@ -85,6 +107,63 @@ class _Reader:
             raise GgufError
         placed = {name: Tensor(tensor.shape, tensor.type, start + tensor.offset) for name, tensor in heads}
         return Gguf(self._data, found, placed)
+
+    def vocabulary(self) -> tuple[list[tuple[str, int]], str]:
+        if self._take(4) != _MAGIC or self._number(_U32) not in _VERSIONS:
+            raise GgufError
+        self._number(_U64)
+        words, kinds, template = 0, b"", ""
+        for _ in range(self._number(_U64)):
+            name, kind = self._string(), self._number(_U32)
+            start = self._at
+            if name == _TEMPLATE:
+                template = self._value(kind)
+                continue
+            self._skip(kind)
+            if name == _WORDS:
+                words = start
+            elif name == _KINDS:
+                kinds = self._data[start + _U32.size + _U64.size : self._at]
+        if not words or type(template) is not str:
+            raise GgufError
+        return self._named(words, memoryview(kinds).cast("i")), template
+
+    def _named(self, start: int, kinds: memoryview) -> list[tuple[str, int]]:
+        self._at = start
+        inner, count = self._number(_U32), self._number(_U64)
+        if inner != _STRING or (kinds and len(kinds) != count):
+            raise GgufError
+        found = []
+        for index in range(count):
+            length = self._number(_U64)
+            kind = kinds[index] if kinds else _NORMAL
+            if kind != _NORMAL or (length and self._data[self._at] in _MARKED):
+                found.append((self._take(length).decode("utf-8", "replace"), kind))
+            else:
+                self._move(length)
+        return found
+
+    def _skip(self, kind: int) -> None:
+        if kind == _STRING:
+            self._move(self._number(_U64))
+        elif kind == _ARRAY:
+            inner, count = self._number(_U32), self._number(_U64)
+            if inner in _SCALARS:
+                self._move(count * _SCALARS[inner].size)
+                return
+            if count > len(self._data) or inner != _STRING:
+                raise GgufError
+            for _ in range(count):
+                self._move(self._number(_U64))
+        elif kind in _SCALARS:
+            self._move(_SCALARS[kind].size)
+        else:
+            raise GgufError
+
+    def _move(self, length: int) -> None:
+        self._at += length
+        if self._at > len(self._data):
+            raise GgufError
 
     def _tensor(self) -> tuple[str, Tensor]:
         name = self._string()

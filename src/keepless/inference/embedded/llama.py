@@ -21,6 +21,7 @@ from keepless.inference.client import Address, Pool, PoolLimits
 from keepless.inference.embedded.answer import Answer, EngineFaultError
 from keepless.inference.embedded.dialect import encode_problem, not_json, to_llama
 from keepless.inference.embedded.engine import EngineSettings, weights_of
+from keepless.inference.embedded.inert import inert_of
 from keepless.inference.embedded.supervised import Supervised
 
 __all__ = ["LlamaBackend", "LlamaProcess"]
@@ -68,6 +69,7 @@ class LlamaBackend:
     def __init__(self, model: ModelConfig, socket: Path, key: str, *, tuned: bool = False) -> None:
         self._model: Final = model
         self._tuned: Final = tuned
+        self._inert: Final = inert_of(weights_of(model)[0])
         self._pool: Final = Pool(
             Address(path=str(socket)),
             PoolLimits(
@@ -92,7 +94,10 @@ class LlamaBackend:
         translation = _Translation(sink, call.stream, loop)
         try:
             body = msgspec.json.decode(call.body.reveal(Purpose.INFERENCE), type=dict[str, object])
-            asked, plan = to_llama(body, self._model, call.request_id, int(time.time()), loop.time(), tuned=self._tuned)
+            now = int(time.time())
+            asked, plan = to_llama(
+                body, self._model, call.request_id, now, loop.time(), inert=self._inert, tuned=self._tuned
+            )
         except Problem as problem:
             loop.call_soon(translation.refuse, problem)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):  # its text may quote the body

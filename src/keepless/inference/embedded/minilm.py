@@ -84,6 +84,7 @@ class MiniLM:
         self._norm: Final = _pair(weights, "embeddings.LayerNorm")
         self._layers: Final = [_layer(weights, f"encoder.layer.{i}.") for i in range(config.num_hidden_layers)]
         self._tokenizer: Final[Any] = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self._tokenizer.encode_special_tokens = True  # that a text spells one of them does not make it one
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
 

@@ -96,6 +96,7 @@ def _watched(step: Callable[..., Any]) -> Callable[..., Any]:
 def load(settings: ChildSettings) -> Work:
     """The engine with its weights in memory, warmed up."""
     model = _loaded(settings.model)
+    model.hf_tokenizer.encode_special_tokens = True  # a prompt that spells one of them does not make it one
     model.feature_extractor = BlockFeatures(model.feature_extractor)
     model.encode = _watched(model.encode)
     model.generate_with_fallback = _watched(model.generate_with_fallback)

@@ -1,5 +1,6 @@
 """Headers of GGUF files: the embedded one's, a toy's, and what is none."""
 
+import contextlib
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keepless.inference.embedded.engine import weights_of
-from keepless.inference.embedded.gguf import GgufError, open_gguf
+from keepless.inference.embedded.gguf import GgufError, open_gguf, vocabulary_of
 from tests.support.engine import MODEL
 from tests.support.tiny_gguf import fields, gguf_bytes, tensors, tiny
 
@@ -31,6 +32,19 @@ def test_everything_that_was_written_is_read(tmp_path: Path) -> None:
         assert gguf.data[found.offset : found.offset + tensor.nbytes] == tensor.tobytes()
 
 
+def test_the_vocabulary_alone_is_what_the_whole_header_says(tmp_path: Path) -> None:
+    for path in (weights_of(MODEL)[0], tiny(tmp_path), tiny(tmp_path, **{"tokenizer.ggml.token_type": ["x"]})):
+        said = open_gguf(path).fields
+        kinds = said["tokenizer.ggml.token_type"]
+        if "x" in kinds:
+            with pytest.raises(GgufError):
+                vocabulary_of(path)
+            continue
+        words = zip(said["tokenizer.ggml.tokens"], kinds, strict=True)
+        expected = [(word, kind) for word, kind in words if kind != 1 or word.startswith(("<", "_", "["))]
+        assert vocabulary_of(path) == (expected, said["tokenizer.chat_template"])
+
+
 SMALL = gguf_bytes({"general.architecture": "llama", "list": ["a", "b"]}, {"t": tensors()["output_norm.weight"]})
 
 
@@ -49,6 +63,8 @@ def test_what_is_none(tmp_path: Path) -> None:
 def test_a_damaged_header_is_read_or_refused(at: int, damage: bytes) -> None:
     path = Path("/dev/shm/keepless-damaged.gguf")
     path.write_bytes(SMALL[:at] + damage + SMALL[at + len(damage) :])
+    with contextlib.suppress(GgufError):
+        vocabulary_of(str(path))
     try:
         open_gguf(str(path)).data.close()
     except GgufError:

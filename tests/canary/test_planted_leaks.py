@@ -259,6 +259,23 @@ def test_in_a_process(kind: str, tmp_path: Path, marker: Marker, search: Search)
     assert searched.unreadable == 0
 
 
+def test_what_several_processes_have_open_is_read_once(marker: Marker, search: Search) -> None:
+    since = time.time() - 1
+    with os.fdopen(os.memfd_create("shared"), "wb") as file:
+        file.write(marker.text.encode())
+        file.flush()
+        command = [sys.executable, "-c", "print('ready', flush=True); import time; time.sleep(60)"]
+        each = [subprocess.Popen(command, stdout=subprocess.PIPE, pass_fds=[file.fileno()]) for _ in range(2)]
+        try:
+            assert [child.stdout.readline() for child in each if child.stdout is not None] == [b"ready\n"] * 2
+            searched = places.processes(search, [child.pid for child in each], since=since)
+        finally:
+            for child in each:
+                child.kill()
+                child.communicate()
+    assert {(found.what, found.marker) for found in searched.findings} == {("server, open file", marker.number)}
+
+
 @pytest.mark.parametrize("root", ["/tmp", "/var/tmp", "/dev/shm"])
 def test_in_a_temporary_folder(root: str, marker: Marker, search: Search) -> None:
     folder = Path(root) / f"keepless-planted-{os.getpid()}"

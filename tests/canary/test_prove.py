@@ -14,12 +14,13 @@ from keepless.prover.throwaway import prove
 from keepless.prover.tuned_cases import tuned_scenarios
 from keepless.prover.upstream import FaultUpstream, Temper
 from keepless.prover.wire import ProverError, ask
+from tests.support.others import others
 
 
 @pytest.mark.timeout(900)  # some of its four hundred requests wait for time-outs
 def test_the_whole_thing_is_as_promised(tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp("all")  # a short name: the path of a socket has at most 107 bytes
-    report = prove(folder)
+    report = prove(folder, without=others(folder))
     answer = report.answer()
     assert report.clean, (
         [one for one in report.outcomes if one.wrong],

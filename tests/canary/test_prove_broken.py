@@ -5,6 +5,7 @@ A server is broken from the outside: Python runs `sitecustomize` before anything
 
 import json
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from keepless.prover.report import Report
 from keepless.prover.throwaway import prove
 from keepless.prover.wire import ProverError
 from tests.conftest import SOURCE
+from tests.support.others import others
 
 
 def faults(report: Report) -> set[str]:
@@ -116,10 +118,16 @@ def broken(folder: Path, code: str) -> dict[str, str]:
     return {"PYTHONPATH": f"{folder / 'code'}:{SOURCE}"}
 
 
+def broken_prove(folder: Path, environment: dict[str, str], cases: Sequence[str]) -> Report:
+    """The proof of such a server."""
+    without = others(folder)
+    return prove(folder / "work", embedded=False, cases=cases, environment=environment, without=without)
+
+
 def test_a_leaking_server_is_caught(tmp_path: Path) -> None:
     environment = broken(tmp_path, LEAKS)
     cases = [*BROKEN, "batches: done"]
-    report = prove(tmp_path / "work", embedded=False, cases=cases, environment=environment)
+    report = broken_prove(tmp_path, environment, cases)
     assert not report.clean
     found = {(finding.place, finding.what, finding.form) for _, finding in report.findings}
     assert {one for one in found if one[1] in PAGES}
@@ -134,7 +142,7 @@ def test_a_leaking_server_is_caught(tmp_path: Path) -> None:
 def test_a_lying_server_is_caught(lie: str, tmp_path: Path) -> None:
     fault, code = LIES[lie]
     environment = broken(tmp_path, code)
-    report = prove(tmp_path / "work", embedded=False, cases=BROKEN, environment=environment)
+    report = broken_prove(tmp_path, environment, BROKEN)
     assert not report.clean
     assert fault in faults(report)
     assert report.findings == []
@@ -152,6 +160,7 @@ def test_findings_exit_with_one(
     for name, value in broken(tmp_path, LEAKS).items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr("keepless.prover.throwaway.SETTINGS", SETTINGS[:1])
+    monkeypatch.setattr("keepless.prover.throwaway.temporary_folders", lambda: [tmp_path / "code"])  # not others' files
     one = fault_cases()[:1]
     monkeypatch.setattr("keepless.prover.cases.fault_cases", lambda: one)
     for table in ("response_cases.fault_cases", "media_cases.fault_media_cases", "spoken_cases.fault_spoken_cases"):

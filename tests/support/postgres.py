@@ -19,6 +19,7 @@ from uuid import uuid4
 import psycopg
 
 BIN = Path("/usr/lib/postgresql/15/bin")
+PREFIX = "keepless-pg-"
 SETTINGS = (
     "listen_addresses=",
     "fsync=off",
@@ -28,13 +29,18 @@ SETTINGS = (
 )
 
 
+def temporary_root() -> Path:
+    """Where clusters are made."""
+    # Where pytest puts its own folders: in memory a database is made in a quarter of the time.
+    return Path(os.environ.get("PYTEST_DEBUG_TEMPROOT") or tempfile.gettempdir())
+
+
 class Cluster:
     """One running PostgreSQL server. `url` is its SQLAlchemy address for a database."""
 
     def __init__(self) -> None:
         self._templates: set[str] = set()
-        # Where pytest puts its own folders: in memory a database is made in a quarter of the time.
-        self.folder = Path(tempfile.mkdtemp(prefix="keepless-pg-", dir=os.environ.get("PYTEST_DEBUG_TEMPROOT") or None))
+        self.folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=temporary_root()))
         self.user = "postgres" if os.geteuid() == 0 else getpass.getuser()
         if os.geteuid() == 0:
             owner = pwd.getpwnam("postgres")

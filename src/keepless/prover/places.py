@@ -252,8 +252,11 @@ def descendants(root: int) -> list[int]:
 
 
 def processes(search: Search, pids: Iterable[int], *, since: float) -> Searched:
-    """Command line, environment, and every file that a process has open or mapped and that changed since then."""
-    searched = Searched("processes")
+    """Command line, environment, and every file that a process has open or mapped and that changed since then.
+
+    What several of them have open is read once, and said of the first.
+    """
+    searched, read = Searched("processes"), set[tuple[int, int]]()
     for number, pid in enumerate(pids):
         what = "server" if number == 0 else f"its process {number}"
         for name in ("cmdline", "environ"):
@@ -267,19 +270,25 @@ def processes(search: Search, pids: Iterable[int], *, since: float) -> Searched:
             searched.unreadable += 1
             continue
         for path in opened:
-            _open_file(search, searched, path, f"{what}, open file", since)
+            if _changed(path, since, read):
+                searched.file(search, path, f"{what}, open file")
         names = {line.split(maxsplit=5)[5] for line in mapped if line.count("/") and len(line.split(maxsplit=5)) == 6}
         for name in sorted(names):
             searched.found(search.within(os.fsencode(name)), f"{what}, name of a mapped file")
-            _open_file(search, searched, Path(name), f"{what}, mapped file", since)
+            if _changed(Path(name), since, read):
+                searched.file(search, Path(name), f"{what}, mapped file")
     return searched
 
 
-def _open_file(search: Search, searched: Searched, path: Path, what: str, since: float) -> None:
-    """A file changed since then, or one without a name any more (a deleted file, memory with a descriptor)."""
+def _changed(path: Path, since: float, read: set[tuple[int, int]]) -> bool:
+    """A file changed since then, or one without a name any more (a deleted file, memory with a descriptor); once."""
     try:
         status = path.stat()
     except OSError:
-        return
-    if stat.S_ISREG(status.st_mode) and (status.st_ctime >= since or status.st_nlink == 0):
-        searched.file(search, path, what)
+        return False
+    key = status.st_dev, status.st_ino
+    changed = stat.S_ISREG(status.st_mode) and (status.st_ctime >= since or status.st_nlink == 0)
+    if not changed or key in read:
+        return False
+    read.add(key)
+    return True

@@ -82,7 +82,8 @@ def record(run: Run, url: str, account: Account) -> tuple[Recording, Search]:
     for word in words:
         number = run.markers.mint("spoken word", "spoken", account.setting.name).number
         marks += [Marker(number, word, "spoken word"), Marker(number, word.capitalize(), "spoken word")]
-    return Recording(words, answer.body), Search([mark.text for mark in marks], lambda: marks)
+    # All but the first letter is common to both ways to write a word.
+    return Recording(words, answer.body), Search([word[1:] for word in words], lambda: marks)
 
 
 def _pieces(sound: bytes) -> list[bytes]:

@@ -56,11 +56,13 @@ def prove(
     settings: Sequence[Setting] = SETTINGS,
     cases: Sequence[str] | None = None,
     environment: Mapping[str, str] | None = None,
+    without: Sequence[Path] = (),
     progress: Progress = lambda _done, _total: None,
 ) -> Report:
     """Prove a throw-away deployment in a folder within `within`. `cases`: only those of these names.
 
-    Raises `ProverError` when the server does not start or the database is not empty.
+    `without`: temporary folders that belong to somebody else who writes there meanwhile, and are not searched. Raises
+    `ProverError` when the server does not start or the database is not empty.
     """
     with FaultUpstream() as upstream, FaultUpstream() as of_batches:
         models = [*models_of(upstream.base_url, embedded=embedded), *batch_models(of_batches.base_url)]
@@ -78,7 +80,7 @@ def prove(
         plant = _Plant()
         given = {**(environment or {}), "CANARY_CONTROL": plant.text}
         with _Emptied(database_url), Deployment(within, own, models, environment=given) as deployment:
-            proof = _Throwaway(run, deployment, upstream, plant, database_url)
+            proof = _Throwaway(run, deployment, upstream, plant, database_url=database_url, without=without)
             proof.prove(chosen, settings, features, of_batches, spoken=embedded and cases is None)
         return run.done()
 
@@ -133,13 +135,16 @@ class _Throwaway:
         deployment: Deployment,
         upstream: FaultUpstream,
         plant: _Plant,
+        *,
         database_url: str | None,
+        without: Sequence[Path],
     ) -> None:
         self._run: Final = run
         self._deployment: Final = deployment
         self._upstream: Final = upstream
         self._plant: Final = plant
         self._database: Final = database_url
+        self._without: Final = [deployment.folder, *without]
         self._unchanged: Final = Unchanged()
         self._spoken: Search | None = None
 
@@ -243,8 +248,9 @@ class _Throwaway:
 
     def _search(self, search: Search, since: float, unchanged: Unchanged | None = None) -> list[Searched]:
         found = look(search, self._deployment, self._database, since=self._run.since)
-        without = [self._deployment.folder]
-        elsewhere = places.temporary(search, temporary_folders(), since=since, without=without, unchanged=unchanged)
+        elsewhere = places.temporary(
+            search, temporary_folders(), since=since, without=self._without, unchanged=unchanged
+        )
         return [*found, elsewhere]
 
     def _controls(self) -> None:

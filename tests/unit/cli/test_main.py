@@ -14,7 +14,10 @@ from tests.unit.cli.conftest import Terminal
 def leaves(group: click.Group, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
     """Every command below a group."""
     found: list[tuple[str, ...]] = []
-    for name, command in group.commands.items():
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None and command.name == name
         found += leaves(command, (*path, name)) if isinstance(command, click.Group) else [(*path, name)]
     return found
 
@@ -66,6 +69,16 @@ def test_an_unreachable_server_is_1(terminal: Terminal) -> None:
     answer = terminal.json("controls", "show", *where, code=1)
     assert "cannot be reached" in answer["error"]["message"]
     assert "ak-keepless-x" not in json.dumps(answer)
+
+
+def test_a_command_that_asks_a_server_loads_no_other() -> None:
+    """`keepless controls show` answers in a fifth of a second: it needs no database, and neither prover nor server."""
+    heavy = {"sqlalchemy", "keepless.cli.prove", "keepless.cli.accounts", "keepless.cli.server", "keepless.app.compose"}
+    code = f"import sys; from keepless.cli.main import main; main(); print(*sorted({heavy} & set(sys.modules)))"
+    for command, loads in (("controls", set[str]()), ("files", set()), ("prove", {"sqlalchemy", "keepless.cli.prove"})):
+        asked = [sys.executable, "-c", code, command, "--help"]
+        done = subprocess.run(asked, capture_output=True, text=True, timeout=90, check=True)
+        assert set(done.stdout.splitlines()[-1].split()) == loads
 
 
 def test_as_a_module() -> None:

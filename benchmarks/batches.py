@@ -1,12 +1,10 @@
-"""What a batch costs beside a loop that only asks and writes a file, and whether organizations are served alike.
+"""What a batch costs beside loops that only ask and write a file, and whether organizations are served alike.
 
 Holds: `batches`, `fairness`, `recording`. The first two run a job worker process on a folder of their own, SQLite and
-local files, against the fast upstream in C. The bare loop uses the same HTTP client with the same concurrency and
-writes the answers to a file, so what is compared is everything else: validation, turns, checks, usage rows, journals,
-result files.
+local files, against the fast upstream in C. The loops have the same concurrency and write the answers to a file, so
+what is compared is everything else: validation, turns, checks, usage rows, journals, result files.
 """
 
-import asyncio
 import contextlib
 import json
 import shutil
@@ -18,8 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import sqlalchemy as sa
-import uvloop
 
+from benchmarks.loops import bare, sdk, written
 from benchmarks.targets import OUT
 from keepless.accounts.fence import Fence
 from keepless.accounts.principal import AdminPrincipal, PolicyInForce
@@ -32,13 +30,11 @@ from keepless.batches import shards, store, transitions
 from keepless.batches.shards import ShardPlan
 from keepless.batches.values import Batch, BatchEndpoint, NewBatch
 from keepless.clock import DAY_MS
-from keepless.config import Engine, ModelConfig, Settings, UpstreamConfig, UpstreamRetention
+from keepless.config import Engine, ModelConfig, Settings, UpstreamRetention
 from keepless.content import Content
 from keepless.governance.change import Office
 from keepless.governance.organizations import Organizations
 from keepless.ids import Id, Prefix, mint
-from keepless.inference.backend import Call, Failure
-from keepless.inference.upstream import UpstreamBackend
 from keepless.jobs.files import KeptFiles, ResultKind
 from keepless.jobs.journal import ShardJournal, write_together
 from keepless.jobs.results import Record, answered
@@ -50,13 +46,14 @@ __all__ = ["batches", "fairness", "recording"]
 
 _AT_ONCE = 64
 _MODEL = "mock"
+_LINES_OF_SDK = 5_000
 _GROUP = 128  # lines, about what a group holds when a worker has as much to do as it can
 
 
 def batches(lines: int) -> dict[str, float]:
-    """One batch of `lines`, and the bare loop."""
+    """One batch of `lines`, and the loops."""
     with _upstream() as url:
-        bare_s, bare_cpu = _bare(url, lines)
+        loops = _loops(url, lines)
         with _floor(url, "batches") as (deployment, plan), _worker(plan) as worker:
             _wait_for_worker(deployment)
             began = time.monotonic()
@@ -68,14 +65,15 @@ def batches(lines: int) -> dict[str, float]:
         return {
             "lines": lines,
             "completed": batch.counts.completed,
-            "bare_seconds": bare_s,
-            "bare_cpu_seconds": bare_cpu,
+            **loops,
             "seconds": elapsed,
             "validating_seconds": ((batch.in_progress_at or 0) - batch.created_at) / 1000,
             "running_seconds": ((batch.finalizing_at or 0) - (batch.in_progress_at or 0)) / 1000,
             "finishing_seconds": ((batch.completed_at or 0) - (batch.finalizing_at or 0)) / 1000,
             "cpu_seconds": cpu,
-            "ratio": elapsed / bare_s,
+            "ratio_to_bare": elapsed / loops["bare_seconds"],
+            "ratio_to_written": elapsed / loops["written_seconds"],
+            "ratio_to_sdk": elapsed / loops["sdk_seconds"],
             "memory_most_mb": most_mb,
         }
 
@@ -137,58 +135,23 @@ def store_active(deployment: Deployment) -> list[Batch]:
         return store.active_of(tx)
 
 
-# -- the bare loop ----------------------------------------------------------------------------------------------------
-
-
-class _Sink:
-    def __init__(self, done) -> None:
-        self._done, self._parts = done, []
-
-    def on_head(self, status: int, content_type: bytes, retry_after_s: int | None) -> None:
-        assert status == 200
-
-    def on_data(self, data: bytes) -> None:
-        self._parts.append(data)
-
-    def on_end(self) -> None:
-        self._done(b"".join(self._parts))
-
-    def on_failure(self, failure: Failure) -> None:
-        raise AssertionError(failure)
-
-
-def _bare(url: str, lines: int) -> tuple[float, float]:
-    bodies = [json.dumps(json.loads(line)["body"]).encode() for line in _input(lines).splitlines()]
-
-    async def main() -> None:
-        backend = UpstreamBackend(UpstreamConfig(base_url=url, max_connections=256))
-        over = asyncio.Event()
-        waiting = iter(bodies)
-        left = len(bodies)
-        with (OUT / "bare.jsonl").open("wb") as out:
-
-            def done(answer: bytes) -> None:
-                nonlocal left
-                out.write(answer + b"\n")
-                left -= 1
-                if not left:
-                    over.set()
-                begin()
-
-            def begin() -> None:
-                body = next(waiting, None)
-                if body is not None:
-                    call = Call("/chat/completions", Content(body), False, mint(Prefix.REQUEST), permitted=lambda: True)
-                    backend.start(call, _Sink(done))
-
-            for _ in range(_AT_ONCE):
-                begin()
-            await over.wait()
-        await backend.close()
-
-    began, cpu = time.monotonic(), time.process_time()
-    uvloop.run(main())
-    return time.monotonic() - began, time.process_time() - cpu
+def _loops(url: str, lines: int) -> dict[str, float]:
+    """What others need for the same lines: see `loops`. The SDK is asked for a part of them, and told for all."""
+    data, source, result = _input(lines), OUT / "loop.in.jsonl", OUT / "loop.out.jsonl"
+    source.write_bytes(data)
+    bare_s, bare_cpu = bare(url, data, _AT_ONCE, result)
+    written_s, written_cpu = written(url, source, _AT_ONCE, result)
+    some = min(lines, _LINES_OF_SDK)
+    source.write_bytes(_input(some))
+    sdk_s, sdk_cpu = sdk(url, source, _AT_ONCE, result)
+    return {
+        "bare_seconds": bare_s,
+        "bare_cpu_seconds": bare_cpu,
+        "written_seconds": written_s,
+        "written_cpu_seconds": written_cpu,
+        "sdk_seconds": sdk_s * lines / some,
+        "sdk_cpu_seconds": sdk_cpu * lines / some,
+    }
 
 
 # -- a folder, an upstream, a worker ----------------------------------------------------------------------------------

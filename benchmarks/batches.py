@@ -25,6 +25,7 @@ from keepless.accounts.roles import Role
 from keepless.accounts.store import policy_in_force
 from keepless.app.compose import Deployment, open_deployment
 from keepless.app.initialise import initialise
+from keepless.app.life import tell
 from keepless.app.plan import Plan, encode
 from keepless.batches import shards, store, transitions
 from keepless.batches.shards import ShardPlan
@@ -192,9 +193,7 @@ def _floor(url: str, name: str) -> Iterator[tuple[Deployment, Plan]]:
 @contextlib.contextmanager
 def _worker(plan: Plan) -> Iterator["subprocess.Popen[bytes]"]:
     process = subprocess.Popen([sys.executable, "-m", "keepless.app.job_worker"], stdin=subprocess.PIPE)
-    assert process.stdin is not None
-    process.stdin.write(encode(plan))
-    process.stdin.close()
+    tell(process, encode(plan))
     try:
         yield process
     finally:

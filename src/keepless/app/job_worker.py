@@ -92,7 +92,11 @@ class _JobWorker:
         self._tuned: TunedModels | None = None
         refusals = Refusals(db, clock, deployment.log)
         self._ledger: Final = Ledger(
-            db, max_rows=settings.limits.ledger_rows, flush_seconds=_LEDGER_S, refused=refusals.note_requests
+            db,
+            max_rows=settings.limits.ledger_rows,
+            flush_seconds=_LEDGER_S,
+            rests=False,
+            refused=refusals.note_requests,
         )
         self._executor: Final = ThreadPoolExecutor(_THREADS, thread_name_prefix="work")
         self._housekeeping: Final = Housekeeping(deployment, sweeps=plan.sweeps)

@@ -11,7 +11,8 @@ writing works again: a request is then counted and billed though its row is miss
 
 Rows are made and inserted a few at a time, with a rest after each, unless too many wait: on a core that it shares with
 the event loop the writer would otherwise run until the kernel's next look at the clock (4 ms at 250 Hz), though it
-holds no lock.
+holds no lock. Where nobody waits for the event loop (`rests` False: batches), it does neither: a transaction that rests
+keeps SQLite's one writer from the journals.
 
 `refused` is given the records of what data controls refused, after their rows are written, on the writer's thread; it
 may block and does not raise (governance.refusals makes entries of the audit log of them).
@@ -43,6 +44,7 @@ _RETRY_S: Final = 0.5  # after a failed one
 _BUSY: Final = 200  # rows at once, after which the next ones are given more time to gather:
 _BUSY_S: Final = 0.2
 _PIECE: Final = 64  # rows made and inserted at once: about 0.3 ms, the longest that the event loop waits for them
+_LARGE_PIECE: Final = 256  # without rests
 _REST_S: Final = 0.0005
 _ROW: Final = tuple(column.name for column in usage.columns)[1:]
 _SKETCH: Final = tuple(column.name for column in usage_sketch.columns)[1:]
@@ -84,12 +86,15 @@ class Ledger:
         max_rows: int = 20_000,
         flush_seconds: float = 0.05,
         max_gaps: int = 10_000,
+        rests: bool = True,
         refused: Callable[[Sequence[Record]], None] | None = None,
     ) -> None:
         self._db: Final = db
         self._max_rows: Final = max_rows
         self._flush_seconds: Final = flush_seconds
         self._max_gaps: Final = max_gaps
+        self._rests: Final = rests
+        self._piece: Final = _PIECE if rests else _LARGE_PIECE
         self._refused: Final = refused
         self._waiting: Final[deque[Record]] = deque()
         self._gaps: dict[_GapKey, list[int]] = {}
@@ -162,10 +167,10 @@ class Ledger:
             with self._db.write() as tx:
                 new = _numbers(tx, found.difference(self._kinds))
                 numbers = {**self._kinds, **new} if new else self._kinds
-                for at in range(0, len(batch), _PIECE):
+                for at in range(0, len(batch), self._piece):
                     if at:
                         self._rest()
-                    some = zip(batch[at : at + _PIECE], kinds[at : at + _PIECE], strict=True)
+                    some = zip(batch[at : at + self._piece], kinds[at : at + self._piece], strict=True)
                     insert_many(tx, usage, _ROW, [record.row(numbers[kind]) for record, kind in some])
                 _insert(tx, batch, gaps)
         except (sa.exc.SQLAlchemyError, KeeplessError) as error:
@@ -206,7 +211,7 @@ class Ledger:
 
     def _rest(self) -> None:
         """Leave the core to the event loop, unless rows come faster than that allows or the end is near."""
-        if len(self._waiting) < self._max_rows // 4 and not self._stop.is_set():
+        if self._rests and len(self._waiting) < self._max_rows // 4 and not self._stop.is_set():
             time.sleep(_REST_S)
 
     def _keep(self, batch: list[Record], gaps: dict[_GapKey, list[int]]) -> None:

@@ -258,6 +258,20 @@ def test_the_writer_rests_between_a_few_rows_unless_too_many_wait(
     assert count(database) == 640 + 640 + 501
 
 
+def test_a_writer_for_which_nobody_waits_does_not_rest_and_writes_as_much(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = Ledger(database, rests=False)
+    rests: list[float] = []
+    own = threading.get_ident()
+    monkeypatch.setattr(time, "sleep", lambda seconds: rests.append(seconds) if threading.get_ident() == own else None)
+    for _ in range(641):
+        ledger.add(record())
+    assert ledger.close()
+    assert rests == []
+    assert count(database) == 641
+
+
 @pytest.mark.parametrize("rows", [1, 639, 640, 641, 5_001])
 def test_batches_of_every_size_are_complete(database: Database, rows: int) -> None:
     ledger = Ledger(database)

@@ -1,6 +1,6 @@
 """Which processes that run jobs are alive, and which are dead for certain.
 
-Holds: `Roll`: one a process; `beat`, `dead`, `leave`, `bury`. Leaves out: what becomes of a dead one's jobs (durable).
+Holds: `Roll`: one a process; `beat`, `dead`, `leave`, `bury`; `on_the_roll`, their number. Leaves out: what becomes of a dead one's jobs (durable).
 
 A process of this machine is dead when the kernel says so. Of another machine: when its count has not moved for
 `SILENT_S` on this process's own clock. A process that was only slow loses its jobs to another, and finds that out at
@@ -10,6 +10,7 @@ its next write (shards have attempts).
 from typing import Final
 
 import sqlalchemy as sa
+from sqlalchemy.engine import Connection
 
 from keepless.accounts.liveness import Place, certainly_dead, here
 from keepless.clock import Clock
@@ -17,9 +18,14 @@ from keepless.db import Database
 from keepless.ids import Id, Prefix, mint
 from keepless.jobs.tables import job_worker
 
-__all__ = ["SILENT_S", "Roll"]
+__all__ = ["SILENT_S", "Roll", "on_the_roll"]
 
 SILENT_S: Final = 12.0  # six beats; the work of a machine that is gone goes on within half a minute
+
+
+def on_the_roll(tx: Connection) -> int:
+    """How many there are, those that died a moment ago counted too."""
+    return int(tx.execute(sa.select(sa.func.count()).select_from(job_worker)).scalar_one())
 
 
 class Roll:

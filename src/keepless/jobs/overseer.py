@@ -6,7 +6,7 @@ What is to be done follows from the tables of batches alone, so a creation is on
 store, and a job store that is lost is filled again. Two workers that look at once submit the same ids.
 
 A batch that is `validating`: validate it, or let it expire. `in_progress`: end it when its window is over, or finalize
-it when every shard is done; else keep some of its shards submitted.
+it when every shard is done; else keep some of its shards submitted, so many that every process which runs jobs can have some.
 `finalizing`, `cancelling`: when no shard runs any more (or has not ended in time), finish it. Ended: purge its work.
 What runs here is told what became of its batch, within `_LOOK_S`. What fails is submitted again after a pause.
 In all of this the organizations' first batches come before anybody's second.
@@ -24,6 +24,7 @@ from keepless.batches.values import Batch, BatchState
 from keepless.clock import Clock
 from keepless.db import Database
 from keepless.ids import Id
+from keepless.jobs.liveness import on_the_roll
 from keepless.jobs.port import JobKind, Jobs
 from keepless.tuning import store as tunings
 
@@ -32,7 +33,8 @@ __all__ = ["Overseer", "Running"]
 _LOOK_S: Final = 0.5
 _CARE_S: Final = 2.0  # beat, rescue the jobs of the dead, forget what ended
 _TIDY_S: Final = 60.0
-_WINDOW: Final = 3  # shards of a batch that are submitted at once
+_WINDOW: Final = 3  # shards of a batch that are submitted at once, for each process that runs jobs
+_MOST_WINDOWS: Final = 4  # whoever is free takes all that are submitted, and reads ahead in each
 _GRACE_MS: Final = 15_000  # after that a shard that still runs is not waited for
 _KEPT_MS: Final = 30 * 86_400_000  # rows of a batch, after its end
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 60.0
@@ -80,6 +82,7 @@ class Overseer:
         self._wake: Final = threading.Event()
         self._thread: Final = threading.Thread(target=self._run, name="overseer", daemon=True)
         self._cared_at = self._tidied_at = float("-inf")
+        self._window = _WINDOW
 
     def start(self) -> None:
         """Begin to look."""
@@ -121,6 +124,8 @@ class Overseer:
         now = self._clock.monotonic()
         with self._db.read() as tx:
             batches = store.active_of(tx)
+            if batches:
+                self._window = _WINDOW * min(_MOST_WINDOWS, max(1, on_the_roll(tx)))
         self._running.tell({batch.id: batch.state for batch in batches})
         if now - self._cared_at >= _CARE_S:
             self._cared_at = now
@@ -171,13 +176,13 @@ class Overseer:
             self.nudge()
             return
         under_way = {_number(job_id) for job_id in active if job_id.startswith(f"{batch.id}.s")}
-        room = _WINDOW - len(under_way)
+        room = self._window - len(under_way)
         for shard in left:
             if room <= 0:
                 return
             if shard.number not in under_way:
                 job_id = f"{batch.id}.s{shard.number}.{shard.attempt}"
-                priority = 1 + rank * _WINDOW + _WINDOW - room
+                priority = 1 + (rank + 1) * self._window - room
                 if self._want(JobKind.BATCH_SHARD, job_id, active, batch.id, shard.number, priority=priority):
                     room -= 1
 

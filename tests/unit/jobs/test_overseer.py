@@ -13,6 +13,7 @@ from keepless.batches.values import BatchEndpoint, BatchState, CancelReason, New
 from keepless.clock import DAY_MS
 from keepless.db import Database
 from keepless.ids import Id, Prefix, mint
+from keepless.jobs.liveness import Roll
 from keepless.jobs.overseer import Overseer
 from keepless.jobs.port import JobKind
 from tests.support.accounts import make_organization
@@ -128,6 +129,16 @@ def test_three_shards_of_a_batch_at_a_time_until_all_are_done(watched: Watched) 
     assert watched.look() == []
     assert watched.state(made) is BatchState.FINALIZING
     assert watched.look() == [(JobKind.BATCH_FINISH, f"{made}.f", 1)]
+
+
+def test_each_process_that_runs_jobs_can_have_three_shards_up_to_twelve(watched: Watched) -> None:
+    made = watched.add(shards=20)
+    for _ in range(2):
+        Roll(watched.database, watched.clock).beat()
+    assert [name for _, name, _ in watched.look()] == [f"{made}.s{at}.0" for at in range(6)]
+    for _ in range(5):
+        Roll(watched.database, watched.clock).beat()
+    assert [name for _, name, _ in watched.look()] == [f"{made}.s{at}.0" for at in range(6, 12)]
 
 
 def test_second_batches_stand_behind_the_first_of_others(watched: Watched) -> None:

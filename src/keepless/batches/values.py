@@ -8,7 +8,7 @@ their texts, `Counts`, `LineError`, `NewBatch`, `Batch`. Pure. Leaves out: rows 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 from keepless.ids import Id
 
@@ -158,8 +158,7 @@ class Counts:
     failed: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(NamedTuple):  # not a dataclass: one is made for each answer
     """Tokens of the answers in the output file, as their engines counted them."""
 
     input: int = 0

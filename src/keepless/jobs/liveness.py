@@ -1,6 +1,7 @@
 """Which processes that run jobs are alive, and which are dead for certain.
 
-Holds: `Roll`: one a process; `beat`, `dead`, `leave`, `bury`; `on_the_roll`, their number. Leaves out: what becomes of a dead one's jobs (durable).
+Holds: `Roll`: one a process; `beat`, `dead`, `leave`, `bury`; `on_the_roll`, their number. Leaves out: what
+becomes of a dead one's jobs (durable).
 
 A process of this machine is dead when the kernel says so. Of another machine: when its count has not moved for
 `SILENT_S` on this process's own clock. A process that was only slow loses its jobs to another, and finds that out at

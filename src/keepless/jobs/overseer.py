@@ -6,7 +6,8 @@ What is to be done follows from the tables of batches alone, so a creation is on
 store, and a job store that is lost is filled again. Two workers that look at once submit the same ids.
 
 A batch that is `validating`: validate it, or let it expire. `in_progress`: end it when its window is over, or finalize
-it when every shard is done; else keep some of its shards submitted, so many that every process which runs jobs can have some.
+it when every shard is done; else keep some of its shards submitted, so many that every process which runs jobs can have
+some.
 `finalizing`, `cancelling`: when no shard runs any more (or has not ended in time), finish it. Ended: purge its work.
 What runs here is told what became of its batch, within `_LOOK_S`. What fails is submitted again after a pause.
 In all of this the organizations' first batches come before anybody's second.

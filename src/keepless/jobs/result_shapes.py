@@ -43,7 +43,6 @@ class _Line(msgspec.Struct, gc=False):
     response: _Response
 
 
-_NO_DETAILS: Final = _Details()
 _decode: Final = msgspec.json.Decoder(_Line).decode
 
 
@@ -56,13 +55,13 @@ def usage_in(line: bytes) -> Usage:
     told = None if isinstance(body, str) else body.usage
     if told is None:
         return _NONE
-    read = told.prompt_tokens_details or told.input_tokens_details or _NO_DETAILS
-    written = told.completion_tokens_details or told.output_tokens_details or _NO_DETAILS
+    read = told.prompt_tokens_details or told.input_tokens_details
+    written = told.completion_tokens_details or told.output_tokens_details
     return Usage(
         _count(told.prompt_tokens or told.input_tokens),
-        _count(read.cached_tokens),
+        0 if read is None else _count(read.cached_tokens),
         _count(told.completion_tokens or told.output_tokens),
-        _count(written.reasoning_tokens),
+        0 if written is None else _count(written.reasoning_tokens),
     )
 
 

@@ -5,6 +5,7 @@ data controls, in the database). A wrong value is a `ConfigError` that names the
 """
 
 import os
+import re
 import tomllib
 from enum import StrEnum
 from pathlib import Path
@@ -327,8 +328,9 @@ DEFAULT_MODELS: Final = (
 _NOT_A_MODELS: Final = frozenset(
     {Endpoint.OTHER, Endpoint.FILES, Endpoint.UPLOADS, Endpoint.BATCHES, Endpoint.FINE_TUNINGS}
 )
+# The client's, and what Kubernetes sets for a service of our name; others are refused as unknown names of a file are.
+_NOT_OURS: Final = re.compile(r"KEEPLESS_(API_KEY|ADMIN_KEY|BASE_URL|SERVICE_HOST|SERVICE_PORT(_.*)?|PORT_[0-9]+_.*)")
 _LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
-Source = Literal["keepless.toml", "environment", "command line"]
 
 
 def load(
@@ -339,20 +341,23 @@ def load(
     if config is not None:
         try:
             values.update(tomllib.loads(config.read_text("utf-8")))
-        except OSError:
-            raise ConfigError("the configuration file cannot be read") from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError):
-            raise ConfigError("the configuration file is not TOML") from None
+        except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            what = "cannot be read" if isinstance(error, OSError) else "is not TOML"
+            raise ConfigError(f"the configuration file {what}") from None
     grouped = {"audio_urls", "fine_tuning", "limits", "models", "oidc", "transfers", "trusted_proxies"}
     plain = {f.name for f in msgspec.structs.fields(Settings)} - grouped
-    for name, text in (os.environ if environ is None else environ).items():
-        if name.startswith("KEEPLESS_") and name[9:].lower() in plain:
-            values[name[9:].lower()] = text
+    given = os.environ if environ is None else environ
+    set_here = {k: v for k, v in given.items() if k.startswith("KEEPLESS_") and not _NOT_OURS.fullmatch(k)}
+    values.update({name[9:].lower(): text for name, text in set_here.items() if name[9:].lower() in plain})
     values.update({name: value for name, value in overrides.items() if value is not None})
     try:
         settings = msgspec.convert(values, Settings, strict=False)
     except msgspec.ValidationError as error:
         raise ConfigError(f"a setting is not allowed: {error}") from None
+    secrets = {upstream.api_key_env for model in settings.models for upstream in model.all_upstreams()}
+    secrets.add(settings.oidc.client_secret_env if settings.oidc is not None else None)
+    if unknown := sorted(name for name in set_here.keys() - secrets if name[9:].lower() not in plain):
+        raise ConfigError(f"no settings of the environment: {', '.join(unknown)} (some are of keepless.toml alone)")
     return _checked(msgspec.structs.replace(settings, data_dir=str(Path(settings.data_dir).absolute())))
 
 

@@ -100,6 +100,7 @@ def test_from_upload_to_results(client: openai.OpenAI) -> None:
     lines = [line("good-1"), line("good-2"), line("bad-1", Behaviour.ERROR_400.value)]
     done = run(client, "\n".join(lines), metadata={"who": "MARKER"})
     assert (done.status, done.metadata) == ("completed", {"who": "MARKER"})
+    assert (done.model, done.usage.total_tokens) == (None, done.usage.input_tokens + done.usage.output_tokens)
     assert (done.request_counts.total, done.request_counts.completed, done.request_counts.failed) == (3, 2, 1)
     assert done.created_at <= done.in_progress_at <= done.finalizing_at <= done.completed_at
     assert done.progress["percent"] == 100.0
@@ -287,6 +288,7 @@ def test_the_end_is_told_and_verified_by_the_sdk(client: openai.OpenAI, served: 
             name="x", url=receiver.url, event_types=["batch.completed", "batch.failed", "batch.cancelled"]
         )
         good, bad = run(client, line("a")), run(client, "MARKER")
+        assert (good.model, bad.model) == (Behaviour.OK.value, None)
         deadline = time.monotonic() + 60
         while len(receiver.told) < 2:
             assert time.monotonic() < deadline

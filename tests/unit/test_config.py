@@ -23,8 +23,36 @@ def test_defaults_serve_the_embedded_model(tmp_path: Path) -> None:
 def test_the_order_is_file_environment_command_line(tmp_path: Path) -> None:
     file = tmp_path / "keepless.toml"
     file.write_text('host = "::1"\nport = 1\nworkers = 3\n')
-    settings = load(file, {"KEEPLESS_PORT": "2", "KEEPLESS_WORKERS": "2", "KEEPLESS_MADE_UP": "x"}, workers=1)
+    settings = load(file, {"KEEPLESS_PORT": "2", "KEEPLESS_WORKERS": "2"}, workers=1)
     assert (settings.host, settings.port, settings.workers) == ("::1", 2, 1)
+
+
+@pytest.mark.parametrize(
+    "name", ["KEEPLESS_MADE_UP", "KEEPLESS_USAGE_DAY", "KEEPLESS_LIMITS", "KEEPLESS_", "KEEPLESS_Port1"]
+)
+def test_a_misspelt_variable_is_refused_by_its_name_alone(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(environ={name: "MARKER", "KEEPLESS_PORT": "2"}, data_dir=str(tmp_path))
+    assert name in caught.value.message
+    assert "MARKER" not in caught.value.message
+    assert "KEEPLESS_PORT" not in caught.value.message
+
+
+def test_variables_of_others_are_no_settings(tmp_path: Path) -> None:
+    """The client's, those that a model or the sign-in names, and what Kubernetes sets for a service of this name."""
+    file = tmp_path / "keepless.toml"
+    file.write_text(
+        f'{SEVERAL}base_url = "http://x"\napi_key_env = "KEEPLESS_FIRST"\n'
+        f'{SEVERAL.replace("x", "y")}{UPSTREAM}api_key_env = "KEEPLESS_SECOND"\n'
+        '[oidc]\nissuer = "https://x"\nclient_id = "x"\nclient_secret_env = "KEEPLESS_THIRD"\nbase_url = "https://x"\n'
+        '[[oidc.groups]]\ngroup = "x"\nrole = "owner"\n'
+    )
+    others = ["FIRST", "SECOND", "THIRD", "API_KEY", "ADMIN_KEY", "BASE_URL", "SERVICE_HOST", "SERVICE_PORT"]
+    others += ["SERVICE_PORT_HTTP", "PORT_8000_TCP", "PORT_8000_TCP_ADDR"]
+    environ = {f"KEEPLESS_{name}": "MARKER" for name in others} | {"PATH": "x", "NOT_KEEPLESS_X": "x"}
+    assert load(file, environ).port == 8000
+    with pytest.raises(ConfigError, match="KEEPLESS_FIRST, KEEPLESS_SECOND, KEEPLESS_THIRD "):
+        load(environ=environ)
 
 
 def test_models_as_in_the_contract(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ __all__ = [
     "api_key",
     "change",
     "member",
+    "model_appeared",
     "model_limit",
     "organization",
     "period",
@@ -82,6 +83,13 @@ model_limit = table(  # read with its project, whose generation is that of its l
     sa.Column("organization_id", IdText, sa.ForeignKey("organization.id"), nullable=False, index=True),
     *_limits(),
     holds=Holds.ACCOUNT_DATA,
+)
+
+model_appeared = table(
+    "model_appeared",
+    sa.Column("model", sa.String(96), primary_key=True),  # an id of the operator's catalogue
+    sa.Column("at", Instant, nullable=False),  # when a process of this deployment first offered it
+    holds=Holds.CONTROL,
 )
 
 api_key = table(

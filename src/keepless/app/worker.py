@@ -26,6 +26,7 @@ import uvloop
 from starlette.applications import Starlette
 
 from keepless import log
+from keepless.accounts.appeared import appeared
 from keepless.accounts.fence import Fence
 from keepless.accounts.lease import Lease
 from keepless.accounts.principal import PolicyInForce
@@ -288,7 +289,13 @@ class _Worker:
         application = Starlette(
             routes=[
                 *other_methods(),
-                *model_routes(lease, router, self._tuned, model_deletion(lease, ends, ledger, clock)),
+                *model_routes(
+                    lease,
+                    router,
+                    self._tuned,
+                    model_deletion(lease, ends, ledger, clock),
+                    appeared=appeared(db, [model.id for model in self._settings.models], clock.now_ms()),
+                ),
                 *response_routes(lease),
                 *file_routes(
                     deployment.files,

@@ -186,6 +186,7 @@ def _read(row: Row[Any]) -> Batch:
         metadata_object_id=row.metadata_object_id,
         window_ms=row.window_ms,
         window_in_days=row.window_in_days,
+        model=row.model,
         output_life_ms=row.output_life_ms,
         cancel_reason=None if row.cancel_reason is None else CancelReason(row.cancel_reason),
         created_at=row.created_at,

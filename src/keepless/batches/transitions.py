@@ -42,9 +42,10 @@ def fail(tx: Connection, batch_id: Id, errors: Sequence[LineError], found: int, 
     return True
 
 
-def start(tx: Connection, batch_id: Id, plan: Sequence[ShardPlan], now_ms: int) -> bool:
-    """`validating -> in_progress` with the shards of the input."""
-    if not _move(tx, batch_id, BatchState.IN_PROGRESS, now_ms, lines=sum(shard.lines for shard in plan)):
+def start(tx: Connection, batch_id: Id, plan: Sequence[ShardPlan], now_ms: int, *, model: str | None = None) -> bool:
+    """`validating -> in_progress` with the shards of the input, and the model of the catalogue that all lines ask."""
+    lines = sum(shard.lines for shard in plan)
+    if not _move(tx, batch_id, BatchState.IN_PROGRESS, now_ms, lines=lines, model=model):
         return False
     add_shards(tx, batch_id, plan)
     return True

@@ -215,6 +215,7 @@ class Batch:
     counts: Counts = Counts()
     usage: Usage | None = None  # known at the end
     window_in_days: bool = False
+    model: str | None = None  # of the operator's catalogue, that every line asks; known once validated
 
     @property
     def ended_at(self) -> int | None:

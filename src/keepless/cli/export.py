@@ -1,4 +1,5 @@
-"""Writes proof files: one a receipt, and the log's public key. They hold ids, instants, enums and hashes; no content.
+"""Writes proof files: one a receipt, the log's public key, the record of transfers. They hold ids, instants, enums,
+hashes and what the operator has declared; no content.
 
 One of the two files of the source tree outside the vault that may write files (a lint rule names them), because an
 auditor needs them on their own disk. Each file is replaced as a whole; an interrupted export leaves complete files.

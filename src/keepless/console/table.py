@@ -70,6 +70,7 @@ ROWS: Final[tuple[Row, ...]] = (
     Row("GET", "/platform", P.ORGANIZATIONS_MANAGE, platform.platform, Whose.ANY),
     Row("GET", "/location", P.CONTROLS_READ, location.location),
     Row("GET", "/location/record", P.CONTROLS_READ, location.record),
+    Row("GET", "/location/document", P.CONTROLS_READ, location.document),
     Row("GET", "/usage", P.USAGE_READ, usage.usage),
     Row("GET", "/usage/table", P.USAGE_READ, usage.table),
     Row("GET", "/audit", P.AUDIT_READ, audit.audit, Whose.ANY),

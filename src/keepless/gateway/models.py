@@ -9,8 +9,7 @@ catalogue, those of the caller's own project only, with what their base can do.
 """
 
 import asyncio
-import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
 from starlette.requests import Request
@@ -40,14 +39,22 @@ __all__ = ["routes"]
 
 _BASES: Final = ("/v1", "/openai/v1")
 _CONVERSING: Final = frozenset({Endpoint.CHAT, Endpoint.RESPONSES})
-_STARTED: Final = int(time.time())  # nobody records when an operator added a model
+_NOBODY_KNOWS: Final[Mapping[str, int]] = {}
 
 
 def routes(
-    lease: Lease, router: Router, tuned: TunedModels | None = None, deletion: ASGIApp | None = None
+    lease: Lease,
+    router: Router,
+    tuned: TunedModels | None = None,
+    deletion: ASGIApp | None = None,
+    *,
+    appeared: Mapping[str, int] = _NOBODY_KNOWS,
 ) -> Sequence[BaseRoute]:
-    """The routes, below both bases. `tuned`: where tuned models are served; `deletion`: who answers a DELETE of one."""
-    pages = _Pages(lease, router, tuned)
+    """The routes, below both bases. `tuned`: where tuned models are served; `deletion`: who answers a DELETE of one.
+
+    `appeared`: when each model was first in the catalogue (Unix ms), which is what `created` says.
+    """
+    pages = _Pages(lease, router, tuned, appeared)
     found: list[BaseRoute] = []
     for base in _BASES:
         found.append(Route(f"{base}/models", pages.index, methods=["GET"]))
@@ -75,10 +82,11 @@ class _Either:
 
 
 class _Pages:
-    def __init__(self, lease: Lease, router: Router, tuned: TunedModels | None) -> None:
+    def __init__(self, lease: Lease, router: Router, tuned: TunedModels | None, appeared: Mapping[str, int]) -> None:
         self._lease: Final = lease
         self._router: Final = router
         self._tuned: Final = tuned
+        self._appeared: Final = appeared
 
     async def index(self, request: Request) -> Response:
         principal = self._caller(request)
@@ -117,7 +125,7 @@ class _Pages:
         return {
             "id": model.id,
             "object": "model",
-            "created": _STARTED,
+            "created": self._appeared.get(model.id, 0) // 1000,
             "owned_by": model.owned_by,
             "active": condition is not State.MISSING,
             "health": condition.value,

@@ -197,7 +197,10 @@ class Driver:
                 if verdict.found:
                     transitions.fail(tx, batch_id, verdict.errors, verdict.found, now)
                 else:
-                    transitions.start(tx, batch_id, verdict.shards, now)
+                    # A tuned model's name is its owner's: only what the operator has called is put into a row.
+                    route = None if verdict.model is None else self._router.route(verdict.model)
+                    model = None if route is None else route.model.id
+                    transitions.start(tx, batch_id, verdict.shards, now, model=model)
 
     def _verdict(self, batch: Batch) -> Verdict:
         bounds = self._bounds

@@ -47,9 +47,13 @@ class Rules:
 
 @dataclass(slots=True)
 class Verdict:
-    """What was found: the shards of a good input, or what is wrong (`found` errors, of which the first are kept)."""
+    """What was found: the shards of a good input, or what is wrong (`found` errors, of which the first are kept).
+
+    `model`: the one that all lines of a good input ask for; None: several.
+    """
 
     lines: int = 0
+    model: str | None = None
     shards: list[ShardPlan] = field(default_factory=list)
     errors: list[LineError] = field(default_factory=list)
     found: int = 0
@@ -91,6 +95,7 @@ def validate(pieces: Iterable[Content], size: int, rules: Rules) -> Verdict:
         verdict.wrong(None, LineCode.EMPTY_FILE)
     elif not verdict.found:
         verdict.shards = _shards(places)
+        verdict.model = next(iter(checker.models)) if len(checker.models) == 1 else None
     return verdict
 
 
@@ -121,6 +126,7 @@ class _Checker:
         self._urls: Final = urls_of(rules.endpoint)
         self._key: Final = os.urandom(32)
         self._seen: Final[set[bytes]] = set()
+        self.models: Final[set[str]] = set()  # at most two
 
     def check(self, line: Found) -> tuple[LineCode, LineParam | None] | None:
         if line.data is None:
@@ -167,7 +173,11 @@ class _Checker:
         if type(model) is not str:
             return LineCode.INVALID_TYPE, LineParam.MODEL
         code = self._rules.model(model, self._urls[value["url"]])
-        return None if code is None else (code, LineParam.MODEL)
+        if code is not None:
+            return code, LineParam.MODEL
+        if len(self.models) < 2:
+            self.models.add(model)
+        return None
 
 
 def _encoding_of(data: bytes) -> LineCode:

@@ -42,6 +42,15 @@ def started(database: Database) -> Id:
     return batch_id
 
 
+def test_a_batch_that_begins_says_its_model(database: Database) -> None:
+    several = started(database)
+    one = made(database, new(database))
+    assert at(database, one).model is None
+    with database.write() as tx:
+        assert transitions.start(tx, one, PLAN, NOW, model="m")
+    assert (at(database, one).model, at(database, several).model) == ("m", None)
+
+
 def change(database: Database, batch_id: Id, to: BatchState) -> bool:
     with database.write() as tx:
         match to:

@@ -182,6 +182,9 @@ def test_location(shared: Console) -> None:
     assert "Storage" in page and "No transfer is declared." in page
     told = json.loads(here.get("/location/record").body)
     assert set(told) == {"object", "location", "pinned_to", "models", "transfers", "undeclared"}
+    document = here.get("/location/document")
+    assert document.headers["content-disposition"].startswith("attachment")
+    assert b"<h1>Record of locations and transfers</h1>" in document.body
 
 
 def send(here: Console, body: bytes, name: str, **headers: str) -> Answer:

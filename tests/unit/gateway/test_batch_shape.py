@@ -1,5 +1,6 @@
 """A batch as both SDKs parse it, and how far it is."""
 
+import json
 from dataclasses import replace
 
 import groq.types
@@ -48,6 +49,7 @@ def test_both_sdks_read_it() -> None:
         completed_at=NOW + 5_000,
         counts=Counts(3, 2, 1),
         usage=Usage(70, 30, 50, 20),
+        model="m",
     )
     told = msgspec.json.encode(shape_of(done, [], b'{"a":"b"}', NOW))
     for kind in (openai.types.Batch, groq.types.BatchRetrieveResponse):
@@ -55,6 +57,7 @@ def test_both_sdks_read_it() -> None:
         assert (read.id, read.status, read.completed_at) == (done.id, "completed", NOW // 1000 + 5)
         assert (read.request_counts.total, read.request_counts.failed) == (3, 1)
         assert read.metadata == {"a": "b"}
+        assert json.loads(told)["model"] == "m"
         assert (read.errors, read.error_file_id, read.output_file_id) == (None, None, done.output_file_id)
 
 

@@ -26,7 +26,7 @@ def get(
     path: str, lease: FakeLease | None = None, headers: dict[str, str] | None = None, routed: Sequence[Route] = ()
 ) -> Answer:
     router = Router(routed or [Route(model, FakeBackend()) for model in MODELS])
-    pages = routes(cast("Lease", lease or FakeLease()), router)
+    pages = routes(cast("Lease", lease or FakeLease()), router, appeared={"embedded": 1_700_000_000_999})
     app = Starlette(routes=pages, exception_handlers=dict(problems.handlers()))
     return call(problems.Guard(app), "GET", path, BEARER if headers is None else headers)
 
@@ -52,6 +52,12 @@ def test_how_an_engine_is(state: State, active: bool) -> None:
     found = json.loads(get("/v1/models/embedded", routed=[Route(embedded, FakeBackend(), pulse=pulses[0])]).body)
     os.close(pulses.fd)
     assert (found["health"], found["active"]) == (state.value, active)
+
+
+def test_created_is_when_it_appeared() -> None:
+    found = {model["id"]: model["created"] for model in json.loads(get("/v1/models").body)["data"]}
+    assert found["embedded"] == 1_700_000_000
+    assert {created for model, created in found.items() if model != "embedded"} == {0}
 
 
 def test_capabilities() -> None:

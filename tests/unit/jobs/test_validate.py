@@ -45,6 +45,17 @@ def test_a_good_input_is_cut_into_shards_that_hold_every_line_once() -> None:
     assert b"".join(data[shard.start : shard.stop] for shard in verdict.shards) == data
 
 
+@pytest.mark.parametrize(
+    ("models", "told"), [(["m"], "m"), (["m", "m", "m"], "m"), (["m", "n", "m"], None), (["m", "forbidden"], None)]
+)
+def test_the_one_model_of_all_lines(models: list[str], told: str | None) -> None:
+    def known(name: str, _: BatchEndpoint) -> LineCode | None:
+        return LineCode.MODEL_NOT_ALLOWED if name == "forbidden" else None
+
+    lines = [line(str(at), body={"model": model}) for at, model in enumerate(models)]
+    assert judged(*lines, model=known).model == told
+
+
 def test_shards_are_bounded_by_bytes_too() -> None:
     long = [line(str(at), body={"model": "m", "x": "y" * 3_000_000}) for at in range(5)]
     data = b"\n".join(long)

@@ -1,6 +1,7 @@
 """Pieces of an upload that a thread writes while the next ones come.
 
-Holds: `Behind`. Leaves out: where the pieces come from (file_form), what is done with them (a writer of files).
+Holds: `Behind` and `written` (a form into a writer). Leaves out: where the pieces come from (file_form), what a
+writer is (files).
 
 One thread at a time, in the order of the pieces. At most `_MOST` bytes wait while as many are being written; then the
 body is no longer read, and the client waits. What the thread could not write is raised by the next call; after that
@@ -8,19 +9,63 @@ nothing more is written. `settle` is what must come before a writer is aborted: 
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
-from typing import Final
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
+from typing import Final, Protocol, TypeVar
 
 import anyio
 
 from keepless.content import Content
+from keepless.gateway.file_form import FileForm
 from keepless.gateway.recorded import in_thread
 
-__all__ = ["Behind"]
+__all__ = ["Behind", "Writer", "written"]
 
 _WORTH: Final = 1 << 18  # bytes for which a thread is asked
 _MOST: Final = 1 << 20
 _PIECES: Final = 256  # that wait, however small they are
+
+
+class Writer(Protocol):
+    """What is written until it is committed."""
+
+    def write(self, content: Content, /) -> None:
+        """Take the next piece. Blocks."""
+
+    def abort(self) -> None:
+        """Leave nothing, if it was not committed. Blocks."""
+
+
+W = TypeVar("W", bound=Writer)
+
+
+async def written(
+    stack: AsyncExitStack, form: FileForm, body: AsyncIterator[bytes], opened: Callable[[], Awaitable[W]]
+) -> W:
+    """All of a form's file in a writer that is opened when the file begins. Raises what reading and writing raise.
+
+    Whoever leaves `stack` without a commit leaves nothing behind.
+    """
+    writers: list[W] = []
+
+    def write(piece: Content) -> None:
+        writers[0].write(piece)
+
+    async def begin() -> None:
+        writer = await opened()
+        stack.push_async_callback(_abort, writer)
+        stack.push_async_callback(behind.settle)
+        writers.append(writer)
+
+    behind = Behind(write)
+    await form.read(body, begin, behind.write)
+    await behind.finish()
+    return writers[0]
+
+
+async def _abort(writer: Writer) -> None:
+    with anyio.CancelScope(shield=True):
+        await in_thread(writer.abort)
 
 
 class Behind:

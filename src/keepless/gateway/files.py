@@ -15,7 +15,6 @@ from contextlib import AsyncExitStack
 from typing import Any, Final
 from urllib.parse import quote
 
-import anyio
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
@@ -28,7 +27,7 @@ from keepless.errors import Code, Problem
 from keepless.files import refusals
 from keepless.files.service import Files, FileWriter, Intended
 from keepless.files.values import UPLOADED, Described, FilePurpose
-from keepless.gateway.behind import Behind
+from keepless.gateway.behind import written
 from keepless.gateway.file_form import FileForm, purpose_of, tell_encoding
 from keepless.gateway.recorded import Call, Handler, Places, Recorded, in_thread
 from keepless.gateway.switches import combined
@@ -127,27 +126,18 @@ class FileCalls:
         form = FileForm(content_type, most=self._files.limits.file_bytes)
         async with AsyncExitStack() as stack:
             stack.enter_context(self._places)
-            writers: list[FileWriter] = []
 
-            async def begin() -> None:
+            async def opened() -> FileWriter:
                 if form.purpose is not None:
                     wanted = _intended(form, form.purpose, call)
                     await in_thread(lambda: self._files.check(caller.organization_id, project_id, wanted))
-                writer = await in_thread(lambda: self._files.writing(caller.organization_id, project_id))
-                stack.push_async_callback(_abort, writer)
-                stack.push_async_callback(behind.settle)
-                writers.append(writer)
+                return await in_thread(lambda: self._files.writing(caller.organization_id, project_id))
 
-            def write(piece: Content) -> None:
-                writers[0].write(piece)
-
-            behind = Behind(write)
-            await form.read(request.stream(), begin, behind.write)
-            await behind.finish()
+            writer = await written(stack, form, request.stream(), opened)
             intended = _intended(form, purpose_of(None) if form.purpose is None else form.purpose, call)
-            if writers[0].size == 0:
+            if writer.size == 0:
                 raise refusals.empty()
-            one, kept = await in_thread(lambda: writers[0].commit(intended))
+            one, kept = await in_thread(lambda: writer.commit(intended))
         call.kept = kept
         return JSONResponse(file_json(Described(one, kept.expires_at, form.file_name or b"")))
 
@@ -244,11 +234,6 @@ def _disposition(name: bytes) -> str:
     """A name as every client can read it, and a plain one also for those that know no other (curl)."""
     plain = f' filename="{name.decode("ascii")}";' if _PLAIN.match(name) else ""
     return f"attachment;{plain} filename*=UTF-8''{quote(name, safe='')}"
-
-
-async def _abort(writer: FileWriter) -> None:
-    with anyio.CancelScope(shield=True):
-        await in_thread(writer.abort)
 
 
 async def _pieces(stream: Iterator[Content], after: Callable[[], None] | None) -> AsyncIterator[bytes]:

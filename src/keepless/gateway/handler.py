@@ -331,6 +331,7 @@ class InferenceHandler(FastHandler, Generic[S, C]):
     def _refuse(self, arrival: Arrival, problem: Problem) -> None:
         """Answer a request that is not sent on its way, and record it."""
         status, headers, body = render(problem, arrival.request_id)
+        arrival.outlet.code = problem.code
         arrival.outlet.full(status, headers, body)
         if status == 429 and self.watch is not None and arrival.principal is not None:
             self.watch.refused(arrival.principal, arrival.request)

@@ -19,7 +19,6 @@ class StreamedLineError(KeeplessError):
 
 
 _RETRY_AFTER: Final = b"retry-after: "
-_CRASHED: Final = b'"code":"%b"' % Code.ENGINE_FAILED.encode("ascii")  # in an error of ours
 
 
 def _retry_after_s(headers: bytes) -> float | None:
@@ -39,6 +38,7 @@ class Collector(Outlet):
     def __init__(self, done: Callable[[int, Content], None]) -> None:
         self._done: Final = done
         self.closed = False
+        self.code = None
         self.retry_after_s: float | None = None
         self.on_disconnect = self.on_pause = self.on_resume = None
 
@@ -54,7 +54,7 @@ class Collector(Outlet):
         """See `Outlet`. Headers are for sockets, but one: when to come again."""
         if not self.closed:
             self.closed = True
-            if status != 200 and not (status == 503 and _CRASHED in body):
+            if status != 200 and not (status == 503 and self.code is Code.ENGINE_FAILED):
                 self.retry_after_s = _retry_after_s(headers)
             self._done(status, Content(body))
 

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import Final
 
+from keepless.errors import Code
 from keepless.gateway.leaving import Wire
 from keepless.gateway.parser import Request
 
@@ -36,9 +37,10 @@ class FastHandler:
 class Outlet:
     """What an inference request is answered through: a `Reply`, or whoever collects the answer to a line of a batch."""
 
-    __slots__ = ("closed", "on_disconnect", "on_pause", "on_resume")
+    __slots__ = ("closed", "code", "on_disconnect", "on_pause", "on_resume")
 
     closed: bool
+    code: Code | None  # of a refusal or fault of ours, said before its bytes are
     on_disconnect: Callable[[], None] | None
     on_pause: Callable[[], None] | None
     on_resume: Callable[[], None] | None

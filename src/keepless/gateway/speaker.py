@@ -73,6 +73,7 @@ class PlainSpeaker(Speaker, Generic[C]):
             return
         status, headers, body = render(problem, self._ask.request_id, retention.decode("ascii"))
         self.bytes_out += len(body)
+        self._outlet.code = problem.code
         self._outlet.full(status, headers + self._rate_lines, body)
 
     def sketch(self, phase: Phase, upstream_status: int, answered_bytes: int) -> Sketch:

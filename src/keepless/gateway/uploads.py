@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from typing import Any, Final
 
-import anyio
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
@@ -19,7 +18,7 @@ from keepless.content import Content
 from keepless.errors import Code, Problem
 from keepless.files.uploads import PartWriter, Uploads, part_too_large
 from keepless.files.values import Described, Upload
-from keepless.gateway.behind import Behind
+from keepless.gateway.behind import written
 from keepless.gateway.file_form import FileForm, ends_after, purpose_of, tell_encoding
 from keepless.gateway.files import demand_keeping, file_json
 from keepless.gateway.json_body import decode_object
@@ -107,25 +106,13 @@ class _Calls:
         project_id = caller.project
         async with AsyncExitStack() as stack:
             stack.enter_context(self._places)
-            writers: list[PartWriter] = []
 
-            async def begin() -> None:
-                writer = await in_thread(
-                    lambda: self._uploads.adding(
-                        upload_id, caller.organization_id, project_id, request_id=call.request_id
-                    )
-                )
-                stack.push_async_callback(_abort, writer)
-                stack.push_async_callback(behind.settle)
-                writers.append(writer)
+            async def opened() -> PartWriter:
+                own, request_id = caller.organization_id, call.request_id
+                return await in_thread(lambda: self._uploads.adding(upload_id, own, project_id, request_id=request_id))
 
-            def write(piece: Content) -> None:
-                writers[0].write(piece)
-
-            behind = Behind(write)
-            await form.read(request.stream(), begin, behind.write)
-            await behind.finish()
-            part, kept = await in_thread(writers[0].commit)
+            writer = await written(stack, form, request.stream(), opened)
+            part, kept = await in_thread(writer.commit)
         call.kept = kept
         return JSONResponse(
             {
@@ -165,11 +152,6 @@ class _Calls:
         project_id = caller.project
         one, name = await in_thread(lambda: self._uploads.cancel(upload_id, caller.organization_id, project_id))
         return JSONResponse(_json(one, name))
-
-
-async def _abort(writer: PartWriter) -> None:
-    with anyio.CancelScope(shield=True):
-        await in_thread(writer.abort)
 
 
 async def _asked(call: Call, known: frozenset[str]) -> tuple[dict[str, Any], RequestControls]:

@@ -162,13 +162,19 @@ class Log:
     ) -> list[Logged]:
         """Entries, newest first, below index `before`; at most `limit`."""
         query = sa.select(log_entry).order_by(log_entry.c.idx.desc()).limit(limit)
-        if organization_id is not None:
-            query = query.where(log_entry.c.organization_id == organization_id)
+        chosen = set(kinds)
         if object_id is not None:
+            # An object has few entries: what else is asked is put so that no other index can serve.
             query = query.where(log_entry.c.object_id == object_id)
+            if organization_id is not None:
+                query = query.where(sa.func.coalesce(log_entry.c.organization_id, "") == organization_id)
+            if chosen:
+                query = query.where(sa.func.coalesce(log_entry.c.kind, "").in_(sorted(chosen)))
+                chosen = set()
+        elif organization_id is not None:
+            query = query.where(log_entry.c.organization_id == organization_id)
         if before is not None:
             query = query.where(log_entry.c.idx < before)
-        chosen = set(kinds)
         if not chosen:
             return [_logged(row) for row in tx.execute(query)]
         # Each kind by itself, in the order of its own index: nothing is read of what is not asked for.

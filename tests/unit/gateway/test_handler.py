@@ -19,7 +19,9 @@ from tests.support.way import API_KEY, OK, Harness, Step, answer, asked, fail
 BODY = {"model": "zero", "messages": [{"role": "user", "content": "MARKER"}]}
 
 
-def line(body: dict[str, Any], *script: Step, controls: Controls | None = None) -> tuple[int, dict[str, Any], Harness]:
+def line(
+    body: dict[str, Any], *script: Step, controls: Controls | None = None, seen: list[Collector] | None = None
+) -> tuple[int, dict[str, Any], Harness]:
     """One line through a fresh path: its answer, and the path to look into."""
 
     async def main() -> tuple[int, dict[str, Any], Harness]:
@@ -29,6 +31,8 @@ def line(body: dict[str, Any], *script: Step, controls: Controls | None = None) 
         assert harness.lease.known is not None
         for _ in range(3):  # no limit counts a line
             collector = Collector(lambda status, content: None if told.done() else told.set_result((status, content)))
+            if seen is not None:
+                seen.append(collector)
             request_id = harness.handler.line(harness.lease.known, msgspec.json.encode(body), collector)
         status, content = await asyncio.wait_for(told, 10)
         for _ in range(5):
@@ -74,6 +78,17 @@ def test_a_line_that_fails_is_never_captured() -> None:
     assert (status, body["error"]["code"]) == (503, Code.ENGINE_FAILED)
     assert harness.rows[0].outcome is Outcome.NONE
     assert not harness.reliability.incidents
+
+
+@pytest.mark.parametrize(("kind", "waits"), [(FailureKind.CRASHED, False), (FailureKind.BUSY, True)])
+def test_a_line_that_met_the_death_of_its_engine_does_not_come_again(kind: FailureKind, waits: bool) -> None:
+    seen: list[Collector] = []
+    assert line(BODY, fail(kind), seen=seen)[0] == 503
+    assert (seen[0].retry_after_s is not None) is waits
+    assert seen[0].code is kind.code
+    refused: list[Collector] = []
+    line({**BODY, "stream": True}, *answer(), seen=refused)
+    assert refused[0].code is Code.UNSUPPORTED_VALUE
 
 
 def test_zero_retention_binds_a_line() -> None:

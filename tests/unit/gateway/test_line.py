@@ -27,6 +27,12 @@ def test_nothing_is_told_after_it_was_cancelled() -> None:
     assert (told, left) == ([], [True])
 
 
+def test_what_an_answer_quotes_is_no_death_of_an_engine() -> None:
+    collector = Collector(lambda status, body: None)
+    collector.full(503, b"retry-after: 4\r\n", b'{"code":"engine_failed"}')
+    assert collector.retry_after_s == 4.0
+
+
 def test_a_line_does_not_stream() -> None:
     collector = Collector(lambda *_: None)
     with pytest.raises(StreamedLineError):
@@ -53,5 +59,6 @@ def test_of_the_headers_it_reads_when_to_come_again(headers: bytes, seconds: flo
 @pytest.mark.parametrize(("code", "waits"), [(Code.ENGINE_FAILED, None), (Code.UPSTREAM_BUSY, 4.0)])
 def test_a_line_does_not_wait_for_an_engine_that_died_of_it(code: Code, waits: float | None) -> None:
     collector = Collector(lambda status, body: None)
+    collector.code = code
     collector.full(*render(Problem(503, code, "", headers={"retry-after": "4"}), "req_x"))
     assert collector.retry_after_s == waits

@@ -14,6 +14,8 @@ continues that head (DECISIONS 14) -> remember the new head, durably (commit poi
 for a head that is not remembered, so a database restored from a backup cannot make the log fork.
 """
 
+import itertools
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -45,7 +47,7 @@ _ENTRY_COLUMNS: Final = (
     *("project_id", "actor_id", "subject_id"),
 )
 _FEW: Final = 1_000
-_MOST_PARTS: Final = 64
+_MOST_PARTS: Final = 256
 _NODE_COLUMNS: Final = ("level", "idx", "hash")
 
 
@@ -313,6 +315,8 @@ def _parts(asked: Sought) -> list[list[sa.ColumnElement[bool]]]:
         ((column.project_id,), asked.projects),
         ((column.kind,), asked.kinds),
     ]
+    if asked.actors is not None and asked.projects is not None and asked.kinds is None:
+        narrowing[3] = ((column.kind,), frozenset(EntryKind))  # their index has the kind before the place
     given = [(columns, sorted(values)) for columns, values in narrowing if values is not None]
     times: list[sa.ColumnElement[bool]] = []
     if asked.from_ms is not None:
@@ -321,6 +325,11 @@ def _parts(asked: Sought) -> list[list[sa.ColumnElement[bool]]]:
         times.append(sa.func.coalesce(column.at, 0) < asked.to_ms)
     if not given:
         return [times]
+    if asked.subjects is None and math.prod(len(values) for _, values in given) <= _MOST_PARTS:
+        # Of two that each fit many entries, together perhaps none, an index has both: nothing else is read.
+        names = [columns[0] for columns, _ in given]
+        together = itertools.product(*(values for _, values in given))
+        return [[*(name == value for name, value in zip(names, one, strict=True)), *times] for one in together]
     (columns, values), *others = given
     rest = [sa.or_(*(sa.func.coalesce(one, "").in_(inner) for one in those)) for those, inner in others]
     if len(values) > _MOST_PARTS:

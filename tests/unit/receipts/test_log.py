@@ -3,9 +3,13 @@
 import contextlib
 import random
 import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.engine import Connection
 
 from keepless.db import Database
 from keepless.ids import Id, Prefix, mint
@@ -14,9 +18,10 @@ from keepless.policy.decision import Reason
 from keepless.receipts import merkle
 from keepless.receipts.checkpoint import LogForkError, VerifierKey, open_note
 from keepless.receipts.log import Log, Sought
-from keepless.receipts.statement import Entry, EntryKind, Fact, StatementError, commitment, deleted
+from keepless.receipts.statement import Entry, EntryKind, Fact, FactValue, StatementError, commitment, deleted
 from keepless.receipts.tables import log_entry, log_head, log_node
 from tests.support.log import ORIGIN, MemoryHeads, make_log
+from tests.support.sqlite import fresh
 
 ORG = Id("org_aaaaaaaaaaaaaaaaaaaaaaaa")
 
@@ -227,6 +232,117 @@ def test_what_is_not_of_a_closed_type_is_refused(database: Database) -> None:
             log.append(tx, [*entries(1), entry])
     with database.read() as tx:
         assert log.size(tx) == 0
+
+
+def mixed(log: Log, database: Database, chance: random.Random) -> list[Entry]:
+    """Entries of few actors, projects and kinds, in which everything is common and some pairs never come."""
+    made = []
+    for number in range(400):
+        actor, project = chance.choice([*ACTORS, None]), chance.choice([*PROJECTS, None])
+        kind = chance.choice(KINDS)
+        facts: dict[Fact, FactValue] = {Fact.EPOCH: number} | ({} if actor is None else {Fact.ACTOR: actor})
+        made.append(Entry(kind, 1_000 + number, ORG, project, facts=facts))
+    append(database, log, made)
+    return made
+
+
+ACTORS = [Id(f"akey_{letter * 24}") for letter in "abc"]
+PROJECTS = [Id(f"proj_{letter * 24}") for letter in "abc"]
+KINDS = [EntryKind.CONTROLS_CHANGED, EntryKind.PERIOD_CHANGED, EntryKind.KEY_CREATED]
+
+
+def some(chance: random.Random, of: list[Any]) -> frozenset[Any] | None:
+    return chance.choice((None, frozenset(chance.sample(of, chance.randrange(1, 4)))))
+
+
+def test_filters_together_find_what_each_of_them_lets_through(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, chance = make_log(database), random.Random(11)
+    made = mixed(log, database, chance)
+    with database.read() as tx:
+        for number in range(120):
+            monkeypatch.setattr("keepless.receipts.log._MOST_PARTS", chance.choice((1, 256)))
+            sought = Sought(kinds=some(chance, KINDS), actors=some(chance, ACTORS), projects=some(chance, PROJECTS))
+            below = chance.choice((None, chance.randrange(400)))
+            expected = [
+                index
+                for index, entry in reversed(list(enumerate(made)))
+                if (sought.kinds is None or entry.kind in sought.kinds)
+                and (sought.actors is None or entry.actor_id in sought.actors)
+                and (sought.projects is None or entry.project_id in sought.projects)
+                and (below is None or index < below)
+            ]
+            found = log.sought(tx, ORG, sought, below=below, limit=9)
+            assert [one.index for one in found] == expected[:9], number
+
+
+@pytest.mark.parametrize(
+    ("sought", "index"),
+    [
+        (Sought(kinds=frozenset(KINDS[:1])), "by_organization "),
+        (Sought(actors=frozenset(ACTORS[:1])), "by_actor "),
+        (Sought(projects=frozenset(PROJECTS[:1])), "by_project "),
+        (Sought(actors=frozenset(ACTORS[:1]), kinds=frozenset(KINDS[:1])), "by_actor_kind "),
+        (Sought(projects=frozenset(PROJECTS[:1]), kinds=frozenset(KINDS[:1])), "by_project_kind "),
+        (Sought(actors=frozenset(ACTORS[:1]), projects=frozenset(PROJECTS[:1])), "by_actor_project "),
+        (
+            Sought(actors=frozenset(ACTORS), projects=frozenset(PROJECTS), kinds=frozenset(KINDS)),
+            "by_actor_project ",
+        ),
+    ],
+    ids=["kind", "actor", "project", "actor and kind", "project and kind", "actor and project", "all"],
+)
+def test_filters_together_read_one_index(tmp_path: Path, sought: Sought, index: str) -> None:
+    """Without statistics, which is when a database is most easily wrong."""
+    database = fresh(tmp_path)
+    log = make_log(database)
+    with database.read() as tx, watched(tx) as asked:
+        log.sought(tx, ORG, sought, below=9, limit=5)
+    with database.read() as tx:
+        for statement, values in asked:
+            told = " ".join(str(row) for row in tx.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values))
+            assert f"USING INDEX log_entry_{index}" in told
+            assert "TEMP B-TREE" not in told
+            assert told.count("=?") == 1 + sum(
+                each is not None for each in (sought.kinds, sought.actors, sought.projects)
+            ) + (index == "by_actor_project " and sought.kinds is None)
+    database.close()
+    assert asked
+
+
+def test_what_is_asked_of_one_object_is_found_by_it(tmp_path: Path) -> None:
+    database = fresh(tmp_path)
+    log = make_log(database)
+    made = [deletion() for _ in range(3)]
+    append(database, log, [*made, *entries(3)])
+    with database.read() as tx, watched(tx) as asked:
+        found = log.entries(tx, organization_id=ORG, kinds=[EntryKind.DELETED], object_id=made[1].object_id, before=9)
+        assert [one.index for one in found] == [1]
+        assert log.entries(tx, organization_id=ORG, kinds=[EntryKind.CAPTURED], object_id=made[1].object_id) == []
+        other = mint(Prefix.ORGANIZATION)
+        assert log.entries(tx, organization_id=other, object_id=made[1].object_id) == []
+        assert [one.index for one in log.entries(tx, object_id=made[1].object_id)] == [1]
+    with database.read() as tx:
+        for statement, values in asked:
+            told = " ".join(str(row) for row in tx.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values))
+            assert "USING INDEX ix_log_entry_object_id (object_id=?" in told
+    database.close()
+    assert len(asked) == 4
+
+
+@contextlib.contextmanager
+def watched(tx: Connection) -> Iterator[list[tuple[str, Any]]]:
+    """What is asked of the entries meanwhile."""
+    asked: list[tuple[str, Any]] = []
+
+    def hear(_: object, __: object, statement: str, values: object, *___: object) -> None:
+        if "FROM log_entry" in statement:
+            asked.append((statement, values))
+
+    sa.event.listen(tx.engine, "before_cursor_execute", hear)
+    yield asked
+    sa.event.remove(tx.engine, "before_cursor_execute", hear)
 
 
 def test_a_span_of_time_is_found_however_entries_overtook_each_other(database: Database) -> None:

@@ -335,7 +335,7 @@ class _Worker:
             body_limits=body_limits(limits),
             upload_bytes=limits.file_bytes + FORM_BYTES,
             on_refused=on_refused(ledger, clock),
-            gate=lambda request: authenticate(lease, request.fields.get(b"authorization")),
+            gate=lambda request: authenticate(lease, request.fields.get(b"authorization")).organization.id,
         )
         servers.append(server)
         return server

@@ -275,9 +275,9 @@ class Connection(Wire):
         if handler is not None and 0 <= length <= len(rest):
             self._serve_fast(handler, request, rest[:length])
             return rest[length:]
-        if handler is not None and serving.gate is not None:
-            serving.gate(request)
+        owner = serving.gate(request) if handler is not None and serving.gate is not None else None
         self._enter(_BODY if length else _BUSY)
+        self._body.owner = owner
         self._received = len(rest)
         if length:
             self._request, self._handler = request, handler

@@ -125,7 +125,7 @@ class FileCalls:
         content_type = request.headers.get("content-type", "").encode("latin-1")
         form = FileForm(content_type, most=self._files.limits.file_bytes)
         async with AsyncExitStack() as stack:
-            stack.enter_context(self._places)
+            stack.enter_context(self._places.one(call.caller.organization_id))
 
             async def opened() -> FileWriter:
                 if form.purpose is not None:

@@ -7,8 +7,9 @@ Whatever happens, one row: also for a client that left, a fault of ours, and a b
 """
 
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -87,26 +88,35 @@ Handler = Callable[[Call], Awaitable[Response]]
 
 
 class Places:
-    """How many uploads one process takes at a time; a context manager on the event loop's thread."""
+    """How many uploads one process takes at a time, of one organization three quarters; on the event loop's thread.
+
+    A place is held for as long as a client cares to send: with all of them one organization would stop all others.
+    """
 
     def __init__(self, most: int) -> None:
         self._most: Final = most
-        self._taken = 0
+        self._share: Final = most - most // 4
+        self._taken: Final[Counter[Id]] = Counter()
 
-    def __enter__(self) -> None:
-        """Raises `Problem` 503 when there are too many."""
-        if self._taken >= self._most:
+    @contextmanager
+    def one(self, organization_id: Id) -> Iterator[None]:
+        """Hold a place. Raises `Problem` 503 when there are too many."""
+        taken = self._taken
+        if taken.total() >= self._most or taken[organization_id] >= self._share:
             raise Problem(
                 503,
                 Code.OVERLOADED,
-                f"This server takes {self._most} uploads at a time (limits.uploads).",
+                f"This server takes {self._most} uploads at a time (limits.uploads), {self._share} of an organization.",
                 type=ErrorType.SERVER,
                 headers={"retry-after": "2"},
             )
-        self._taken += 1
-
-    def __exit__(self, *_: object) -> None:
-        self._taken -= 1
+        taken[organization_id] += 1
+        try:
+            yield
+        finally:
+            taken[organization_id] -= 1
+            if not taken[organization_id]:
+                del taken[organization_id]
 
 
 class _Counted:

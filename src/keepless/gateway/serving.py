@@ -19,7 +19,8 @@ from keepless.ids import Id
 
 __all__ = ["Gate", "OnRefused", "Served", "Serving"]
 
-Gate = Callable[[Request], object]  # raises the problem of a request whose body is not worth waiting for
+# Whose request it is (an organization). Raises the problem of one whose body is not worth waiting for.
+Gate = Callable[[Request], object]
 OnRefused = Callable[[Problem, Id, int], None]  # the problem, the request id told to the client, bytes received
 
 
@@ -60,6 +61,7 @@ class Serving:
         self.gate = gate
         self.held = 0  # bytes of bodies
         self.held_limit = limits.held_bytes
+        self.shares: dict[object, int] = {}
         self.state = state
         self.loop = asyncio.get_running_loop()
         self.turn = Turn(self.loop)

@@ -105,7 +105,7 @@ class _Calls:
         )
         project_id = caller.project
         async with AsyncExitStack() as stack:
-            stack.enter_context(self._places)
+            stack.enter_context(self._places.one(call.caller.organization_id))
 
             async def opened() -> PartWriter:
                 own, request_id = caller.organization_id, call.request_id

@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+import sqlalchemy as sa
+
 from keepless import log
 from keepless.clock import Clock
 from keepless.config import FineTuning, ModelConfig
@@ -45,7 +47,7 @@ from keepless.tuning.ending import Ending
 from keepless.tuning.faults import Fault, FaultCode, FaultFile
 from keepless.tuning.values import FailCode, Job, TuningKind, TuningState
 from keepless.vault.door import Vault
-from keepless.vault.errors import NotKeptError
+from keepless.vault.errors import NotKeptError, PutRefusedError
 from keepless.vault.reading import ObjectReader
 
 __all__ = ["Tunings"]
@@ -54,6 +56,7 @@ _LOOK_S: Final = 0.5
 _CARE_S: Final = 10.0
 _DEATHS: Final = 3
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 60.0
+_AWAY: Final = (PutRefusedError, sa.exc.SQLAlchemyError)
 _DUE: Final = {
     TuningState.VALIDATING: JobKind.TUNING_CHECK,
     TuningState.QUEUED: JobKind.TUNING_TRAIN,
@@ -63,22 +66,24 @@ _DUE: Final = {
 
 @dataclass(slots=True)
 class _Troubles:
-    """What has failed here: how often at which step, and when it may be tried again."""
+    """What has failed here: how often at which step, how often by the trainer's death, when it may be tried again."""
 
     clock: Clock
-    of: dict[Id, tuple[int, int, float]] = field(default_factory=dict)  # times, at step, until
+    of: dict[Id, tuple[int, int, int, float]] = field(default_factory=dict)  # times, deaths, at step, until
 
-    def again(self, job: Job) -> int:
-        """Once more; how often at this step."""
-        times, step, _ = self.of.get(job.id, (0, job.step, 0.0))
-        times = times + 1 if step == job.step else 1
+    def again(self, job: Job, *, died: bool = False) -> int:
+        """Once more; how often the trainer has died at this step."""
+        times, deaths, step, _ = self.of.get(job.id, (0, 0, job.step, 0.0))
+        if step != job.step:
+            times = deaths = 0
+        times, deaths = times + 1, deaths + died
         pause = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2**times)
-        self.of[job.id] = (times, job.step, self.clock.monotonic() + pause)
-        return times
+        self.of[job.id] = (times, deaths, job.step, self.clock.monotonic() + pause)
+        return deaths
 
     def allow(self, job_id: Id) -> bool:
         """Whether it may be tried now."""
-        return job_id not in self.of or self.clock.monotonic() >= self.of[job_id][2]
+        return job_id not in self.of or self.clock.monotonic() >= self.of[job_id][3]
 
 
 class Tunings:
@@ -260,20 +265,21 @@ class Tunings:
         except NotKeptError:
             self._fail(job, FailCode.FILE_GONE)
             how = How.FAILED
-        except Exception:
-            self._trouble(job_id)
+        except Exception as error:
+            # A store or a database that is away says nothing of the training, which goes on when it is back.
+            self._trouble(job_id, died=not isinstance(error, _AWAY))
             raise
         if how is How.AGAIN:
-            self._trouble(job_id)
+            self._trouble(job_id, died=True)
         with self._db.read() as tx:
             over = store.is_over(tx, job_id)
         if over:
             self._ending.drop_work(job_id)
         self._wake.set()
 
-    def _trouble(self, job_id: Id) -> None:
+    def _trouble(self, job_id: Id, *, died: bool) -> None:
         job = self._job(job_id)
-        if job is not None and self._troubles.again(job) >= _DEATHS:
+        if job is not None and self._troubles.again(job, died=died) >= _DEATHS:
             self._fail(job, FailCode.TRAINER_DIED)
 
     def _attempt(self, job: Job) -> How:

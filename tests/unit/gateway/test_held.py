@@ -16,6 +16,9 @@ class Shelf:
     held = 0
     held_limit = 10
 
+    def __init__(self) -> None:
+        self.shares: dict[object, int] = {}
+
 
 def test_a_body_counts_until_it_is_released() -> None:
     shelf = Shelf()
@@ -33,6 +36,26 @@ def test_a_body_counts_until_it_is_released() -> None:
     assert (shelf.held, one.size) == (5, 0)
     other.add(b"!")
     assert other.take() == b"67890!"
+
+
+def test_an_owner_leaves_a_quarter_to_the_others() -> None:
+    shelf = Shelf()
+    shelf.held_limit = 8
+    one, more, other = HeldBody(shelf), HeldBody(shelf), HeldBody(shelf)
+    one.owner = more.owner = "one"
+    other.owner = "other"
+    one.add(b"1234")
+    more.add(b"56")
+    with pytest.raises(Problem):
+        more.add(b"7")
+    other.add(b"78")
+    with pytest.raises(Problem):
+        other.add(b"9")
+    one.release()
+    more.release()
+    assert (shelf.held, shelf.shares, one.owner) == (2, {"other": 2}, None)
+    other.release()
+    assert (shelf.held, shelf.shares) == (0, {})
 
 
 def begun(length: int, sent: int, extra: bytes = b"") -> bytes:
@@ -96,3 +119,16 @@ def test_nothing_is_read_for_whom_the_gate_refuses() -> None:
         assert answer.status == 200
     assert [len(body) for body in seen] == [500_000, 5]
     assert [problem.status for problem, _, _ in server.refused] == [401, 401]
+
+
+def test_of_one_customer_s_bodies_there_are_three_quarters_at_most() -> None:
+    with running(Echo(), limits=LIMITS, gate=lambda request: request.fields[b"authorization"]) as server:
+        serving = server.server._serving
+        with connect(server.port) as first:
+            first.sendall(begun(1 << 20, 700_000, b"Authorization: one\r\n"))
+            wait_for(lambda: serving.held == 700_000)
+            more = begun(200_000, 200_000, b"Authorization: one\r\nConnection: close\r\n")
+            assert answers(exchange(server.port, more))[0].status == 503
+            others = more.replace(b"one", b"two")
+            assert answers(exchange(server.port, others))[0].status == 200
+        wait_for(lambda: (serving.held, serving.shares) == (0, {}))

@@ -125,9 +125,13 @@ def test_another_method_says_which_there_are(rows: Rows) -> None:
 
 
 def test_places_run_out_and_come_back() -> None:
-    places = Places(2)
-    with places, places, pytest.raises(Problem) as refused, places:
-        raise AssertionError
-    assert (refused.value.status, refused.value.code) == (503, Code.OVERLOADED)
-    with places, places:
+    places, one, two = Places(4), mint(Prefix.ORGANIZATION), mint(Prefix.ORGANIZATION)
+    for _ in range(2):  # all come back
+        with places.one(one), places.one(one), places.one(one):
+            with pytest.raises(Problem) as refused, places.one(one):
+                raise AssertionError  # the last quarter is for others
+            assert (refused.value.status, refused.value.code) == (503, Code.OVERLOADED)
+            with places.one(two), pytest.raises(Problem), places.one(two):
+                raise AssertionError
+    with Places(1).one(one):
         pass

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from keepless.accounts.fence import Fence
 from keepless.accounts.principal import AdminPrincipal
@@ -316,6 +317,28 @@ def test_a_store_that_fails_costs_a_checkpoint_not_the_training(desk: Desk, monk
     shop.work()
     assert desk.job(job.id).state is S.SUCCEEDED
     assert told(desk, job.id).count("checkpoint") == 2  # of three
+
+
+@pytest.mark.parametrize("error", [StoreFailedError("full"), sa.exc.OperationalError("", {}, Exception("away"))])
+def test_a_store_that_is_away_for_long_costs_no_training(
+    desk: Desk, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = desk.create(asked=KNOBS).job
+    shop = Shop(desk)
+    shop.work()
+
+    def away(*_: Any, **__: Any) -> None:
+        raise error
+
+    with monkeypatch.context() as patched:
+        patched.setattr(tuning_run, "keep_model", away)  # at the very end, again and again
+        for _ in range(5):
+            with contextlib.suppress(type(error)):
+                shop.work()
+    assert desk.job(job.id).state is S.RUNNING
+    shop.work()
+    assert desk.job(job.id).state is S.SUCCEEDED
+    assert shop.trainer.resumed == [0, 6, 6, 6, 6, 6]
 
 
 def test_a_dataset_that_goes_meanwhile(desk: Desk) -> None:

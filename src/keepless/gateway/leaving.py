@@ -5,7 +5,7 @@ Holds: `Turn` (one a server), `Wire` (the sending side of one connection). Leave
 
 To wake who waits at the other end is the dearest part of a write (a third of what a small request costs are its two
 writes, and nearly half of that is waking). So nothing is written while a turn's events are worked off: what they came
-to leaves in one burst, which wakes each receiver once, and everything on one connection in one write (ADR 0032). A
+to leaves in one burst, which wakes each receiver once, and everything on one connection in one write (ADR 0033). A
 burst also leaves when many connections have something to write, so that nobody waits for a long turn.
 
 What leaves a connection goes through `write` alone, so it leaves in order; `close` and `flush` write what waits first,

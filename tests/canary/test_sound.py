@@ -3,6 +3,7 @@
 The prover looks for texts; a sound is looked for here, by pieces that stand nowhere else in the world.
 """
 
+import contextlib
 import os
 import random
 import time
@@ -27,17 +28,19 @@ def pieces(sound: bytes) -> list[bytes]:
 
 
 def search(folders: list[Path], needles: list[bytes], *, since: float, without: Sequence[Path] = ()) -> list[str]:
-    found = []
-    for folder in folders:
-        for at, below, names in os.walk(folder):
-            below[:] = [name for name in below if Path(at, name) not in without]
-            for name in names:
-                path = Path(at) / name
-                try:
-                    data = path.read_bytes() if path.is_file() and path.stat().st_mtime >= since else b""
-                except OSError:
-                    continue
-                found += [f"{path.name}: {number}" for number, needle in enumerate(needles) if needle in data]
+    found, left = [], [*map(str, folders)]
+    while left:
+        try:
+            entries = [*os.scandir(left.pop())]
+        except OSError:  # others' folders come and go, and not everybody may read them
+            continue
+        for entry in entries:
+            with contextlib.suppress(OSError):
+                if entry.is_dir(follow_symlinks=False):
+                    left += [] if Path(entry.path) in without else [entry.path]
+                elif entry.is_file() and entry.stat().st_mtime >= since:
+                    data = Path(entry.path).read_bytes()
+                    found += [f"{entry.name}: {number}" for number, needle in enumerate(needles) if needle in data]
     return found
 
 

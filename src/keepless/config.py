@@ -7,6 +7,7 @@ data controls, in the database). A wrong value is a `ConfigError` that names the
 import os
 import re
 import tomllib
+from difflib import get_close_matches
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Final, Literal
@@ -328,8 +329,8 @@ DEFAULT_MODELS: Final = (
 _NOT_A_MODELS: Final = frozenset(
     {Endpoint.OTHER, Endpoint.FILES, Endpoint.UPLOADS, Endpoint.BATCHES, Endpoint.FINE_TUNINGS}
 )
-# The client's, and what Kubernetes sets for a service of our name; others are refused as unknown names of a file are.
-_NOT_OURS: Final = re.compile(r"KEEPLESS_(API_KEY|ADMIN_KEY|BASE_URL|SERVICE_HOST|SERVICE_PORT(_.*)?|PORT_[0-9]+_.*)")
+# The client's, and what Kubernetes sets for a service of our name. Others are refused where they look like a setting.
+_NOT_OURS: Final = re.compile(r"KEEPLESS_(MODEL|(API|ADMIN)_KEY|BASE_URL|SERVICE_(HOST|PORT(_.*)?)|PORT_[0-9]+_.*)")
 _LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
 
 
@@ -340,24 +341,25 @@ def load(
     values: dict[str, object] = {}
     if config is not None:
         try:
-            values.update(tomllib.loads(config.read_text("utf-8")))
+            values |= tomllib.loads(config.read_text("utf-8"))
         except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            what = "cannot be read" if isinstance(error, OSError) else "is not TOML"
-            raise ConfigError(f"the configuration file {what}") from None
+            raise ConfigError(
+                f"the configuration {'cannot be read' if isinstance(error, OSError) else 'is not TOML'}"
+            ) from None
     grouped = {"audio_urls", "fine_tuning", "limits", "models", "oidc", "transfers", "trusted_proxies"}
     plain = {f.name for f in msgspec.structs.fields(Settings)} - grouped
-    given = os.environ if environ is None else environ
-    set_here = {k: v for k, v in given.items() if k.startswith("KEEPLESS_") and not _NOT_OURS.fullmatch(k)}
-    values.update({name[9:].lower(): text for name, text in set_here.items() if name[9:].lower() in plain})
-    values.update({name: value for name, value in overrides.items() if value is not None})
+    given = (os.environ if environ is None else environ).items()
+    set_here = {k: v for k, v in given if k.startswith("KEEPLESS_") and not _NOT_OURS.fullmatch(k)}
+    values |= {name[9:].lower(): text for name, text in set_here.items() if name[9:].lower() in plain}
+    values |= {name: value for name, value in overrides.items() if value is not None}
     try:
         settings = msgspec.convert(values, Settings, strict=False)
     except msgspec.ValidationError as error:
         raise ConfigError(f"a setting is not allowed: {error}") from None
     secrets = {upstream.api_key_env for model in settings.models for upstream in model.all_upstreams()}
-    secrets.add(settings.oidc.client_secret_env if settings.oidc is not None else None)
-    if unknown := sorted(name for name in set_here.keys() - secrets if name[9:].lower() not in plain):
-        raise ConfigError(f"no settings of the environment: {', '.join(unknown)} (some are of keepless.toml alone)")
+    others = sorted(name for name in set_here.keys() - secrets if name[9:].lower() not in plain)
+    if near := [name for name in others if get_close_matches(name[9:].lower(), plain | grouped, cutoff=0.85)]:
+        raise ConfigError(f"no settings of the environment: {', '.join(near)} (misspelt, or the file's alone)")
     return _checked(msgspec.structs.replace(settings, data_dir=str(Path(settings.data_dir).absolute())))
 
 

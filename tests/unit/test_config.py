@@ -28,7 +28,7 @@ def test_the_order_is_file_environment_command_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["KEEPLESS_MADE_UP", "KEEPLESS_USAGE_DAY", "KEEPLESS_LIMITS", "KEEPLESS_", "KEEPLESS_Port1"]
+    "name", ["KEEPLESS_DATABSE_URL", "KEEPLESS_USAGE_DAY", "KEEPLESS_LIMITS", "KEEPLESS_OIDC", "KEEPLESS_Port1"]
 )
 def test_a_misspelt_variable_is_refused_by_its_name_alone(tmp_path: Path, name: str) -> None:
     with pytest.raises(ConfigError) as caught:
@@ -48,11 +48,9 @@ def test_variables_of_others_are_no_settings(tmp_path: Path) -> None:
         '[[oidc.groups]]\ngroup = "x"\nrole = "owner"\n'
     )
     others = ["FIRST", "SECOND", "THIRD", "API_KEY", "ADMIN_KEY", "BASE_URL", "SERVICE_HOST", "SERVICE_PORT"]
-    others += ["SERVICE_PORT_HTTP", "PORT_8000_TCP", "PORT_8000_TCP_ADDR"]
+    others += ["SERVICE_PORT_HTTP", "PORT_8000_TCP", "PORT_8000_TCP_ADDR", "CHECKOUT", "MODEL", "TEST_DATABASE_URL", ""]
     environ = {f"KEEPLESS_{name}": "MARKER" for name in others} | {"PATH": "x", "NOT_KEEPLESS_X": "x"}
     assert load(file, environ).port == 8000
-    with pytest.raises(ConfigError, match="KEEPLESS_FIRST, KEEPLESS_SECOND, KEEPLESS_THIRD "):
-        load(environ=environ)
 
 
 def test_models_as_in_the_contract(tmp_path: Path) -> None:

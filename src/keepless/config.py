@@ -343,9 +343,8 @@ def load(
         try:
             values |= tomllib.loads(config.read_text("utf-8"))
         except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ConfigError(
-                f"the configuration {'cannot be read' if isinstance(error, OSError) else 'is not TOML'}"
-            ) from None
+            what = "cannot be read" if isinstance(error, OSError) else "is not TOML"
+            raise ConfigError(f"the configuration file {what}") from None
     grouped = {"audio_urls", "fine_tuning", "limits", "models", "oidc", "transfers", "trusted_proxies"}
     plain = {f.name for f in msgspec.structs.fields(Settings)} - grouped
     given = (os.environ if environ is None else environ).items()
@@ -356,8 +355,7 @@ def load(
         settings = msgspec.convert(values, Settings, strict=False)
     except msgspec.ValidationError as error:
         raise ConfigError(f"a setting is not allowed: {error}") from None
-    secrets = {upstream.api_key_env for model in settings.models for upstream in model.all_upstreams()}
-    others = sorted(name for name in set_here.keys() - secrets if name[9:].lower() not in plain)
+    others = sorted(name for name in set_here if name[9:].lower() not in plain)
     if near := [name for name in others if get_close_matches(name[9:].lower(), plain | grouped, cutoff=0.85)]:
         raise ConfigError(f"no settings of the environment: {', '.join(near)} (misspelt, or the file's alone)")
     return _checked(msgspec.structs.replace(settings, data_dir=str(Path(settings.data_dir).absolute())))

@@ -39,7 +39,7 @@ def test_a_misspelt_variable_is_refused_by_its_name_alone(tmp_path: Path, name: 
 
 
 def test_variables_of_others_are_no_settings(tmp_path: Path) -> None:
-    """The client's, those that a model or the sign-in names, what Kubernetes sets for a service of this name, and more."""
+    """The client's, those that a model or the sign-in names, Kubernetes' for a service of this name, and more."""
     file = tmp_path / "keepless.toml"
     file.write_text(
         f'{SEVERAL}base_url = "http://x"\napi_key_env = "KEEPLESS_FIRST"\n'

@@ -231,7 +231,7 @@ _PRAGMAS: Final = (
     "temp_store=MEMORY",
     "foreign_keys=ON",
     "busy_timeout=10000",
-    "cache_size=-2000",  # a connection; the system has the file's pages, too
+    "cache_size=-1000",  # a connection; the system has the file's pages, too
 )
 
 

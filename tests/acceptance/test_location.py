@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.support.moto import Moto
-from tests.support.outside import Organization, call, comes_true
+from tests.support.outside import Answer, Organization, call, comes_true
 from tests.support.serve import Served, serve, upstream_models
 from tests.support.upstream import MockUpstream
 
@@ -49,13 +49,25 @@ def location(server: Served) -> tuple[int, dict[str, Any]]:
     return answer.status, answer.json["location"]
 
 
+def captured(customer: Organization) -> str:
+    """The object of a failing request. A store that refuses for a moment keeps nothing of one: then of the next."""
+    answers: list[Answer] = []
+
+    def kept() -> bool:
+        answers.append(customer.chat("error-500", MARKER))
+        return "object=" in answers[-1].kept
+
+    comes_true(kept)
+    return answers[-1].object_id
+
+
 def test_a_green_bucket_keeps_ciphertext_and_gives_it_up(
     tmp_path: Path, upstream: MockUpstream, bucket: str, client: Any
 ) -> None:
     with served(tmp_path, upstream, bucket) as server:
         customer = Organization.of(server.url, server.told)
         assert location(server)[0] == 200
-        object_id = customer.chat("error-500", MARKER).object_id
+        object_id = captured(customer)
         (stored,) = client.list_objects_v2(Bucket=bucket)["Contents"]
         assert object_id not in stored["Key"]
         assert MARKER.encode() not in client.get_object(Bucket=bucket, Key=stored["Key"])["Body"].read()

@@ -27,6 +27,9 @@ class Transport(asyncio.Transport):
         assert not self.closed
         self.written += data
 
+    def is_closing(self) -> bool:
+        return self.closed
+
     def can_write_eof(self) -> bool:
         return True
 

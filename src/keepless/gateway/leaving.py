@@ -16,6 +16,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
+from keepless import log
+
 __all__ = ["Turn", "Wire"]
 
 _CONNECTIONS: Final = 16  # that write in one burst
@@ -41,10 +43,14 @@ class Turn:
             self.flush()
 
     def flush(self) -> None:
-        """Write what waits on all connections."""
+        """Write what waits on all connections; one that cannot be written to is cut and keeps nobody else's."""
         wires, self._wires = self._wires, []
         for wire in wires:
-            wire.flush()
+            try:
+                wire.flush()
+            except Exception as error:
+                log.failure(log.Event.SERVER_FAILED, error)
+                wire.cut()
 
 
 class Wire:
@@ -97,7 +103,7 @@ class Wire:
         if out:
             data = out[0] if len(out) == 1 else b"".join(out)
             out.clear()
-            if data:
+            if data and not self.transport.is_closing():
                 self.transport.write(data)
 
     def forget(self) -> None:

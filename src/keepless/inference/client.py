@@ -136,8 +136,15 @@ class Pool(Owner):
         """Send what this turn asked for."""
         leaving, self._leaving = self._leaving, []
         for exchange in leaving:
-            if exchange.sink is not None:  # else it was cancelled
+            if exchange.sink is None:
+                continue  # it was cancelled
+            try:
                 self._send(exchange)
+            except Exception:  # one that cannot be sent must not keep the others from it
+                connection = exchange.connection
+                if connection is not None:
+                    connection.drop()
+                exchange.fail(Failure(FailureKind.CUT))
 
     def _send(self, exchange: PooledExchange) -> None:
         while self._idle:

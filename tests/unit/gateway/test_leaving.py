@@ -15,6 +15,9 @@ class Transport:
     def write(self, data: bytes) -> None:
         self.journal.append(data)
 
+    def is_closing(self) -> bool:
+        return False
+
     def close(self) -> None:
         self.journal.append("closed")
 
@@ -91,6 +94,24 @@ def test_a_burst_is_bounded() -> None:
             one.write(b"a")
 
     assert journal_of(pieces) == [b"a" * 16, "end", b"a"]
+
+
+def test_one_that_cannot_be_written_to_is_cut_and_keeps_nobody_elses() -> None:
+    class Broken(Transport):
+        def write(self, data: bytes) -> None:
+            raise RuntimeError
+
+    class Closing(Transport):
+        def is_closing(self) -> bool:
+            return True
+
+    def script(wire: Callable[[], Wire], journal: list[object]) -> None:
+        broken, closing, well = wire(), wire(), wire()
+        broken.transport, closing.transport = Broken(journal), Closing(journal)
+        for one in (broken, closing, well):
+            one.write(b"a")
+
+    assert journal_of(script) == ["end", "aborted", b"a"]
 
 
 def test_what_is_written_while_a_turn_leaves_is_not_lost() -> None:

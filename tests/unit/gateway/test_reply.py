@@ -19,6 +19,9 @@ class Transport:
     def write(self, data: bytes) -> None:
         self.writes.append(data)
 
+    def is_closing(self) -> bool:
+        return False
+
 
 class Recorded(Wire):
     """A connection that nobody is at the other end of. Made on a running event loop."""

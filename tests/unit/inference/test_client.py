@@ -380,6 +380,22 @@ def test_a_burst_is_bounded_and_tells_no_sink_before_start_returned(run: Run) ->
     run(main())
 
 
+def test_one_request_that_cannot_be_sent_keeps_no_other_from_it(run: Run) -> None:
+    def fault() -> bool:
+        raise RuntimeError
+
+    async def main() -> None:
+        async with pooled() as (_, pool):
+            await ask(pool)
+            broken, well = Recorder(), Recorder()
+            pool.start(*request(), broken, fault)
+            pool.start(*request(), well)
+            assert (await broken.over()).kind is FailureKind.CUT
+            assert (await well.over()).calls[-1] == "end"
+
+    run(main())
+
+
 def test_close_turns_away_what_has_not_left_yet(run: Run) -> None:
     async def main() -> None:
         async with pooled() as (mock, pool):

@@ -37,6 +37,7 @@ __all__ = [
     "Instant",
     "among",
     "bounded",
+    "copy_or_ignore",
     "insert_many",
     "insert_or_ignore",
     "metadata",
@@ -210,6 +211,12 @@ def insert_or_ignore(tx: Connection, into: sa.Table, **values: Any) -> bool:
     if tx.dialect.name == "sqlite":
         return tx.execute(sqlite.insert(into).values(**values).on_conflict_do_nothing()).rowcount == 1
     return tx.execute(postgresql.insert(into).values(**values).on_conflict_do_nothing()).rowcount == 1
+
+
+def copy_or_ignore(tx: Connection, into: sa.Table, columns: Sequence[str], rows: sa.Select[Any]) -> None:
+    """Insert what a query with a condition gives, but for rows whose key is there."""
+    insert = sqlite.insert if tx.dialect.name == "sqlite" else postgresql.insert
+    tx.execute(insert(into).from_select(columns, rows).on_conflict_do_nothing())
 
 
 def adding_up(

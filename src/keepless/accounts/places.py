@@ -13,12 +13,11 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 
 from keepless.accounts.tables import place
 from keepless.clock import DAY_MS
-from keepless.db import Database
+from keepless.db import Database, copy_or_ignore
 from keepless.ids import Id
 
 __all__ = ["KEPT_MS", "Place", "Placed", "forget", "found", "leave", "of_project"]
@@ -54,9 +53,7 @@ def leave(tx: Connection, table: sa.Table, ids: Sequence[Id], now_ms: int) -> No
     below = own.project_id if "project_id" in own else sa.null()
     above = own.id if table.name == "organization" else own.organization_id
     rows = sa.select(own.id, above, below, own.created_at, sa.literal(now_ms)).where(own.id.in_(ids))
-    insert = sqlite.insert if tx.dialect.name == "sqlite" else postgresql.insert
-    names = ["id", "organization_id", "project_id", "created_at", "gone_at"]
-    tx.execute(insert(place).from_select(names, rows).on_conflict_do_nothing())
+    copy_or_ignore(tx, place, ["id", "organization_id", "project_id", "created_at", "gone_at"], rows)
 
 
 def found(tx: Connection, gone: Id, organization_id: Id, project_id: Id | None = None) -> Place | None:

@@ -41,9 +41,7 @@ batch = table(
     sa.Column("cancelling_at", Instant),
     sa.Column("cancelled_at", Instant),
     sa.Column("ended_at", Instant),
-    sa.Column(
-        "model", sa.String(96)
-    ),  # an id of the operator's catalogue; null: several, a tuned one, not validated yet
+    sa.Column("model", sa.String(96)),  # of the operator's catalogue; null: several, a tuned one, not validated yet
     sa.Column("lines", sa.Integer, nullable=False),  # 0 until the input was validated
     sa.Column("completed", sa.Integer, nullable=False),  # set at the end; until then the shards know
     sa.Column("failed", sa.Integer, nullable=False),

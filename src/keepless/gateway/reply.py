@@ -109,7 +109,8 @@ class Reply(Outlet):
         if len(body) > _SPLIT_BYTES:
             wire.write(b"".join((status_line(status), wire.date(), close, headers, length)))
             wire.flush()
-            wire.transport.write(body)
+            wire.write(body)
+            wire.flush()
         else:
             wire.write(b"".join((status_line(status), wire.date(), close, headers, length, body)))
         self.closed = True

@@ -26,6 +26,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
+from keepless import log
 from keepless.inference.backend import Failure, FailureKind, Sink
 from keepless.inference.connection import Connection, Owner, PooledExchange, PoolLimits
 
@@ -140,7 +141,8 @@ class Pool(Owner):
                 continue  # it was cancelled
             try:
                 self._send(exchange)
-            except Exception:  # one that cannot be sent must not keep the others from it
+            except Exception as error:  # a fault of ours: it must not keep the others from being sent
+                log.failure(log.Event.SERVER_FAILED, error)
                 connection = exchange.connection
                 if connection is not None:
                     connection.drop()

@@ -138,8 +138,9 @@ def test_two_workers_share_a_batch_and_one_goes_on_when_the_others_machine_dies(
 ) -> None:
     """Both are there before the batch: a batch of seconds is over before a late one has begun."""
     number = 800
-    with shared.worker() as first, shared.worker():
-        shared.until(lambda: on_roll(shared) == 2)
+    with shared.worker() as first, shared.worker() as second:
+        shared.until(lambda: all("jobs:process:started" in worker.log for worker in (first, second)))
+        assert on_roll(shared) == 2
         batch_id = shared.batch(lines(number, "slow-head"))
         shared.until(lambda: len(attempted(shared)) == 2)
         with shared.deployment.db.write() as tx:

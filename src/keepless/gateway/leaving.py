@@ -6,7 +6,8 @@ Holds: `Turn` (one a server), `Wire` (the sending side of one connection). Leave
 To wake who waits at the other end is the dearest part of a write (a third of what a small request costs are its two
 writes, and nearly half of that is waking). So nothing is written while a turn's events are worked off: what they came
 to leaves in one burst, which wakes each receiver once, and everything on one connection in one write (ADR 0033). A
-burst also leaves when many connections have something to write, so that nobody waits for a long turn.
+burst also leaves when many connections have something to write, so that nobody waits for a long turn, and what waits
+on one connection when it is much.
 
 What leaves a connection goes through `write` alone, so it leaves in order; `close` and `flush` write what waits first,
 `cut` forgets it.
@@ -21,7 +22,7 @@ from keepless import log
 __all__ = ["Turn", "Wire"]
 
 _CONNECTIONS: Final = 16  # that write in one burst
-_PIECES: Final = 16  # answers on one connection that wait for each other: to requests sent ahead
+_BYTES: Final = 16384  # that wait on one connection: answers to requests sent ahead must not pile up unseen
 
 
 class Turn:
@@ -56,7 +57,7 @@ class Turn:
 class Wire:
     """The sending side of one connection."""
 
-    __slots__ = ("_out", "_source", "_turn", "keep", "paused", "transport")
+    __slots__ = ("_out", "_source", "_turn", "_waiting", "keep", "paused", "transport")
 
     transport: asyncio.Transport
     paused: bool  # the client reads more slowly than we write
@@ -66,6 +67,7 @@ class Wire:
         self._turn: Final = turn
         self._out: Final[list[bytes]] = []
         self._source: Callable[[], bytes] | None = None
+        self._waiting = 0  # bytes in `_out`
         self.paused = False
         self.keep = True
 
@@ -80,13 +82,14 @@ class Wire:
         """Cut the connection; with a reset when its mere end would look like the end of the body."""
 
     def write(self, data: bytes) -> None:
-        """Write at the end of this turn."""
+        """Write at the end of this turn; at once when much waits, so that the transport can say that it is too much."""
         out = self._out
         out.append(data)
-        if len(out) == 1:
-            self._turn.leave_soon(self)
-        elif len(out) >= _PIECES:
+        self._waiting += len(data)
+        if self._waiting >= _BYTES:
             self.flush()
+        elif len(out) == 1:
+            self._turn.leave_soon(self)
 
     def write_of(self, source: Callable[[], bytes]) -> None:
         """Write at the end of this turn what `source` gives then."""
@@ -103,12 +106,14 @@ class Wire:
         if out:
             data = out[0] if len(out) == 1 else b"".join(out)
             out.clear()
+            self._waiting = 0
             if data and not self.transport.is_closing():
                 self.transport.write(data)
 
     def forget(self) -> None:
         """Write nothing more of what waits."""
         self._out.clear()
+        self._waiting = 0
         self._source = None
 
     def close(self) -> None:

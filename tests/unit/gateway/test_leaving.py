@@ -88,12 +88,12 @@ def test_a_burst_is_bounded() -> None:
 
     assert journal_of(connections) == [*[b"a"] * 16, "end", b"a"]
 
-    def pieces(wire: Callable[[], Wire], _: object) -> None:
+    def much(wire: Callable[[], Wire], _: object) -> None:
         one = wire()
-        for _number in range(17):
-            one.write(b"a")
+        for piece in (b"a" * 16_000, b"b" * 384, b"c" * 16_384, b"d"):
+            one.write(piece)
 
-    assert journal_of(pieces) == [b"a" * 16, "end", b"a"]
+    assert journal_of(much) == [b"a" * 16_000 + b"b" * 384, b"c" * 16_384, "end", b"d"]
 
 
 def test_one_that_cannot_be_written_to_is_cut_and_keeps_nobody_elses() -> None:

@@ -12,6 +12,7 @@ hold it, and statement parameters are hidden from errors.
 """
 
 import contextlib
+import importlib
 import itertools
 import json
 import threading
@@ -22,7 +23,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy import event
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
@@ -41,6 +42,7 @@ __all__ = [
     "insert_many",
     "insert_or_ignore",
     "metadata",
+    "partial_index",
     "table",
     "update_many",
 ]
@@ -128,6 +130,23 @@ def table(name: str, *items: sa.schema.SchemaItem, holds: Holds, by_key: bool = 
     return sa.Table(name, metadata, *items, info={"holds": holds}, sqlite_with_rowid=not by_key)
 
 
+def partial_index(name: str, *columns: str, where: sa.ColumnElement[bool], unique: bool = False) -> sa.Index:
+    """An index of the rows for which `where` is true."""
+    return sa.Index(name, *columns, unique=unique, sqlite_where=where)
+
+
+@event.listens_for(metadata, "before_create")
+def _partial_on_postgresql(_target: object, connection: Connection, **_: object) -> None:
+    """Said only to who creates tables there: an index that speaks to a dialect loads it (see `_upsert_of`)."""
+    if connection.dialect.name != "postgresql":
+        return
+    for declared in metadata.tables.values():
+        for index in declared.indexes:
+            where = index.dialect_options["sqlite"]["where"]
+            if where is not None:
+                index.dialect_options["postgresql"]["where"] = where
+
+
 _MOST_ROWS: Final = 256  # in one statement
 
 
@@ -203,19 +222,26 @@ def among(tx: Connection, column: sa.ColumnElement[Any], ids: Sequence[Id]) -> s
     if tx.dialect.name == "sqlite":
         given = sa.func.json_each(sa.literal(json.dumps(ids), sa.String)).table_valued("value")
         return column.in_(sa.select(given.c.value))
-    return column == sa.any_(sa.literal(list(map(str, ids)), postgresql.ARRAY(sa.String)))
+    return column == sa.any_(sa.literal(list(map(str, ids)), sa.ARRAY(sa.String)))
+
+
+def _upsert_of(dialect: str) -> Any:
+    """The INSERT of a dialect, which can say what to do about a row that is there.
+
+    By its name, as SQLAlchemy loads the URL's: to know PostgreSQL's takes 2.5 MB that a server on SQLite has no use for.
+    """
+    return importlib.import_module(f"sqlalchemy.dialects.{dialect}").insert
 
 
 def insert_or_ignore(tx: Connection, into: sa.Table, **values: Any) -> bool:
     """Insert one row unless there is one with the same key; True when it was inserted."""
-    if tx.dialect.name == "sqlite":
-        return tx.execute(sqlite.insert(into).values(**values).on_conflict_do_nothing()).rowcount == 1
-    return tx.execute(postgresql.insert(into).values(**values).on_conflict_do_nothing()).rowcount == 1
+    insert = _upsert_of(tx.dialect.name)
+    return tx.execute(insert(into).values(**values).on_conflict_do_nothing()).rowcount == 1
 
 
 def copy_or_ignore(tx: Connection, into: sa.Table, columns: Sequence[str], rows: sa.Select[Any]) -> None:
     """Insert what a query with a condition gives, but for rows whose key is there."""
-    insert = sqlite.insert if tx.dialect.name == "sqlite" else postgresql.insert
+    insert = _upsert_of(tx.dialect.name)
     tx.execute(insert(into).from_select(columns, rows).on_conflict_do_nothing())
 
 
@@ -226,7 +252,7 @@ def adding_up(
 
     `rows` has a condition (SQLite). Making the statement costs more than a few hundred rows: make it once.
     """
-    statement = (sqlite.insert if on_sqlite else postgresql.insert)(into).from_select([*key, *sums], rows)
+    statement = _upsert_of("sqlite" if on_sqlite else "postgresql")(into).from_select([*key, *sums], rows)
     added = {name: into.c[name] + statement.excluded[name] for name in sums}
     return statement.on_conflict_do_update(index_elements=[into.c[name] for name in key], set_=added)
 

@@ -17,6 +17,7 @@ from sqlalchemy.engine import Connection
 
 from keepless.accounts.tables import project
 from keepless.clock import DAY_MS
+from keepless.db import partial_index
 from keepless.ids import Id
 
 __all__ = ["REPEAT_MS", "columns", "find", "forget", "index", "mark"]
@@ -32,7 +33,7 @@ def columns() -> tuple[sa.Column[Any], sa.Column[Any]]:
 
 def index(name: str) -> sa.Index:
     """The index that finds them."""
-    return sa.Index(name, "project_id", "created_at", sqlite_where=_REPEATABLE, postgresql_where=_REPEATABLE)
+    return partial_index(name, "project_id", "created_at", where=_REPEATABLE)
 
 
 def mark(key: bytes | None) -> dict[str, bytes | None]:

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from keepless.accounts import repeats
 from keepless.batches.values import BatchEndpoint, BatchState, CancelReason, LineCode, LineParam
-from keepless.db import EnumText, Holds, IdText, Instant, table
+from keepless.db import EnumText, Holds, IdText, Instant, partial_index, table
 
 __all__ = ["batch", "batch_journal", "batch_line_error", "batch_shard"]
 
@@ -52,7 +52,7 @@ batch = table(
     sa.Column("reasoning_tokens", sa.BigInteger),
     *repeats.columns(),
     sa.Index("batch_by_project", "project_id", "created_at", "id"),
-    sa.Index("batch_active", "created_at", "id", sqlite_where=_ACTIVE, postgresql_where=_ACTIVE),
+    partial_index("batch_active", "created_at", "id", where=_ACTIVE),
     sa.Index("batch_by_end", "ended_at"),
     repeats.index("batch_repeatable"),
     holds=Holds.CATALOGUE,

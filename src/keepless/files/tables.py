@@ -5,7 +5,7 @@ A row of `file` is dead as soon as its object is not kept any more: it is not se
 
 import sqlalchemy as sa
 
-from keepless.db import EnumText, Holds, IdText, Instant, table
+from keepless.db import EnumText, Holds, IdText, Instant, partial_index, table
 from keepless.files.values import FilePurpose, UploadState
 from keepless.policy.data_class import DataClass
 
@@ -27,7 +27,7 @@ file = table(
     sa.Column("warned_at", Instant),  # of results: when it was announced that they end, once
     sa.Index("file_by_project", "project_id", "created_at", "id"),
     # Results of which their owners may have to hear that they end (batches.expiring).
-    sa.Index("file_quiet", "data_class", "id", sqlite_where=_QUIET, postgresql_where=_QUIET),
+    partial_index("file_quiet", "data_class", "id", where=_QUIET),
     holds=Holds.CATALOGUE,
 )
 

@@ -7,7 +7,7 @@ total.
 
 import sqlalchemy as sa
 
-from keepless.db import EnumText, Holds, IdText, Instant, table
+from keepless.db import EnumText, Holds, IdText, Instant, partial_index, table
 from keepless.receipts.statement import BODY_BYTES, SALT_BYTES, EntryKind
 
 __all__ = ["log_entry", "log_head", "log_node"]
@@ -36,7 +36,7 @@ log_entry = table(
     sa.Index("log_entry_by_time", "organization_id", "at"),
     # Two at once may each fit many and both few. What nobody did (captures, ends) stands in none of an actor's.
     *(
-        sa.Index(f"log_entry_by_{name}", "organization_id", *columns, "idx", sqlite_where=_BY, postgresql_where=_BY)
+        partial_index(f"log_entry_by_{name}", "organization_id", *columns, "idx", where=_BY)
         for name, columns in (
             ("actor", ["actor_id"]),
             ("actor_kind", ["actor_id", "kind"]),

@@ -9,7 +9,7 @@ is known only as an HMAC under a key of its own row, for a day.
 import sqlalchemy as sa
 
 from keepless.accounts import repeats
-from keepless.db import EnumText, Holds, IdText, Instant, table
+from keepless.db import EnumText, Holds, IdText, Instant, partial_index, table
 from keepless.tuning.faults import FaultCode, FaultFile, FaultParam
 from keepless.tuning.values import CancelReason, EventCode, FailCode, TuningKind, TuningState
 
@@ -60,7 +60,7 @@ tuning_job = table(
     sa.Index("tuning_job_by_project", "project_id", "created_at", "id"),
     sa.Index("tuning_job_by_organization", "organization_id", "created_at", "id"),
     repeats.index("tuning_job_repeatable"),
-    sa.Index("tuning_job_active", "created_at", "id", sqlite_where=_ACTIVE, postgresql_where=_ACTIVE),
+    partial_index("tuning_job_active", "created_at", "id", where=_ACTIVE),
     holds=Holds.CATALOGUE,
 )
 

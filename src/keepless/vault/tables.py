@@ -9,7 +9,7 @@ to tell.
 
 import sqlalchemy as sa
 
-from keepless.db import EnumText, Holds, IdText, Instant, table
+from keepless.db import EnumText, Holds, IdText, Instant, partial_index, table
 from keepless.policy.data_class import DataClass
 from keepless.policy.decision import Reason
 from keepless.policy.hold import HoldAuthority, HoldReason
@@ -42,23 +42,21 @@ kept = table(
     sa.Column("hold_id", IdText),
     # A small text of the customer's (a file's name), sealed with the DEK. Of a journal: its length, sealed.
     sa.Column("label", sa.LargeBinary(1024)),
-    sa.Index("kept_by_end", "expires_at", "id", sqlite_where=_NOT_MOVED, postgresql_where=_NOT_MOVED),
-    sa.Index(
+    partial_index("kept_by_end", "expires_at", "id", where=_NOT_MOVED),
+    partial_index(
         "kept_by_age",
         *("organization_id", "project_id", "data_class", "created_at", "id"),
-        sqlite_where=_NOT_MOVED,
-        postgresql_where=_NOT_MOVED,
+        where=_NOT_MOVED,
     ),
-    sa.Index("kept_by_hold", "hold_id", "id", sqlite_where=_MOVED, postgresql_where=_MOVED),
+    partial_index("kept_by_hold", "hold_id", "id", where=_MOVED),
     sa.Index("kept_by_organization", "organization_id", "created_at", "id"),
     # What owners list: of one class, or of one of a project, without reading the others. The condition is always true,
     # and only who lists says it: so no plan of a sweep takes these for the indexes that are made for it.
     *(
-        sa.Index(
+        partial_index(
             f"kept_by_{name}",
             *("organization_id", *columns, "created_at", "id"),
-            sqlite_where=_LISTED,
-            postgresql_where=_LISTED,
+            where=_LISTED,
         )
         for name, columns in (("class", ["data_class"]), ("project", ["project_id", "data_class"]))
     ),
@@ -90,22 +88,20 @@ kek = table(
     sa.Column("destroyed_at", Instant),
     sa.Column("log_index", sa.BigInteger),  # the log entry of its destruction
     # Of two processes that make a KEK for the same day (or hold) at once, one row stands; the loser destroys its file.
-    sa.Index(
+    partial_index(
         "kek_by_day",
         *("location", "expiry_day"),
         unique=True,
-        sqlite_where=_ACTIVE_DAY,
-        postgresql_where=_ACTIVE_DAY,
+        where=_ACTIVE_DAY,
     ),
-    sa.Index(
+    partial_index(
         "kek_by_hold",
         *("location", "hold_id"),
         unique=True,
-        sqlite_where=_ACTIVE_HOLD,
-        postgresql_where=_ACTIVE_HOLD,
+        where=_ACTIVE_HOLD,
     ),
     sa.Index("kek_by_state", "state", "expiry_day"),
-    sa.Index("kek_to_roll", "id", sqlite_where=_TO_ROLL, postgresql_where=_TO_ROLL),
+    partial_index("kek_to_roll", "id", where=_TO_ROLL),
     holds=Holds.CATALOGUE,
 )
 

@@ -143,7 +143,19 @@ def test_worker_runs_what_it_is_told(terminal: Terminal, tmp_path: Path, monkeyp
 # their own), what only the engines' processes use, other databases' drivers, the command line's other commands, what
 # only servers with OpenID Connect use.
 NOT_SERVING = {
-    *("dbos", "alembic", "mako", "pygments", "psycopg", "numpy", "av", "soundfile", "xllamacpp", "faster_whisper"),
+    *(
+        "dbos",
+        "alembic",
+        "mako",
+        "pygments",
+        "psycopg",
+        "sqlalchemy.dialects.postgresql",
+        "numpy",
+        "av",
+        "soundfile",
+        "xllamacpp",
+        "faster_whisper",
+    ),
     *("tokenizers", "safetensors", "pytest", "sqlalchemy.orm", "keepless.jobs.durable", "keepless.app.migrate"),
     *("rich", "keepless.cli.main", "keepless.cli.output", "keepless.prover", "keepless.testing"),
     *("httpx2", "authlib", "joserfc", "cryptography.x509", "keepless.http.oidc"),

@@ -130,7 +130,7 @@ def table(name: str, *items: sa.schema.SchemaItem, holds: Holds, by_key: bool = 
     return sa.Table(name, metadata, *items, info={"holds": holds}, sqlite_with_rowid=not by_key)
 
 
-def partial_index(name: str, *columns: str, where: sa.ColumnElement[bool], unique: bool = False) -> sa.Index:
+def partial_index(name: str, *columns: str, where: sa.TextClause, unique: bool = False) -> sa.Index:
     """An index of the rows for which `where` is true."""
     return sa.Index(name, *columns, unique=unique, sqlite_where=where)
 
@@ -228,7 +228,7 @@ def among(tx: Connection, column: sa.ColumnElement[Any], ids: Sequence[Id]) -> s
 def _upsert_of(dialect: str) -> Any:
     """The INSERT of a dialect, which can say what to do about a row that is there.
 
-    By its name, as SQLAlchemy loads the URL's: to know PostgreSQL's takes 2.5 MB that a server on SQLite has no use for.
+    By its name, as SQLAlchemy loads the URL's: PostgreSQL's is 2.5 MB that a server on SQLite has no use for.
     """
     return importlib.import_module(f"sqlalchemy.dialects.{dialect}").insert
 
@@ -254,7 +254,8 @@ def adding_up(
     """
     statement = _upsert_of("sqlite" if on_sqlite else "postgresql")(into).from_select([*key, *sums], rows)
     added = {name: into.c[name] + statement.excluded[name] for name in sums}
-    return statement.on_conflict_do_update(index_elements=[into.c[name] for name in key], set_=added)
+    made: sa.Insert = statement.on_conflict_do_update(index_elements=[into.c[name] for name in key], set_=added)
+    return made
 
 
 _PRAGMAS: Final = (

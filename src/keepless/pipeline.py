@@ -27,6 +27,7 @@ from keepless.accounts.principal import PolicyInForce
 from keepless.clock import Clock
 from keepless.errors import Code
 from keepless.incidents.afterwards import Afterwards, Conclude, could_keep, described
+from keepless.incidents.answered import Answered
 from keepless.inference import faults
 from keepless.inference.asking import Ask, Ending, EngineFailedError, MalformedError, Speaker, Tokens
 from keepless.inference.backend import Call, Exchange, Failure, FailureKind
@@ -81,8 +82,8 @@ class Passage:
     """One request on its way; the engine's `Sink`."""
 
     __slots__ = (
-        "_answered", "_ask", "_could_keep", "_exchange", "_first", "_generation", "_over", "_parts", "_policy",
-        "_room", "_speaker", "_status", "_streaming", "_target", "_told", "_too_large", "_tries", "_upstream",
+        "_answered", "_ask", "_could_keep", "_exchange", "_first", "_generation", "_over", "_policy", "_room",
+        "_so_far", "_speaker", "_status", "_streaming", "_target", "_told", "_too_large", "_tries", "_upstream",
         "_watched", "_way",
     )  # fmt: skip
 
@@ -98,7 +99,7 @@ class Passage:
         self._target: Target | None = None  # who is asked, or was last
         self._tries: Tries | None = None  # when there are several to ask
         self._upstream = b""  # what is said of who has seen the request
-        self._parts: list[bytes] = []  # of the answer: a whole one until it is sent, a stream only if it could be kept
+        self._so_far: Final = Answered()  # a whole answer until it is sent, a stream only if it could be kept
         self._room = way.capture_bytes - ask.received.size  # for what is answered, bytes
         self._answered = 0  # bytes
         self._status = 0  # the engine's
@@ -179,7 +180,7 @@ class Passage:
             if not could_keep(now, self._ask.controls):
                 self._policy, self._could_keep, self._watched = now, False, False
                 if self._streaming:
-                    self._parts.clear()
+                    self._so_far.clear()
 
     def abandon(self) -> None:
         """The client left: stop the engine at once."""
@@ -224,7 +225,7 @@ class Passage:
                 else:
                     self._told = self._speaker.stream(data, self._promise)
             elif self._answered <= _LONGEST_ANSWER:
-                self._parts.append(data)
+                self._so_far.add(data)
             else:
                 self._fail(faults.malformed())
         except Exception as error:
@@ -239,7 +240,7 @@ class Passage:
             if self._streaming:
                 self._end_stream()
                 return
-            body = b"".join(self._parts)
+            body = self._so_far.whole()
             if self._status == 200:
                 self._speaker.read(body)
                 self._end(answered=True)
@@ -332,17 +333,17 @@ class Passage:
 
     def _remember(self, data: bytes) -> None:
         if self._answered <= self._room:
-            self._parts.append(data)
+            self._so_far.hold(data)
         else:
             self._too_large = True
-            self._parts.clear()
+            self._so_far.clear()
 
     def _ask_for_capture(self, reason: Reason | None, conclude: Conclude) -> None:
         self._way.afterwards.ask(
             self._ask,
             self._policy,
             reason=reason,
-            answer=None if self._too_large else self._parts,
+            answer=None if self._too_large else self._so_far,
             phase=self._phase,
             upstream_status=self._status,
             conclude=conclude,

@@ -339,18 +339,18 @@ def test_a_tightening_stops_what_is_under_way_and_forgets_what_it_could_have_kep
                             for m in ("logs", "zero"))  # fmt: skip
         await asyncio.sleep(0)
         kept = next(p for p in harness.way.inflight if p._ask.route.model.id == "zero")
-        assert kept._parts
+        assert kept._so_far.size
         harness.lease.set(ZDR)
         harness.way.enforce()
         assert to_logs.closed
         assert b"upstream_retention_not_allowed" in to_logs.body
         assert harness.backend.exchanges[0].cancelled
         assert not to_zero.closed
-        assert not kept._parts
+        assert not kept._so_far.size
         harness.lease.set()  # loosening again gives nothing back
         harness.way.enforce()
         kept.on_data(EVENTS[0])
-        assert not kept._parts
+        assert not kept._so_far.size
         kept.on_failure(Failure(FailureKind.CUT))
         await to_zero.done.wait()
         assert not harness.reliability.incidents

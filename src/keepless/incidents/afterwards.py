@@ -17,6 +17,7 @@ from keepless.accounts.principal import PolicyInForce
 from keepless.clock import Clock, rfc3339
 from keepless.content import Content
 from keepless.ids import Id, trusted
+from keepless.incidents.answered import Answered
 from keepless.incidents.capture import Incident
 from keepless.incidents.reliability import Reliability
 from keepless.inference.asking import Ask
@@ -66,7 +67,7 @@ class Afterwards:
         policy: PolicyInForce | None,
         *,
         reason: Reason | None,
-        answer: list[bytes] | None,
+        answer: Answered | None,
         phase: Phase,
         upstream_status: int,
         conclude: Conclude,
@@ -94,7 +95,7 @@ class Afterwards:
                 created_at_ms=created_at_ms,
                 policy=policy,
                 request_content=asked.received,
-                answer_content=Content(b"".join(answer)) if answer else None,
+                answer_content=Content(answer.whole()) if answer.size else None,
                 request=asked.controls,
                 streamed=asked.stream,
                 phase=phase,

@@ -47,6 +47,7 @@ LEASE_S: Final = 1.0
 KEY_GRACE_S: Final = 30.0
 POLL_S: Final = 0.2
 _SOONEST_S: Final = 0.05  # between two reads, however often somebody asks for one
+_LOOK_S: Final = 0.01
 _HEARTBEAT_S: Final = 30.0
 _NEVER: Final = float("-inf")
 # Asked many times a second: made once.
@@ -167,6 +168,19 @@ class Lease:
     def refresh_soon(self) -> None:
         """Read again at once, at most 20 times a second: for an unknown key, and after a change made here."""
         self._wake.set()
+
+    def read_anew(self) -> bool:
+        """Wait for a read that begins after this call, no longer than a lease lasts; whether there was one. Blocks.
+
+        For whoever was told of something that this process may not have read yet.
+        """
+        began = self._clock.monotonic()
+        while self._until - LEASE_S < began:
+            if self._stopping.is_set() or self._clock.monotonic() - began > LEASE_S:
+                return False
+            self._wake.set()
+            self._stopping.wait(_LOOK_S)
+        return True
 
     # --- the process ------------------------------------------------------------------------------------------------
 

@@ -1,6 +1,7 @@
-"""What a process does to itself before it touches customer content: no core dump, no debugger, private files."""
+"""What a process does to itself before it touches content: no core dump, no debugger, private files, one heap."""
 
 import asyncio
+import contextlib
 import ctypes
 import logging
 import os
@@ -15,13 +16,20 @@ from keepless.log import Event
 __all__ = ["harden", "leave_no_core", "raise_file_limit", "silence", "silence_loop"]
 
 _PR_SET_DUMPABLE: Final = 4
+_M_ARENA_MAX: Final = -8
 
 
 def harden() -> None:
-    """Forbid core dumps and tracing by other processes of the same user; new files are for this user only."""
+    """Forbid core dumps and tracing by other processes of the same user; new files are for this user only.
+
+    Before there are threads: from then on they share one heap. One for each, as glibc has it, is for threads that
+    allocate at the same time; ours wait for the interpreter's lock, and each heap keeps what was free in it.
+    """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     leave_no_core()
     os.umask(0o077)
+    with contextlib.suppress(AttributeError):  # another C library
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
 
 
 def leave_no_core() -> None:

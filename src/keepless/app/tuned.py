@@ -7,7 +7,7 @@ libraries of numbers; what each part does (gateway.tuned, inference.embedded).
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Executor
 
-from keepless.accounts.lease import Lease
+from keepless.accounts.lease import LEASE_S, Lease
 from keepless.accounts.tuned import Tuned
 from keepless.app.compose import Deployment
 from keepless.config import ModelConfig
@@ -38,6 +38,13 @@ def tuned_models(
         }
 
     def backend(tuned: Tuned, base: ModelConfig) -> Backend:
-        return TunedBackend(at, tuned.hexadecimal, base, load_seconds=load_seconds, generation=lambda: lease.generation)
+        return TunedBackend(
+            at,
+            tuned.hexadecimal,
+            base,
+            load_seconds=load_seconds,
+            generation=lambda: lease.generation,
+            news_s=LEASE_S,
+        )
 
     return TunedModels(lease, deployment.clock, router, labels=labels, backend=backend, executor=executor)

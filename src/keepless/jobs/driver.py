@@ -13,6 +13,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Final
 
+from keepless.accounts.lease import Lease
 from keepless.accounts.principal import Principal
 from keepless.batches import shards, store, transitions
 from keepless.batches.shards import Shard
@@ -51,16 +52,36 @@ ENDPOINT_OF: Final = {
 }
 
 
-def _tuned(models: TunedModels, principal: Principal, model: str, endpoint: BatchEndpoint) -> LineCode | None:
-    try:
-        base = models.base_of(models.offered(principal, model))
-    except Problem as problem:
-        return LineCode.MODEL_NOT_ALLOWED if problem.status == 403 else LineCode.MODEL_NOT_FOUND
-    return None if ENDPOINT_OF[endpoint] in endpoints_of(base) else LineCode.MODEL_NOT_FOUND
-
-
 class PolicyUnknownError(KeeplessError):
     """There is no lease at the moment: try again."""
+
+
+class _TunedCheck:
+    """Whether the tuned models that one batch names are its project's. Blocks."""
+
+    def __init__(self, models: TunedModels, lease: Lease, principal: Principal) -> None:
+        self._models: Final = models
+        self._lease: Final = lease
+        self._principal: Final = principal
+        self._read_anew = False
+
+    def __call__(self, model: str, endpoint: BatchEndpoint) -> LineCode | None:
+        """What is wrong with a model, if anything. Raises `PolicyUnknownError`."""
+        code = self._look(model, endpoint)
+        if code is LineCode.MODEL_NOT_FOUND and not self._read_anew:
+            # Made a moment before its batch, perhaps. One read is newer than all that the batch can mean.
+            if not self._lease.read_anew():
+                raise PolicyUnknownError("the policy cannot be read: the input is validated later")
+            self._read_anew = True
+            code = self._look(model, endpoint)
+        return code
+
+    def _look(self, model: str, endpoint: BatchEndpoint) -> LineCode | None:
+        try:
+            base = self._models.base_of(self._models.offered(self._principal, model))
+        except Problem as problem:
+            return LineCode.MODEL_NOT_ALLOWED if problem.status == 403 else LineCode.MODEL_NOT_FOUND
+        return None if ENDPOINT_OF[endpoint] in endpoints_of(base) else LineCode.MODEL_NOT_FOUND
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,6 +251,7 @@ class Driver:
         zero_only, region = project.effective.zero_upstream_only, organization.region
         principal = Principal(batch.key_id, organization, project)
         looked: dict[tuple[str, BatchEndpoint], LineCode | None] = {}  # each once, and what nobody has never
+        tuned = None if self._tuned is None else _TunedCheck(self._tuned, lease, principal)
 
         def check(model: str, endpoint: BatchEndpoint) -> LineCode | None:
             key = (model, endpoint)
@@ -241,8 +263,8 @@ class Driver:
             return looked[key]
 
         def look(model: str, endpoint: BatchEndpoint) -> LineCode | None:
-            if self._tuned is not None and is_tuned(model):
-                return _tuned(self._tuned, principal, model, endpoint)
+            if tuned is not None and is_tuned(model):
+                return tuned(model, endpoint)
             route = self._router.route(model)
             if route is None or ENDPOINT_OF[endpoint] not in endpoints_of(route.model):
                 return LineCode.MODEL_NOT_FOUND

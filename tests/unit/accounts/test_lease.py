@@ -11,7 +11,7 @@ from sqlalchemy.engine import Connection
 from keepless.accounts.lease import KEY_GRACE_S, LEASE_S, Lease
 from keepless.accounts.roles import Role
 from keepless.accounts.store import touch
-from keepless.accounts.tables import api_key, process
+from keepless.accounts.tables import api_key, change, process
 from keepless.clock import SystemClock
 from keepless.db import Database
 from keepless.errors import ConfigError, Problem
@@ -271,3 +271,24 @@ def test_asking_again_does_not_ask_the_database_without_end(
             lease.refresh_soon()
         took = clock.monotonic() - began
         assert reads <= 2 + took / 0.05
+
+
+def test_who_was_told_of_something_newer_has_it_read(flaky: FlakyDatabase) -> None:
+    deploy(flaky)
+    with leased(flaky, SystemClock()) as lease:
+        for _ in range(5):
+            with flaky.write() as tx:
+                touch(tx)
+                committed = generation_of(tx)
+            assert lease.read_anew()
+            assert lease.generation >= committed
+        flaky.down = True
+        assert not lease.read_anew()  # nor is there a lease
+        assert not lease.valid
+        flaky.down = False
+        eventually(lease.read_anew)
+    flaky.close()
+
+
+def generation_of(tx: Connection) -> int:
+    return int(tx.execute(sa.select(change.c.generation)).scalar_one())

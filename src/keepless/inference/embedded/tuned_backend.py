@@ -2,6 +2,9 @@
 
 Holds: `TunedBackend`, one a model in use. Leaves out: loading and unloading (tuned, tuned_host), the engine's dialect
 (llama). A request that has to wait for its model to be loaded waits here; one that is cancelled meanwhile lets go.
+
+The host may read of a deletion, and end the engine, before this worker has read of it. So an engine that ends while it
+answers is told as a failure only when this worker would know why: until then policy may end the request instead.
 """
 
 import asyncio
@@ -20,6 +23,7 @@ from keepless.inference.embedded.llama import LlamaBackend
 __all__ = ["HostAt", "TunedBackend"]
 
 _MORE_S: Final = 5.0  # than the host's own patience
+_ENDED: Final = frozenset({FailureKind.CRASHED, FailureKind.CUT, FailureKind.UNREACHABLE})
 _decode: Final = msgspec.json.Decoder(Held).decode
 
 
@@ -31,18 +35,27 @@ class HostAt(msgspec.Struct, frozen=True):
 
 
 class TunedBackend:
-    """See `Backend`. `model`: its twelve digits; `generation`: of what this worker knows of policy.
+    """See `Backend`. `model`: its twelve digits; `generation`: of what this worker knows of policy; `news_s`: after
+    which it knows what the host can know.
 
     At most `base.parallel` requests of this worker are under way or have their engine loaded for them, and `base.queue`
     wait; more are BUSY.
     """
 
     def __init__(
-        self, at: HostAt, model: str, base: ModelConfig, *, load_seconds: float, generation: Callable[[], int]
+        self,
+        at: HostAt,
+        model: str,
+        base: ModelConfig,
+        *,
+        load_seconds: float,
+        generation: Callable[[], int],
+        news_s: float,
     ) -> None:
         self.at: Final = at
         self.model: Final = model
         self.generation: Final = generation
+        self.news_s: Final = news_s
         self.patience_s: Final = load_seconds + _MORE_S
         self._base: Final = base
         self._most: Final = base.parallel + base.queue
@@ -166,7 +179,10 @@ class _Held:
     def on_failure(self, failure: Failure) -> None:
         """See `Sink`."""
         self._inner = None
-        self.end(failure)
+        if failure.kind in _ENDED:
+            self._loop.call_later(self._backend.news_s, self.end, failure)
+        else:
+            self.end(failure)
 
     # -- ours -------------------------------------------------------------------------------------------------------
 

@@ -39,7 +39,7 @@ class Rig:
     backends: list[TunedBackend] = field(default_factory=list)
 
     def backend(self, model: str, **more) -> TunedBackend:
-        made = TunedBackend(self.at, model, BASE, load_seconds=60.0, generation=lambda: 7, **more)
+        made = TunedBackend(self.at, model, BASE, load_seconds=60.0, generation=lambda: 7, news_s=0.1, **more)
         self.backends.append(made)
         return made
 
@@ -93,6 +93,7 @@ def test_each_model_says_its_own_and_is_let_go_of(tmp_path: Path) -> None:
             assert sorted(made.engines.models) == ["a", "b"]  # still loaded, held by nobody
             await stream_cut_short(made, a)
             await killed(made, a)
+            await ended_for_a_reason_that_is_read_meanwhile(made, a)
             await ended_while_it_answers(made, a)
 
     async def stream_cut_short(made: Rig, a: TunedBackend) -> None:
@@ -116,6 +117,17 @@ def test_each_model_says_its_own_and_is_let_go_of(tmp_path: Path) -> None:
         assert recorder.kind is FailureKind.CRASHED
         await until(lambda: "a" not in made.engines.models)
         assert text(await ask(a, chat(max_tokens=2, temperature=0))).split() == ["zebra"] * 2  # loaded anew
+
+    async def ended_for_a_reason_that_is_read_meanwhile(made: Rig, a: TunedBackend) -> None:
+        recorder = Recorder()
+        exchange = a.start(call(chat(stream=True, response_format=LONG)), recorder)
+        await recorder.until(lambda r: "data" in r.calls)
+        made.engines.end("a")
+        await until(lambda: "a" not in made.engines.models)
+        recorder.forbidden = True
+        exchange.cancel()
+        await asyncio.sleep(2 * a.news_s)
+        assert a.idle
 
     async def ended_while_it_answers(made: Rig, a: TunedBackend) -> None:
         recorder = Recorder()
@@ -162,7 +174,7 @@ def test_more_than_a_worker_may_have_are_busy(tmp_path: Path) -> None:
 def test_without_a_host_it_is_busy(tmp_path: Path) -> None:
     async def main() -> None:
         at = HostAt(str(tmp_path / "none.sock"), "x")
-        backend = TunedBackend(at, "a", BASE, load_seconds=1.0, generation=lambda: 7)
+        backend = TunedBackend(at, "a", BASE, load_seconds=1.0, generation=lambda: 7, news_s=0.1)
         assert (await ask(backend, chat())).kind is FailureKind.BUSY
         await backend.close()
 

@@ -25,7 +25,7 @@ def upstream() -> Iterator[MockUpstream]:
 
 @pytest.fixture
 def served(tmp_path: Path, upstream: MockUpstream) -> Iterator[Served]:
-    with serve(tmp_path, upstream_models(upstream.base_url)) as server:
+    with serve(tmp_path, upstream_models(upstream.base_url), fresh=True) as server:
         yield server
 
 

@@ -27,7 +27,7 @@ def upstream() -> Iterator[MockUpstream]:
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory, upstream: MockUpstream) -> Iterator[Served]:
-    with serve(tmp_path_factory.mktemp("console"), upstream_models(upstream.base_url)) as running:
+    with serve(tmp_path_factory.mktemp("console"), upstream_models(upstream.base_url), fresh=True) as running:
         yield running
 
 

@@ -51,7 +51,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def served(folder: Path) -> Iterator[Served]:
-    with MockUpstream() as upstream, serve(folder, [*upstream_models(upstream.base_url), EMBEDDED]) as running:
+    with (
+        MockUpstream() as upstream,
+        serve(folder, [*upstream_models(upstream.base_url), EMBEDDED], fresh=True) as running,
+    ):
         yield running
 
 

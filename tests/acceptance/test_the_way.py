@@ -94,7 +94,7 @@ def stand(
     folder = tmp_path_factory.mktemp(f"{kind}{workers}")
     models = upstream_models(upstream.base_url)
     if kind == "sqlite":
-        with serve(folder, models, "--workers", workers) as served:
+        with serve(folder, models, "--workers", workers, fresh=True) as served:
             yield Stand(served, folder, f"sqlite:///{folder}/data/keepless.sqlite", upstream, None)
         return
     cluster = request.getfixturevalue("postgres")

@@ -49,7 +49,7 @@ def main() -> None:
     with (
         tempfile.TemporaryDirectory() as folder,
         MockUpstream() as upstream,
-        serve(Path(folder), upstream_models(upstream.base_url)) as served,
+        serve(Path(folder), upstream_models(upstream.base_url), fresh=True) as served,
         chromium() as browser,
     ):
         demo.seed(served)

@@ -1,19 +1,24 @@
 """`keepless serve` as users run it: a process of its own on a free port, with the models a test wants."""
 
+import atexit
 import contextlib
 import json
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from tests.support.upstream import Behaviour
 
+OF_THE_FIRST_START = {"database_url", "keyring", "log_origin", "blobs_url", "location_region"}  # settings
 EMBEDDED: dict[str, Any] = {"id": "smollm2-135m-instruct", "engine": "llama", "threads": 1}
 
 
@@ -76,11 +81,17 @@ def serve(
     settings: Mapping[str, Any] | None = None,
     under: Sequence[str] = (),
     known: Mapping[str, str] | None = None,
+    fresh: bool = False,
 ) -> Iterator[Served]:
     """A server for the time of a `with`; it must end by itself on SIGTERM.
 
-    `under`: a command to run it under. `known`: what an earlier start on this folder told.
+    `under`: a command to run it under. `known`: what an earlier start on this folder told. `fresh`: its first start
+    makes the first organization itself, and tells a link to sign in; else it finds one, in half the time.
     """
+    if not (fresh or under or (folder / "data").exists() or OF_THE_FIRST_START & set(settings or {})):
+        made, told_then = _made()
+        shutil.copytree(made, folder / "data")
+        known = {**told_then, **(known or {})}
     config = folder / "keepless.toml"
     config.write_text(toml(models, settings), "utf-8")
     command = [sys.executable, "-m", "keepless", "serve", "--json", "--port", "0", "--config", str(config)]
@@ -111,3 +122,13 @@ def serve(
             reader.join(5)
             process.stdout.close()
             process.stderr.close()
+
+
+@lru_cache(1)
+def _made() -> tuple[Path, dict[str, str]]:
+    """A data folder as the first start leaves it, and what that told but for the link, which ends."""
+    folder = Path(tempfile.mkdtemp(prefix="keepless-made-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    command = [sys.executable, "-m", "keepless", "init", "--json", "--data-dir", str(folder / "data")]
+    told = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    return folder / "data", {name: value for name, value in told.items() if not name.startswith("sign_in")}

@@ -26,7 +26,7 @@ from keepless.policy.data_class import DataClass
 from keepless.policy.decide import Query, decide
 from keepless.policy.decision import Discard, DiscardReason, Reason, Retain, Trigger
 from keepless.usage.record import Endpoint, Phase
-from keepless.vault.errors import PutRefusedError, StaleEpochError
+from keepless.vault.errors import PutRefusedError, StaleEpochError, StoreFailedError
 from keepless.vault.rows import Kept
 
 __all__ = ["ATTEMPTS", "Cap", "Capture", "Incident", "PolicyReader", "Vault"]
@@ -132,8 +132,7 @@ class Capture:
                 cap.give_back()
                 return kept
         except (KeeplessError, sa.exc.SQLAlchemyError) as error:
-            failure(Event.CAPTURE_FAILED, error, organization=incident.organization_id, request=incident.request_id)
-            return Discard(DiscardReason.STORE_FAILED)
+            return self._failed(incident, error)
         emit(Event.CAPTURE_STORED, object=kept.id, organization=incident.organization_id, reason=reason)
         return kept
 
@@ -153,6 +152,8 @@ class Capture:
                 if isinstance(decision, Discard):
                     return decision
                 permit = decision
+            except StoreFailedError as error:
+                return self._failed(incident, error)
             except PutRefusedError as error:
                 return self._refused(incident, error.reason)
         return self._refused(incident, DiscardReason.STALE_EPOCH)
@@ -160,3 +161,9 @@ class Capture:
     def _refused(self, incident: Incident, reason: DiscardReason) -> Discard:
         emit(Event.CAPTURE_REFUSED, organization=incident.organization_id, request=incident.request_id, reason=reason)
         return Discard(reason)
+
+    @staticmethod
+    def _failed(incident: Incident, error: Exception) -> Discard:
+        """With where it failed: the blobs, the keyring or the database."""
+        failure(Event.CAPTURE_FAILED, error, organization=incident.organization_id, request=incident.request_id)
+        return Discard(DiscardReason.STORE_FAILED)

@@ -1,11 +1,13 @@
 """Reliability captures on both databases: policy decides, the cap holds, everything fails closed."""
 
+import io
 import threading
 from collections.abc import Callable
 
 import pytest
 import sqlalchemy as sa
 
+from keepless import log
 from keepless.accounts.principal import PolicyInForce
 from keepless.content import Content, Purpose
 from keepless.db import Database
@@ -150,8 +152,14 @@ def test_what_may_not_be_kept_never_reaches_the_vault(database: Database, case: 
 def test_a_vault_that_refuses_keeps_nothing_and_uses_no_place(
     database: Database, fault: Fault, reason: DiscardReason
 ) -> None:
-    vault = StubVault(fault)
+    vault, written = StubVault(fault), io.StringIO()
+    log.redirect(written)
     assert make(database, vault).consider(incident(), Reason.ENGINE_CRASH) == Discard(reason)
+    log.redirect(io.StringIO())
+    (line,) = written.getvalue().splitlines()
+    failed = reason is DiscardReason.STORE_FAILED
+    assert ('"frames":["_put:' in line) is failed, "where it failed, and nothing of what"
+    assert ("incident:capture:refused" in line) is not failed
     assert vault.kept == []
     assert counts(database) == (0, 0)
 

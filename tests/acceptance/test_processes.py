@@ -16,7 +16,7 @@ from typing import Any, Self
 
 import pytest
 
-from tests.support.outside import Answer, Organization, comes_true
+from tests.support.outside import Answer, Organization, another, comes_true
 from tests.support.serve import EMBEDDED, Served, serve, upstream_models
 from tests.support.upstream import Behaviour, MockUpstream
 
@@ -32,11 +32,18 @@ def upstream() -> Iterator[MockUpstream]:
         yield mock
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def models(upstream: MockUpstream) -> list[dict[str, Any]]:
     like = upstream_models(upstream.base_url)
     logging = [{**like[0], "id": name, "retention": "logs_30d"} for name in ("logging", "slow-stream")]
     return [like[0], *logging, *({**like[0], "id": model} for model in MANY)]
+
+
+@pytest.fixture(scope="module")
+def four(tmp_path_factory: pytest.TempPathFactory, models: list[dict[str, Any]]) -> Iterator[Served]:
+    """Four processes; each test has a customer of its own."""
+    with serve(tmp_path_factory.mktemp("four"), models, "--workers", "4") as served:
+        yield served
 
 
 @dataclass
@@ -188,7 +195,7 @@ class Rounds:
     """Traffic of three kinds against a deployment of four processes, while its owner turns things off and on."""
 
     def __init__(self, served: Served, upstream: MockUpstream) -> None:
-        self.customer = Organization.of(served.url, served.told)
+        self.customer = another(served.url, served.told["operator_key"])
         self.upstream = upstream
         self.wrong: list[str] = []
         self.seen: Counter[str] = Counter()
@@ -220,65 +227,56 @@ class Rounds:
                 self.wrong.append("routed")
 
 
-def test_after_a_toggle_has_answered_nothing_is_kept_or_routed(
-    tmp_path: Path, models: list[dict[str, Any]], upstream: MockUpstream
-) -> None:
-    with serve(tmp_path, models, "--workers", "4") as served:
-        rounds = Rounds(served, upstream)
-        with Traffic(rounds.ask) as traffic:
-            for _ in range(3):
-                time.sleep(0.5)
-                closed = rounds.set(zero_data_retention=True)
-                at_once = set(rounds.customer.retained())
-                time.sleep(LAG_S + 0.5)
-                later = set(rounds.customer.retained())
-                opened = time.monotonic()
-                assert later <= at_once, "nothing was added after the answer"
-                rounds.set(zero_data_retention=False)
-                rounds.judge(traffic.answers[:], closed, opened)
-        assert rounds.wrong == []
-        assert rounds.seen["inside"] > 20 and rounds.seen["kept"] > 3 and rounds.seen["routed"] > 3, rounds.seen
-        comes_true(lambda: rounds.customer.admin("GET", "/data_controls").json["residual"]["objects"] == 0)
-
-
-def test_what_is_under_way_to_an_upstream_that_keeps_is_cut_off(
-    tmp_path: Path, models: list[dict[str, Any]], upstream: MockUpstream
-) -> None:
-    with serve(tmp_path, models, "--workers", "4") as served:
-        customer = Organization.of(served.url, served.told)
-        answers: list[Answer] = []
-        asking = [
-            threading.Thread(target=lambda: answers.append(customer.chat("slow-stream", stream=True))) for _ in range(8)
-        ]
-        before = len(upstream.received)
-        for thread in asking:
-            thread.start()
-        comes_true(lambda: sum(got.events_sent > 3 for got in upstream.received[before:]) == 8)
-        assert customer.admin("POST", "/data_controls", {"zero_data_retention": True}).status == 200
-        sent = [got.events_sent for got in upstream.received[before:]]
-        for thread in asking:
-            thread.join(20)
-        assert len(answers) == 8
-        assert all(b'"error"' in answer.body and b"[DONE]" not in answer.body for answer in answers)
-        assert all(b"object=obj_" not in answer.body for answer in answers), "a withdrawal is not an incident"
-        assert upstream.wait_for(lambda _: all(got.closed_early for got in upstream.received[before:]))
-        assert max(sent) < 5000 and customer.retained() == {}
-
-
-def test_a_revoked_key_is_refused_by_every_process_once_that_is_answered(
-    tmp_path: Path, models: list[dict[str, Any]]
-) -> None:
-    with serve(tmp_path, models, "--workers", "4") as served:
-        customer = Organization.of(served.url, served.told)
-        path = f"/projects/{customer.project_id}/api_keys"
+def test_after_a_toggle_has_answered_nothing_is_kept_or_routed(four: Served, upstream: MockUpstream) -> None:
+    rounds = Rounds(four, upstream)
+    with Traffic(rounds.ask) as traffic:
         for _ in range(3):
-            made = customer.admin("POST", path, {"name": "short"}).json
-            with Traffic(lambda _, key=made["value"]: customer.chat("ok", key=key)) as traffic:
-                comes_true(lambda: len(traffic.answers) > 20)
-                assert {answer.status for _, _, answer in traffic.answers} == {200}, "a new key works at once"
-                assert customer.admin("DELETE", f"{path}/{made['id']}").status == 200
-                revoked = time.monotonic()
-                asked = len(traffic.answers)
-                comes_true(lambda number=asked + 30: len(traffic.answers) > number)
-            late = [answer.status for began, _, answer in traffic.answers if began > revoked]
-            assert len(late) > 20 and set(late) == {401}
+            time.sleep(0.5)
+            closed = rounds.set(zero_data_retention=True)
+            at_once = set(rounds.customer.retained())
+            time.sleep(LAG_S + 0.5)
+            later = set(rounds.customer.retained())
+            opened = time.monotonic()
+            assert later <= at_once, "nothing was added after the answer"
+            rounds.set(zero_data_retention=False)
+            rounds.judge(traffic.answers[:], closed, opened)
+    assert rounds.wrong == []
+    assert rounds.seen["inside"] > 20 and rounds.seen["kept"] > 3 and rounds.seen["routed"] > 3, rounds.seen
+    comes_true(lambda: rounds.customer.admin("GET", "/data_controls").json["residual"]["objects"] == 0)
+
+
+def test_what_is_under_way_to_an_upstream_that_keeps_is_cut_off(four: Served, upstream: MockUpstream) -> None:
+    customer = another(four.url, four.told["operator_key"])
+    answers: list[Answer] = []
+    asking = [
+        threading.Thread(target=lambda: answers.append(customer.chat("slow-stream", stream=True))) for _ in range(8)
+    ]
+    before = len(upstream.received)
+    for thread in asking:
+        thread.start()
+    comes_true(lambda: sum(got.events_sent > 3 for got in upstream.received[before:]) == 8)
+    assert customer.admin("POST", "/data_controls", {"zero_data_retention": True}).status == 200
+    sent = [got.events_sent for got in upstream.received[before:]]
+    for thread in asking:
+        thread.join(20)
+    assert len(answers) == 8
+    assert all(b'"error"' in answer.body and b"[DONE]" not in answer.body for answer in answers)
+    assert all(b"object=obj_" not in answer.body for answer in answers), "a withdrawal is not an incident"
+    assert upstream.wait_for(lambda _: all(got.closed_early for got in upstream.received[before:]))
+    assert max(sent) < 5000 and customer.retained() == {}
+
+
+def test_a_revoked_key_is_refused_by_every_process_once_that_is_answered(four: Served) -> None:
+    customer = another(four.url, four.told["operator_key"])
+    path = f"/projects/{customer.project_id}/api_keys"
+    for _ in range(3):
+        made = customer.admin("POST", path, {"name": "short"}).json
+        with Traffic(lambda _, key=made["value"]: customer.chat("ok", key=key)) as traffic:
+            comes_true(lambda: len(traffic.answers) > 20)
+            assert {answer.status for _, _, answer in traffic.answers} == {200}, "a new key works at once"
+            assert customer.admin("DELETE", f"{path}/{made['id']}").status == 200
+            revoked = time.monotonic()
+            asked = len(traffic.answers)
+            comes_true(lambda number=asked + 30: len(traffic.answers) > number)
+        late = [answer.status for began, _, answer in traffic.answers if began > revoked]
+        assert len(late) > 20 and set(late) == {401}

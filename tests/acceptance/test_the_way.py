@@ -86,7 +86,7 @@ def upstream() -> Iterator[MockUpstream]:
         yield mock
 
 
-@pytest.fixture(scope="module", params=["sqlite-1", "postgres-4"])
+@pytest.fixture(scope="module", params=["sqlite-1", "postgres-2"])
 def stand(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, upstream: MockUpstream
 ) -> Iterator[Stand]:

@@ -18,8 +18,8 @@ EMBEDDED: Final = "embedded"
 _PATIENCE: Final = {"first_byte_timeout": 60.0, "idle_timeout": 60.0, "connect_timeout": 5.0}
 # Only what never comes is not waited for: all else may be slow on a busy machine.
 _IMPATIENCE: Final[dict[Temper, dict[str, float]]] = {
-    Temper.LATE: {"first_byte_timeout": 0.7},
-    Temper.STUCK: {"idle_timeout": 0.7},
+    Temper.LATE: {"first_byte_timeout": 0.3},
+    Temper.STUCK: {"idle_timeout": 0.3},
 }
 _HEARING: Final = ["audio.transcriptions", "audio.translations"]
 

@@ -3,7 +3,7 @@
 Holds: `Answered`. Leaves out: whether any of it could be kept (the pipeline asks policy first), the capture.
 
 Of a stream that could be kept if it failed everything is held to its end, although nobody reads it again unless it does
-fail. Events of a stream repeat each other, so packed they are a tenth of their size or less, for half a microsecond an
+fail. Events of a stream repeat each other, so packed they commonly take a tenth of their size, for half a microsecond an
 event: a client that reads slowly, or very many long streams at once, hold little memory.
 """
 

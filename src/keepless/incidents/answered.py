@@ -3,8 +3,8 @@
 Holds: `Answered`. Leaves out: whether any of it could be kept (the pipeline asks policy first), the capture.
 
 Of a stream that could be kept if it failed everything is held to its end, although nobody reads it again unless it does
-fail. Events of a stream repeat each other, so packed they commonly take a tenth of their size, for half a microsecond an
-event: a client that reads slowly, or very many long streams at once, hold little memory.
+fail. Events of a stream repeat each other: packed they commonly take a tenth of their size, for half a microsecond an
+event, so a client that reads slowly, or very many long streams at once, hold little memory.
 """
 
 import zlib

@@ -86,27 +86,21 @@ FOUND = {
 }
 PAGES = {"data/jobs.sqlite", "data/jobs.sqlite-wal"}  # which of them, the moment decides
 
-LIES = {
-    "keeps what policy forbids": (
-        "something was kept that may not be",
-        """
-        import dataclasses
-        from keepless.incidents import afterwards, capture
-        from keepless.policy.data_class import Feature
-        decide = afterwards.decide
-        def lenient(query):
-            effective = dataclasses.replace(query.effective, zero_data_retention=False, on=frozenset(Feature))
-            return decide(dataclasses.replace(query, effective=effective))
-        afterwards.decide = capture.decide = lenient
-        """,
-    ),
-    "keeps and does not say so": (
-        "what the answer says is kept is not what is listed",
-        """
-        from keepless import pipeline
-        pipeline.described = lambda kept: b"none"
-        """,
-    ),
+LIES = """
+import dataclasses
+from keepless import pipeline
+from keepless.incidents import afterwards, capture
+from keepless.policy.data_class import Feature
+decide = afterwards.decide
+def lenient(query):
+    effective = dataclasses.replace(query.effective, zero_data_retention=False, on=frozenset(Feature))
+    return decide(dataclasses.replace(query, effective=effective))
+afterwards.decide = capture.decide = lenient
+pipeline.described = lambda kept: b"none"
+"""
+CAUGHT = {  # where policy forbids it, and where it is not said
+    "something was kept that may not be": {"inference logging off", "zero data retention"},
+    "what the answer says is kept is not what is listed": {"default"},
 }
 
 
@@ -138,13 +132,12 @@ def test_a_leaking_server_is_caught(tmp_path: Path) -> None:
     assert not any(marker.text in json.dumps(report.answer()) for marker in report.markers.values())
 
 
-@pytest.mark.parametrize("lie", LIES)
-def test_a_lying_server_is_caught(lie: str, tmp_path: Path) -> None:
-    fault, code = LIES[lie]
-    environment = broken(tmp_path, code)
-    report = broken_prove(tmp_path, environment, BROKEN)
+def test_a_lying_server_is_caught(tmp_path: Path) -> None:
+    """One that keeps what policy forbids, and does not say what it keeps."""
+    report = broken_prove(tmp_path, broken(tmp_path, LIES), BROKEN)
     assert not report.clean
-    assert fault in faults(report)
+    found = {fault: {one.setting for one in report.outcomes if one.wrong == fault} for fault in faults(report)}
+    assert {fault: CAUGHT[fault] & found.get(fault, set()) for fault in CAUGHT} == CAUGHT
     assert report.findings == []
 
 

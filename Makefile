@@ -6,6 +6,8 @@ DATA_DIR ?= data
 BIN := .venv/bin
 # Tests write much and none is about a cut of power: in memory, where there is room, they do not wait for a disk.
 export PYTEST_DEBUG_TEMPROOT := $(shell [ "$$(df --output=avail -k /dev/shm 2>/dev/null | tail -1)" -gt 6000000 ] 2>/dev/null && echo /dev/shm)
+# Compiled once and kept: else each process of the tests compiles and instruments a thousand modules for itself.
+unexport PYTHONDONTWRITEBYTECODE
 SOURCES := hatch_build.py $(shell find src -type f -not -name '*.pyc')
 
 .PHONY: help run install install-dev install-finetune services lock check test test-long bench docs vendor screenshots
@@ -45,7 +47,7 @@ check: install-dev ## Fast: lint, types, import contracts, house rules, unit tes
 	@$(BIN)/pytest tests/unit tests/typing
 
 test: install-dev ## README's second command: every test
-	@bash lint/check
+	@$(BIN)/pytest --collect-only -qq > /dev/null 2>&1 & bash lint/check && wait # what is collected is compiled meanwhile
 	@KEEPLESS_TEST_INSTALLED=1 $(BIN)/pytest -m "not long" -n 3 --dist loadfile --no-loadscope-reorder
 
 test-long: install-dev ## Million-row cases and long runs

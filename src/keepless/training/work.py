@@ -195,15 +195,18 @@ def _alive(order: Order) -> None:
 
 
 def _fault(error: Exception) -> Fault:
-    if isinstance(error, TrainingError):
-        return error.fault
-    if isinstance(error, DivergedError):
-        return Fault.DIVERGED
-    # torch says in words alone that it got no memory. What it had by then says as much.
+    # torch says in words alone that it got no memory, and who got none to read the base model with may say that it does
+    # not hold together. What the process had by then says as much.
     most = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     full = most > resource.getrlimit(resource.RLIMIT_DATA)[0] // 2
-    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and full):
+    fault = error.fault if isinstance(error, TrainingError) else None
+    unsure = isinstance(error, RuntimeError) or fault is Fault.BASE_NOT_TUNABLE
+    if isinstance(error, MemoryError) or (unsure and full):
         return Fault.OUT_OF_MEMORY
+    if fault is not None:
+        return fault
+    if isinstance(error, DivergedError):
+        return Fault.DIVERGED
     return Fault.TRAINER_DIED
 
 

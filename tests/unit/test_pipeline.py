@@ -273,6 +273,19 @@ def test_what_is_too_large_to_be_kept_is_not_held_in_memory() -> None:
     asyncio.run(main())
 
 
+def test_of_a_long_stream_that_fails_every_byte_is_captured_in_order() -> None:
+    async def main() -> None:
+        events = [b'data: {"choices":[{"delta":{"content":"%d' % n + b"x" * 9_000 + b'"}}]}\n\n' for n in range(20)]
+        harness = Harness(head(200, SSE), *map(data, events), fail(FailureKind.CUT))
+        await harness.ask(STREAM)
+        harness.close()
+        ((captured, _),) = harness.reliability.incidents
+        assert captured.answer_content is not None
+        assert captured.answer_content.reveal(Purpose.PROVE) == b"".join(events)
+
+    asyncio.run(main())
+
+
 REFUSED_ROUTES: list[tuple[str, Callable[[Harness], None], dict[str, Any], int, str]] = [
     ("logs", lambda h: h.lease.set(ZDR), {}, 403, "upstream_retention_not_allowed"),
     ("unknown", lambda h: h.lease.set(OPTED_OUT), {}, 403, "upstream_retention_not_allowed"),

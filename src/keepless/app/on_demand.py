@@ -1,6 +1,6 @@
 """Parts of a server that are loaded only where they are configured: what is loaded stays in memory for months.
 
-One of the two files in which a module is imported by its name (ADR 0028): modules of its own layer or below.
+One of the three files in which a module is imported by its name (ADR 0028): modules of its own layer or below.
 """
 
 import importlib

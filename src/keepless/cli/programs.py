@@ -1,6 +1,6 @@
 """The programs behind `keepless`: the server, and every other command; only what is asked for is loaded.
 
-One of the two files in which a module is imported by its name (ADR 0028): modules of its own layer or below.
+One of the three files in which a module is imported by its name (ADR 0028): modules of its own layer or below.
 """
 
 import importlib

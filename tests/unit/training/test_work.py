@@ -12,6 +12,8 @@ import pytest
 from keepless.content import Content
 from keepless.inference.embedded.adapter import MODULES, base_of, unpack
 from keepless.inference.embedded.gguf import open_gguf
+from keepless.training import work
+from keepless.training.loop import DivergedError
 from keepless.training.order import Checkpoint, Event, Fault, Finished, Order, Prepared, Progress, TrainingError
 from keepless.training.work import Told, train
 from keepless.tuning.adapter import checked
@@ -193,6 +195,26 @@ def test_the_base_model_must_be_there_and_the_pinned_one(weights: str, tmp_path:
 )
 def test_other_base_models_are_not_tuned(tmp_path: Path, changes: dict[str, Any]) -> None:
     assert fault(order(tiny(tmp_path, **changes))) is Fault.BASE_NOT_TUNABLE
+
+
+@pytest.mark.parametrize(
+    ("error", "roomy", "full"),
+    [
+        (TrainingError(Fault.BASE_NOT_TUNABLE), Fault.BASE_NOT_TUNABLE, Fault.OUT_OF_MEMORY),
+        (TrainingError(Fault.EXAMPLES_UNUSABLE), Fault.EXAMPLES_UNUSABLE, Fault.EXAMPLES_UNUSABLE),
+        (DivergedError(), Fault.DIVERGED, Fault.DIVERGED),
+        (MemoryError(), Fault.OUT_OF_MEMORY, Fault.OUT_OF_MEMORY),
+        (RuntimeError(), Fault.TRAINER_DIED, Fault.OUT_OF_MEMORY),
+        (KeyError(), Fault.TRAINER_DIED, Fault.TRAINER_DIED),
+    ],
+    ids=lambda value: repr(value) if isinstance(value, Exception) else str(value),
+)
+def test_what_ended_a_run_depends_on_the_memory_it_had(
+    error: Exception, roomy: Fault, full: Fault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for most, expected in ((1 << 50, roomy), (1 << 20, full)):
+        monkeypatch.setattr(work.resource, "getrlimit", lambda _, most=most: (most, most))
+        assert work._fault(error) is expected
 
 
 def test_it_shows_that_it_lives(weights: str) -> None:

@@ -31,6 +31,7 @@ TOLD = {  # not asked again elsewhere
     Behaviour.GARBAGE: "upstream_malformed",
     Behaviour.CUT_JSON: "upstream_cut",
 }
+WAITED_FOR = {"patient", f"told-{Behaviour.NEVER}"}  # models whose upstream does not answer
 
 
 @dataclass
@@ -75,7 +76,8 @@ def model(id: str, urls: dict[str, str], *names: str, weights: tuple[int, ...] =
     upstreams = [
         {"base_url": urls[name], "weight": weight, **PROMISES[name]} for name, weight in zip(names, given, strict=True)
     ]
-    patience = {"first_byte_timeout": 1.0, "idle_timeout": 1.0, "connect_timeout": 2.0}
+    seconds = 1.0 if id in WAITED_FOR else 30.0  # of a busy machine no upstream is to blame
+    patience = {"first_byte_timeout": seconds, "idle_timeout": seconds, "connect_timeout": 2.0}
     return {"id": id, "engine": "openai", **patience, **more, "upstreams": upstreams}
 
 

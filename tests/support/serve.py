@@ -19,6 +19,7 @@ from typing import Any
 from tests.support.upstream import Behaviour
 
 OF_THE_FIRST_START = {"database_url", "keyring", "log_origin", "blobs_url", "location_region"}  # settings
+WAITING = {Behaviour.NEVER, Behaviour.SLOW_HEAD, Behaviour.SLOW_IDLE}
 EMBEDDED: dict[str, Any] = {"id": "smollm2-135m-instruct", "engine": "llama", "threads": 1}
 
 
@@ -49,10 +50,16 @@ class Served:
 
 
 def upstream_models(base_url: str, **more: Any) -> list[dict[str, Any]]:
-    """One model for each behaviour of the mock upstream, named after it; quick to lose patience."""
-    patience = {"first_byte_timeout": 1.0, "idle_timeout": 1.0, "connect_timeout": 2.0}
-    made = {"engine": "openai", "base_url": base_url, "retention": "zero", **patience, **more}
-    return [{"id": behaviour.value, **made} for behaviour in Behaviour]
+    """One model for each behaviour of the mock upstream, named after it; quick to lose patience with one that waits.
+
+    The others are given all the time that a busy machine may take: what is slow there is the test, not the upstream.
+    """
+    made = {"engine": "openai", "base_url": base_url, "retention": "zero", "connect_timeout": 2.0}
+    patience = {which: 1.0 if which in WAITING else 30.0 for which in Behaviour}
+    return [
+        {"id": which.value, **made, "first_byte_timeout": seconds, "idle_timeout": seconds, **more}
+        for which, seconds in patience.items()
+    ]
 
 
 def toml(models: Sequence[Mapping[str, Any]], settings: Mapping[str, Any] | None = None) -> str:

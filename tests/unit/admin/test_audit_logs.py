@@ -168,7 +168,7 @@ def exported(here: Platform, query: str = "", key: str = "owner") -> list[dict[s
 
 def test_an_export_is_the_list_with_proofs_and_without_names(anywhere: Platform) -> None:
     here = anywhere
-    project = here.json("POST", "/organization/projects", {"name": "Lab"})["id"]
+    project = here.json("POST", "/organization/projects", {"name": "Laboratory"})["id"]
     here.json("DELETE", f"/organization/retained_objects/{here.put().id}")
     here.json("POST", f"/organization/projects/{project}/limits", {"requests_per_minute": 5})
     *lines, end = exported(here)
@@ -180,7 +180,7 @@ def test_an_export_is_the_list_with_proofs_and_without_names(anywhere: Platform)
     assert (end["events"], end["organization_id"]) == (len(listed), here.organization_id)
     narrowed = exported(here, f"?project_ids={project}&event_types=project.created")
     assert [line["event"]["type"] for line in narrowed[:-1]] == ["project.created"]
-    assert "Lab" not in json.dumps(lines)
+    assert "Laboratory" not in json.dumps(lines)
 
 
 def test_an_export_is_of_ones_own(here: Platform) -> None:

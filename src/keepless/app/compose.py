@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from keepless.accounts.principal import Limits, PolicyInForce
 from keepless.accounts.store import model_limits_of, policy_in_force
 from keepless.accounts.tables import change, model_limit, organization, project
-from keepless.app.folder import bring_up_to_date, prepare
+from keepless.app.folder import bring_up_to_date, make_private, prepare
 from keepless.clock import GuardedClock, SystemClock
 from keepless.config import Settings
 from keepless.db import Database
@@ -33,10 +33,13 @@ from keepless.vault.bucket_api import GcsApi, S3Api
 from keepless.vault.door import Place, Vault
 from keepless.vault.keyring import FileKeyring, open_keyring
 from keepless.vault.locations import Findings, LocationGuard, check_gcs, check_local, check_s3
-from keepless.vault.states import KekState
-from keepless.vault.tables import kek
+from keepless.vault.states import KekKind, KekState
+from keepless.vault.tables import kek, kept
 
-__all__ = ["Deployment", "check_keys", "is_empty", "limited_models", "limited_organizations", "open_deployment"]
+__all__ = [
+    "Deployment", "check_keys", "is_day_key_missing", "is_empty", "limited_models", "limited_organizations",
+    "open_deployment",
+]  # fmt: skip
 
 _DEFAULT_REGION: Final = "us"
 
@@ -69,6 +72,7 @@ def is_empty(settings: Settings) -> bool:
     if not settings.database_url and not Path(settings.data_dir).exists():
         return True
     prepare(settings.data_dir)
+    make_private(settings.database)
     db = Database(settings.database)
     try:
         with db.read() as tx:
@@ -85,6 +89,7 @@ def open_deployment(settings: Settings, *, create: bool = False) -> Deployment:
         prepare(settings.data_dir)
     keyring = open_keyring(settings.keyring, create=create)
     prepare(settings.data_dir)  # after the keyring: a folder that was mistyped is not made
+    make_private(settings.database)
     db = Database(settings.database)
     try:
         bring_up_to_date(db)
@@ -140,11 +145,30 @@ def check_keys(deployment: Deployment) -> None:
     """
     before = _active_keys(deployment.db)
     files = {file.kek_id for file in deployment.keyring.kek_files()}
-    if not before & _active_keys(deployment.db) <= files:
+    if not before & _active_keys(deployment.db) <= files:  # not those that were destroyed in between
         raise ConfigError(
             "keyring: a key is missing; restore the keyring of this data folder, or, when the key is lost for good, "
             "run `keepless sweep --once`, which reports what cannot be read any more"
         )
+
+
+def is_day_key_missing(deployment: Deployment, state: KekState) -> bool:
+    """Whether the key of a day is gone while it is in use: some dozens of files are looked for, whatever is stored.
+
+    ACTIVE: nothing can be kept that ends on its day. RETIRING: somebody's sweep has seen that it is gone, what is kept
+    now has another, and what it wraps cannot be read.
+    """
+    before = {kek_id for kek_id in _day_keys(deployment.db, state) if not deployment.keyring.has(kek_id)}
+    return bool(before) and bool(before & _day_keys(deployment.db, state))  # not one that was destroyed in between
+
+
+def _day_keys(db: Database, state: KekState) -> set[Id]:
+    """A retiring key counts while it wraps something: until then its file is not destroyed."""
+    wanted = sa.select(kek.c.id).where(kek.c.state == state, kek.c.kind == KekKind.DAY)
+    if state is KekState.RETIRING:
+        wanted = wanted.where(sa.exists().where(kept.c.kek_id == kek.c.id))
+    with db.read() as tx:
+        return set(tx.scalars(wanted))
 
 
 def _active_keys(db: Database) -> set[Id]:

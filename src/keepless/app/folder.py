@@ -1,10 +1,11 @@
 """The data folder: made for this user alone, served by one server at a time, never by an older Keepless than wrote it.
 
-Holds: `prepare` (the folder), `FolderLock`, `bring_up_to_date` (the schema). Leaves out: what is inside (database,
-vault and keyring look after theirs), how the schema changes (migrations, and `migrate`, a program that runs them: a
-server that needs none does not load what they need).
+Holds: `prepare` (the folder), `make_private` (its database), `FolderLock`, `bring_up_to_date` (the schema). Leaves
+out: what is inside (database, vault and keyring look after theirs), how the schema changes (migrations, and `migrate`,
+a program that runs them: a server that needs none does not load what they need).
 """
 
+import contextlib
 import fcntl
 import os
 import subprocess
@@ -17,7 +18,7 @@ import sqlalchemy as sa
 from keepless.db import Database
 from keepless.errors import ConfigError
 
-__all__ = ["FolderLock", "bring_up_to_date", "prepare", "revisions"]
+__all__ = ["FolderLock", "bring_up_to_date", "make_private", "prepare", "revisions"]
 
 _VERSIONS: Final = Path(__file__).parent / "migrations" / "versions"
 
@@ -35,6 +36,15 @@ def prepare(data_dir: str) -> Path:
     if stat.st_mode & 0o077:
         folder.chmod(0o700)
     return folder
+
+
+def make_private(database: str) -> None:
+    """Make a SQLite file that is not there yet, for this user only: SQLite itself asks the umask."""
+    if database.startswith("sqlite"):
+        path = sa.make_url(database).database
+        if path and not Path(path).exists():
+            with contextlib.suppress(OSError):  # whoever opens it says why not
+                Path(path).touch(mode=0o600)
 
 
 class FolderLock:

@@ -7,9 +7,9 @@ import sqlalchemy as sa
 
 from keepless.accounts.lease import Lease
 from keepless.admin.health import Check, Metric, MetricKind
-from keepless.app.compose import Deployment
+from keepless.app.compose import Deployment, is_day_key_missing
 from keepless.app.guard import is_behind
-from keepless.errors import KeeplessError
+from keepless.errors import ConfigError, KeeplessError
 from keepless.gateway.server import Server
 from keepless.inference.condition import Reach, condition_of, is_well
 from keepless.inference.embedded.pulse import State
@@ -18,6 +18,7 @@ from keepless.inference.target import Target
 from keepless.pipeline import Way
 from keepless.receipts.checkpoint import LogForkError
 from keepless.usage.ledger import Ledger
+from keepless.vault.states import KekState
 
 __all__ = ["checks_of", "engines_of", "metrics_of", "models_of"]
 
@@ -41,6 +42,7 @@ def checks_of(deployment: Deployment, ledger: Ledger, router: Router) -> Callabl
             _time(deployment),
             Check("ledger", ledger.healthy, "" if ledger.healthy else "usage rows cannot be written"),
             _log(deployment),
+            *_keyring(deployment),
             *models_of(list(router.routes())),
         ]
 
@@ -82,6 +84,20 @@ def _log(deployment: Deployment) -> Check:
     except (KeeplessError, sa.exc.SQLAlchemyError):
         return Check("transparency log", ok=False, why="the database or the keyring fails")
     return Check("transparency log", ok=True)
+
+
+def _keyring(deployment: Deployment) -> Iterator[Check]:
+    why = lost = ""
+    try:
+        why = deployment.keyring.fault()
+        if not why and is_day_key_missing(deployment, KekState.ACTIVE):
+            why = "keyring: a key is missing; restore the keyring of this data folder"
+        elif is_day_key_missing(deployment, KekState.RETIRING):
+            lost = "a key is lost: what it wraps cannot be read; restore the keyring of this data folder"
+    except (ConfigError, sa.exc.SQLAlchemyError):
+        why = "the database or the keyring cannot be read"
+    yield Check("keyring", not why, why)
+    yield Check("keys of what is kept", not lost, lost, vital=False)
 
 
 def metrics_of(server: Server, way: Way, ledger: Ledger, lease: Lease, router: Router) -> Sequence[Metric]:

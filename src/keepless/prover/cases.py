@@ -158,6 +158,7 @@ def fault_cases() -> list[Case]:
         *cases,
         _chat_case("upstream: error-event", Temper.ERROR_EVENT, frozenset({200}), Reason.UPSTREAM_5XX, stream=True),
         _chat_case("upstream: bad-event", Temper.BAD_EVENT, begun_or_not, Reason.UPSTREAM_MALFORMED, stream=True),
+        _chat_case("upstream: cut-late", Temper.CUT_LATE, frozenset({200}), Reason.UPSTREAM_CUT, stream=True),
         _chat_case("upstream: unreachable", UNREACHABLE, broken),
         _chat_case("request says store: false", Temper.BROKEN, broken, forbids=True, store=False),
         _chat_case(

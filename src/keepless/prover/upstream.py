@@ -16,6 +16,7 @@ __all__ = ["FaultUpstream", "Temper"]
 
 _FOREVER_S: Final = 3600.0
 _PACE_S: Final = 0.05
+_MANY: Final = 128  # events of more than a KiB: more than a server holds of one answer as it came
 _HEAD_BYTES: Final = 1 << 20
 
 
@@ -29,6 +30,7 @@ class Temper(StrEnum):
     BUSY = "busy"  # 429
     BROKEN = "broken"  # 500
     CUT = "cut"  # a beginning, then the connection ends
+    CUT_LATE = "cut-late"  # a stream of more than 128 KiB, then the connection ends
     LATE = "late"  # no first byte
     STUCK = "stuck"  # a beginning, then silence
     GARBAGE = "garbage"  # not HTTP
@@ -156,13 +158,16 @@ class _Answer:
             self._event({"content": self._say})
             await self._writer.drain()
             await asyncio.sleep(_PACE_S)
+        for _ in range(_MANY if temper is Temper.CUT_LATE else 0):
+            self._event({"content": self._say}, padding="-" * 1024)
+            await self._writer.drain()
         if temper is Temper.ERROR_EVENT:
             self._chunk(b"data: " + _json({"error": {"message": self._say, "type": "server_error"}}) + b"\n\n")
         elif temper is Temper.BAD_EVENT:
             self._chunk(b"data: " + self._say.encode() + b"\n\n")
         elif temper is Temper.WELL:
             self._end()
-        if temper is not Temper.CUT:
+        if temper not in (Temper.CUT, Temper.CUT_LATE):
             self._writer.write(b"0\r\n\r\n")
 
     def _whole(self, status: int, body: bytes, kind: str = "application/json") -> None:

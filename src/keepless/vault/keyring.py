@@ -68,32 +68,25 @@ class FileKeyring:
 
     def check(self) -> None:
         """Refuse to start with a keyring that is missing, incomplete or open to others. Raises `ConfigError`."""
-        self._check_mode(self._folder, directory=True)
-        for name in (_LOG_KEY, _TAG_NAME):
-            if not (self._folder / name).exists():
-                raise ConfigError(f"keyring: {name} is missing; restore the keyring of this data folder")
-        for path in self._folder.iterdir():
-            self._check_mode(path, directory=False)
-        if len(self.log_key()) != _KEY_BYTES:
-            raise ConfigError("keyring: log.key does not have 32 bytes; restore the keyring of this data folder")
+        fault = self.fault() or next(filter(None, map(_fault_of_file, self._folder.iterdir())), "")
+        if fault:
+            raise ConfigError(fault)
         self.head()
 
-    def _check_mode(self, path: Path, *, directory: bool) -> None:
-        wanted = 0o700 if directory else 0o600
-        what = "the folder" if directory else "a file in it"
-        try:
-            status = path.lstat()
-        except OSError as error:
-            if isinstance(error, FileNotFoundError) and not directory:
-                return  # replaced or destroyed by another process since the folder was read
-            raise ConfigError("keyring: the folder is missing; restore it, or make a new deployment") from None
-        right_kind = stat.S_ISDIR(status.st_mode) if directory else stat.S_ISREG(status.st_mode)
-        if not right_kind:
-            raise ConfigError(f"keyring: {what} is not a {'folder' if directory else 'regular file'}")
-        if status.st_uid != os.geteuid():
-            raise ConfigError(f"keyring: {what} belongs to another user; run Keepless as its owner")
-        if stat.S_IMODE(status.st_mode) != wanted:
-            raise ConfigError(f"keyring: {what} must have mode {wanted:04o}; set it with chmod")
+    def fault(self) -> str:
+        """What is wrong with the folder and what is in it besides KEKs, of which there may be very many.
+
+        A fixed text that says what to do; empty when nothing is.
+        """
+        fault = _fault_of(self._folder, directory=True)
+        for name in (_LOG_KEY, _TAG_NAME):
+            path = self._folder / name
+            if not fault and not path.exists():
+                fault = f"keyring: {name} is missing; restore the keyring of this data folder"
+            fault = fault or _fault_of_file(path)
+        if not fault and len(self.log_key()) != _KEY_BYTES:
+            fault = "keyring: log.key does not have 32 bytes; restore the keyring of this data folder"
+        return fault
 
     def create(self, kek_id: Id) -> bytes:
         """A new KEK, durable before this returns. Raises `StoreFailedError`."""
@@ -115,6 +108,10 @@ class FileKeyring:
         if len(key) != _KEY_BYTES or key == bytes(_KEY_BYTES):  # zeros: being destroyed at this very moment
             raise KeyMissingError("the keyring has no such key")
         return key
+
+    def has(self, kek_id: Id) -> bool:
+        """Whether there is a file for a KEK."""
+        return (self._folder / _name(kek_id)).exists()
 
     def destroy(self, kek_id: Id) -> bool:
         """Destroy a KEK for good; False when it was gone already. Raises `StoreFailedError`."""
@@ -225,6 +222,30 @@ class FileKeyring:
             path.unlink(missing_ok=True)
             raise OSError("the key was not written")
         _fsync_folder(self._folder)
+
+
+def _fault_of_file(path: Path) -> str:
+    return _fault_of(path, directory=False)
+
+
+def _fault_of(path: Path, *, directory: bool) -> str:
+    """What is wrong with who may read it; empty when nothing is."""
+    wanted = 0o700 if directory else 0o600
+    what = "the folder" if directory else "a file in it"
+    try:
+        status = path.lstat()
+    except OSError as error:
+        if isinstance(error, FileNotFoundError) and not directory:
+            return ""  # replaced or destroyed by another process since the folder was read
+        return "keyring: the folder is missing; restore it, or make a new deployment"
+    right_kind = stat.S_ISDIR(status.st_mode) if directory else stat.S_ISREG(status.st_mode)
+    if not right_kind:
+        return f"keyring: {what} is not a {'folder' if directory else 'regular file'}"
+    if status.st_uid != os.geteuid():
+        return f"keyring: {what} belongs to another user; run Keepless as its owner"
+    if stat.S_IMODE(status.st_mode) != wanted:
+        return f"keyring: {what} must have mode {wanted:04o}; set it with chmod"
+    return ""
 
 
 def _name(kek_id: Id) -> str:

@@ -1,6 +1,7 @@
 """`keepless init`, `serve`, `worker` and `sweep`."""
 
 import io
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -33,6 +34,17 @@ def test_init_prints_the_keys_once_and_refuses_a_second_time(terminal: Terminal,
     again = terminal.json("init", *folder, code=2)
     assert "has an organization already" in again["error"]["message"]
     assert made["api_key"] not in str(again)
+
+
+def test_what_init_makes_is_for_its_user_alone(terminal: Terminal, tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        terminal.json("init", "--data-dir", str(tmp_path / "data"))
+    finally:
+        os.umask(before)
+    made = [tmp_path / "data", *(tmp_path / "data").rglob("*")]
+    assert {path.name for path in made} >= {"keepless.sqlite", "log.key"}
+    assert [path.name for path in made if path.stat().st_mode & 0o077] == []
 
 
 def test_init_for_people(terminal: Terminal, tmp_path: Path) -> None:

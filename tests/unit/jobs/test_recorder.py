@@ -136,6 +136,7 @@ def test_what_is_discarded_is_never_written() -> None:
 
 def test_groups_of_many_shards_are_written_together_and_one_that_fails_holds_up_no_other(monkeypatch) -> None:
     monkeypatch.setattr(module, "_AGAIN_S", 0.01)
+    monkeypatch.setattr(module, "GROUP_S", 60.0)  # all are added before the first is waited for, however slowly
     calls: list[int] = []
     written: dict[int, list[int]] = {}
 

@@ -8,6 +8,7 @@ password is chosen by a person, so it is hashed slowly with a salt (RFC 9106).
 import base64
 import hashlib
 import os
+import threading
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
@@ -29,6 +30,7 @@ __all__ = [
 ]
 
 _hasher: Final = PasswordHasher()
+_turn: Final = threading.BoundedSemaphore(2)  # slow hashes of a process at a time, whoever asks: each takes 64 MiB
 
 
 class KeyKind(Enum):
@@ -80,13 +82,15 @@ def mint_password() -> str:
 
 
 def hash_password(password: str) -> str:
-    """The argon2id hash with its salt and parameters. Takes tens of milliseconds."""
-    return _hasher.hash(password)
+    """The argon2id hash with its salt and parameters. Takes tens of milliseconds, and waits for its turn."""
+    with _turn:
+        return _hasher.hash(password)
 
 
 def password_matches(stored: str, password: str) -> bool:
     """Whether a password is the one that was hashed; False for a damaged hash too."""
     try:
-        return _hasher.verify(stored, password)
+        with _turn:
+            return _hasher.verify(stored, password)
     except (VerificationError, InvalidHashError):
         return False

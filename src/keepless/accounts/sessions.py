@@ -39,6 +39,7 @@ __all__ = [
     "find_session",
     "forget_ended",
     "forgive_try",
+    "is_link",
     "make_link",
     "open_session",
     "people_with",
@@ -205,6 +206,12 @@ def make_link(tx: Connection, member_id: Id, now_ms: int) -> str:
     values = {"digest": digest_of(secret.encode()), "member_id": member_id, "ends_at": now_ms + LINK_MS}
     tx.execute(sign_in_link.insert().values(**values))
     return secret
+
+
+def is_link(tx: Connection, secret: str, now_ms: int) -> bool:
+    """Whether a link can still be used."""
+    own = sign_in_link.c.digest == digest_of(secret.encode())
+    return tx.execute(sa.select(sign_in_link.c.digest).where(own, sign_in_link.c.ends_at > now_ms)).first() is not None
 
 
 def use_link(tx: Connection, secret: str, now_ms: int) -> Person | None:

@@ -4,6 +4,7 @@ Holds: `People`. Leaves out: adding and removing members (access), sessions and 
 protocol (http.oidc). No role that is given here reaches beyond the organization of whoever gives it.
 """
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -20,7 +21,7 @@ from keepless.accounts.roles import ROLES, Permission, Role
 from keepless.accounts.sessions import Person
 from keepless.accounts.store import projects_of
 from keepless.accounts.tables import member
-from keepless.errors import Code, ErrorType, Problem
+from keepless.errors import Code, ErrorType, KeeplessError, Problem
 from keepless.governance.change import Office, as_many_as_may_be, not_found, own_organization
 from keepless.governance.sign_in import Opened, SignIn, check_password
 from keepless.ids import Id, Prefix, mint
@@ -148,6 +149,7 @@ class People:
         if len(shown) > 200 or not shown.isprintable():
             message = "A name has up to 200 printable characters."
             raise Problem(400, Code.INVALID_VALUE, message, param="name")
+        self.shown_invite(secret)  # for a stranger nothing slow is computed
         hashed, now_ms = hash_password(password), self._office.clock.now_ms()
         with self._office.db.write() as tx:
             found = invites.use_invite(tx, secret, now_ms)
@@ -225,7 +227,7 @@ class People:
         401: neither, no verified address, or (`again`) somebody else.
         """
         now_ms = self._office.clock.now_ms()
-        with self._office.db.write() as tx:
+        with contextlib.suppress(_SomebodyElseError), self._office.db.write() as tx:
             granted = _granted(grants, [one.id for one in directory.organizations(tx)])
             if granted is None:
                 who, entries = _known(tx, vouched), list[Entry]()
@@ -235,9 +237,14 @@ class People:
                 if own is not None:
                     own_organization(tx, own)
                 who, entries = _brought(tx, own, role, vouched, now_ms)
-            if who is not None and again in (None, who.id):
-                return self._sign_in.opened(tx, who, Method.OIDC, now_ms, instead_of=instead_of, before=entries)
+            if who is None or again not in (None, who.id):
+                raise _SomebodyElseError  # whom the provider has brought is not brought, then
+            return self._sign_in.opened(tx, who, Method.OIDC, now_ms, instead_of=instead_of, before=entries)
         raise self._sign_in.refused(None, Method.OIDC)
+
+
+class _SomebodyElseError(KeeplessError):
+    """Not who was to sign in: nothing of it is written but the refusal."""
 
 
 def _granted(grants: Sequence[tuple[Role, Id | None]], known: Sequence[Id]) -> tuple[Role, Id | None] | None:

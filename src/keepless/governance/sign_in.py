@@ -3,12 +3,11 @@
 Holds: `SignIn`. Leaves out: invites and members (people), the provider's protocol (http.oidc), cookies (http.sessions).
 
 Guessing is slowed down, not answered: a wrong password, an address that nobody has and a member without a password get
-one answer after the same work (a counted try, one slow hash, one log entry). Two passwords are hashed at a time at
-most, so guesses cannot take the memory. A sign-in always opens a new session and ends the one it came with: a session
+one answer after the same work (a counted try, one slow hash, one log entry). Whoever shows neither a link nor an invite
+that stands has no password hashed. A sign-in always opens a new session and ends the one it came with: a session
 that somebody else has planted in the browser never becomes anybody's.
 """
 
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -34,7 +33,6 @@ __all__ = ["LONGEST_PASSWORD", "SHORTEST_PASSWORD", "Opened", "SignIn", "check_p
 
 SHORTEST_PASSWORD: Final = 12
 LONGEST_PASSWORD: Final = 200
-_AT_ONCE: Final = 2  # slow hashes; each takes 64 MiB
 _MOST_OF_ONE_ADDRESS: Final = 16  # organizations in which one address has a password
 _SEEN_MS: Final = 60_000
 
@@ -61,7 +59,6 @@ class SignIn:
         self._db: Final = db
         self._clock: Final = clock
         self._log: Final = log
-        self._hashing: Final = threading.BoundedSemaphore(_AT_ONCE)
         self._nobodys: Final = hash_password("no password that anybody has")
 
     # --- who is signed in --------------------------------------------------------------------------------------------
@@ -99,8 +96,10 @@ class SignIn:
         hashed = None
         if password:
             check_password(password)
-            with self._hashing:
-                hashed = hash_password(password)
+            with self._db.read() as tx:
+                if not sessions.is_link(tx, secret, self._clock.now_ms()):
+                    raise _link_refused()  # for a stranger nothing slow is computed
+            hashed = hash_password(password)
         now_ms = self._clock.now_ms()
         with self._db.write() as tx:
             who = sessions.use_link(tx, secret, now_ms)
@@ -216,11 +215,10 @@ class SignIn:
 
     def _matching(self, found: list[Person], password: str) -> Person | None:
         """Whose password it is. Somebody's or nobody's, one hash at least is computed."""
-        with self._hashing:
-            if not found or len(password) > LONGEST_PASSWORD:
-                password_matches(self._nobodys, password[:LONGEST_PASSWORD])
-                return None
-            return next((one for one in found if password_matches(one.password or "", password)), None)
+        if not found or len(password) > LONGEST_PASSWORD:
+            password_matches(self._nobodys, password[:LONGEST_PASSWORD])
+            return None
+        return next((one for one in found if password_matches(one.password or "", password)), None)
 
     def _password_result(
         self, who: Person | None, email: str, instead_of: str | None, *, suspected: Person | None

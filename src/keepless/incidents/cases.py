@@ -99,7 +99,7 @@ class CaseBook:
         return Discard(DiscardReason.NO_TRIGGER) if no_case else result
 
     def suspect(self, suspicion: Suspicion) -> Id | None:
-        """Open a suspected case, or add keys to the one that is open; returns its id. Blocks.
+        """Open a suspected case, or add keys to the one that waits for a person; returns its id. Blocks.
 
         None when the database fails: the next suspicion tries again.
         """
@@ -112,7 +112,7 @@ class CaseBook:
     def _suspect(self, suspicion: Suspicion) -> Id:
         now_ms = self._clock.now_ms()
         with self._db.write() as tx:
-            present = self._open_case(tx, suspicion)
+            present = self._open_case(tx, suspicion, now_ms)
             case_id = mint(Prefix.CASE) if present is None else present
             if present is None:
                 self._insert(tx, case_id, suspicion, now_ms)
@@ -126,12 +126,24 @@ class CaseBook:
             emit(Event.CASE_OPENED, case=case_id, organization=suspicion.organization_id, signal=suspicion.signal)
         return case_id
 
-    def _open_case(self, tx: Connection, suspicion: Suspicion) -> Id | None:
-        """The case that is open for the organization: one at a time, so that a burst opens one."""
-        query = sa.select(abuse_case.c.id).where(
-            abuse_case.c.organization_id == suspicion.organization_id, abuse_case.c.state != CaseState.CLOSED
-        )
-        found: Id | None = tx.execute(query.order_by(abuse_case.c.opened_at).limit(1).with_for_update()).scalar()
+    def _open_case(self, tx: Connection, suspicion: Suspicion, now_ms: int) -> Id | None:
+        """The case of the organization that takes the suspicion: one, so that a burst opens one.
+
+        What a person confirmed is what they saw: such a case takes no further key, and beside it the suspicion of one
+        opens a case that waits for a person again. A case that captures no longer takes none either.
+        """
+        columns = abuse_case.c
+        own = sa.select(columns.id).where(columns.organization_id == suspicion.organization_id)
+        confirmed = sa.and_(columns.state == CaseState.CONFIRMED, columns.ends_at > now_ms)
+        if not self._auto_capture:
+            named = sa.select(sa.func.count()).where(
+                abuse_case_key.c.case_id == columns.id, abuse_case_key.c.key_id.in_(suspicion.key_ids)
+            )
+            confirmed = sa.and_(confirmed, named.scalar_subquery() == len(suspicion.key_ids))
+        query = own.where(sa.or_(columns.state == CaseState.SUSPECTED, confirmed))
+        # A confirmed case that names all of the keys comes first.
+        order = (sa.case((confirmed, 0), else_=1), columns.opened_at)
+        found: Id | None = tx.execute(query.order_by(*order).limit(1).with_for_update()).scalar()
         return found
 
     def _insert(self, tx: Connection, case_id: Id, suspicion: Suspicion, now_ms: int) -> None:

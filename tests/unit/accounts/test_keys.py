@@ -1,7 +1,10 @@
 """Keys: 256 random bits, found by digest, not shown by accident."""
 
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Lock
+from time import sleep
 
 import pytest
 from argon2 import PasswordHasher
@@ -54,3 +57,24 @@ def test_passwords_are_hashed_with_argon2id_and_a_salt(monkeypatch: pytest.Monke
 def test_nothing_makes_passwords_cheaper_than_argon2_recommends() -> None:
     source = Path(keys.__file__).read_text("utf-8")
     assert "_hasher: Final = PasswordHasher()\n" in source
+
+
+def test_two_passwords_are_hashed_at_a_time_whoever_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    counting, at_once, most = Lock(), [0], [0]
+
+    class Slow:
+        def _one(self, *_: str) -> str:
+            with counting:
+                at_once[0] += 1
+                most[0] = max(most[0], at_once[0])
+            sleep(0.01)
+            with counting:
+                at_once[0] -= 1
+            return "hash"
+
+        hash = verify = _one
+
+    monkeypatch.setattr(keys, "_hasher", Slow())
+    with ThreadPoolExecutor(12) as pool:
+        list(pool.map(lambda n: hash_password("x") if n % 2 else password_matches("hash", "x"), range(24)))
+    assert most == [2]

@@ -85,6 +85,30 @@ def test_one_open_case_an_organization_takes_further_keys(database: Database) ->
     assert world.suspect() != first
 
 
+BOTH = Suspicion(ORG, Signal.MANY_ORGANIZATIONS, frozenset({KEY, OTHER_KEY}), 20)
+
+
+def test_what_a_person_confirmed_takes_no_further_key(database: Database) -> None:
+    world = World(database)
+    first = world.confirm()
+    assert world.suspect() == first, "of what it names already it only counts"
+    beside = world.suspect(BOTH)
+    assert beside != first and world.suspect(BOTH) == beside
+    world.book.refresh()
+    assert (world.book.watches(KEY), world.book.watches(OTHER_KEY)) == (True, False)
+    assert world.consider(OTHER_KEY) == NO_TRIGGER, "no person has seen this key"
+    assert world.decisions.get(ORG, beside).state is CaseState.SUSPECTED
+    assert world.kinds().count(EntryKind.CASE_OPENED) == 2
+    assert world.suspect() == first
+
+
+def test_a_case_whose_time_is_over_takes_no_suspicion(database: Database) -> None:
+    world = World(database)
+    first = world.confirm()
+    world.clock.ms += LONGEST_MS + 1
+    assert world.suspect() != first
+
+
 def test_a_confirmed_case_captures_its_keys_only(database: Database) -> None:
     world = World(database)
     case_id = world.confirm()

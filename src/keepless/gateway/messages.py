@@ -61,6 +61,14 @@ PARTS: Final = {
 }
 _CALL: Final = frozenset({"id", "type", "function", "index"})
 _FUNCTION: Final = frozenset({"name", "arguments"})
+_SAID: Final = (  # what an answer brings back
+    ("refusal", str, "a string"),
+    ("reasoning", str, "a string"),
+    ("reasoning_content", str, "a string"),
+    ("audio", dict, "an object"),
+    ("annotations", list, "an array"),
+    ("executed_tools", list, "an array"),
+)
 
 
 def check_messages(messages: Any, capabilities: frozenset[str] | None) -> None:
@@ -80,7 +88,7 @@ def check_messages(messages: Any, capabilities: frozenset[str] | None) -> None:
         content = message.get("content")
         if type(content) is not str:
             _check_content(f"messages[{index}].content", content, role, message, capabilities)
-        if len(message) == 2 and name not in ("tool", "function"):
+        if len(message) == 2 and "content" in message and name not in ("tool", "function"):
             continue  # a role and a content: the common case
         _check_rest(f"messages[{index}]", message, role, asked, capabilities)
 
@@ -153,6 +161,11 @@ def _check_rest(
             raise unsupported(f"{param}.name", "messages[].name")
     if message.get("tool_calls") is not None:
         _check_calls(f"{param}.tool_calls", message["tool_calls"], asked)
+    if message.get("function_call") is not None:
+        _check_function(f"{param}.function_call", message["function_call"])
+    for key, type_, what in _SAID:
+        if message.get(key) is not None and type(message[key]) is not type_:
+            raise bad_type(f"{param}.{key}", what, message[key])
     if message["role"] == "tool":
         _check_answer(f"{param}.tool_call_id", message.get("tool_call_id"), asked)
 
@@ -167,11 +180,15 @@ def _check_calls(param: str, calls: Any, asked: set[str]) -> None:
             raise missing(f"{where}.id") if "id" not in call else bad_type(f"{where}.id", "a string", call["id"])
         if call.get("type", "function") != "function":
             raise bad_value(f"{where}.type", "function")
-        function = members(f"{where}.function", call.get("function"), _FUNCTION)
-        for key in ("name", "arguments"):
-            if type(function.get(key)) is not str:
-                raise bad_type(f"{where}.function.{key}", "a string", function.get(key))
+        _check_function(f"{where}.function", call.get("function"))
         asked.add(call["id"])
+
+
+def _check_function(param: str, function: Any) -> None:
+    function = members(param, function, _FUNCTION)
+    for key in ("name", "arguments"):
+        if type(function.get(key)) is not str:
+            raise bad_type(f"{param}.{key}", "a string", function.get(key))
 
 
 def _check_answer(param: str, call_id: Any, asked: set[str]) -> None:

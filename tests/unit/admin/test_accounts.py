@@ -73,6 +73,13 @@ def test_api_keys_show_their_secret_once(anywhere: Platform) -> None:
     assert anywhere.error("GET", f"{base}/{made['id']}") == (404, "not_found")
 
 
+def test_when_a_key_was_used_is_said_by_usage_alone(here: Platform) -> None:
+    key = here.json("POST", f"{PROJECTS}/{here.project_id}/api_keys", {"name": "k"})
+    assert works(here, key["value"])
+    listed = here.json("GET", f"{PROJECTS}/{here.project_id}/api_keys")["data"]
+    assert {one["last_used_at"] for one in listed} == {None}
+
+
 def test_a_service_account_is_a_key(here: Platform) -> None:
     made = here.json("POST", f"{PROJECTS}/{here.project_id}/service_accounts", {"name": "bot"})
     assert (made["object"], made["role"]) == ("organization.project.service_account", "member")

@@ -21,6 +21,8 @@ FINE: list[list[dict[str, Any]]] = [
     [U],
     [{"role": "system", "content": "x"}, {"role": "developer", "content": [{"type": "text", "text": "x"}]}, U],
     [U, ASKED, {"role": "tool", "content": "42", "tool_call_id": "c1"}],
+    [U, {"role": "assistant", "tool_calls": [CALL]}, {"role": "tool", "content": "42", "tool_call_id": "c1"}],
+    [U, {"role": "assistant", "function_call": CALL["function"]}, {"role": "function", "content": "42", "name": "f"}],
     [U, {"role": "assistant", "content": "x", "refusal": None, "annotations": None, "audio": None}],
     [U, {"role": "assistant", "content": None, "refusal": "no"}],
     [U, {"role": "assistant", "content": "x", "tool_calls": None, "reasoning": "r"}],
@@ -83,6 +85,14 @@ BAD: list[tuple[list[Any], Code, str]] = [
         Code.INVALID_TYPE,
         "messages[0].tool_calls[0].function.arguments",
     ),
+    ([{"role": "assistant", "tool_calls": M}], Code.INVALID_TYPE, "messages[0].tool_calls"),
+    ([{"role": "assistant", "tool_calls": [M]}], Code.INVALID_TYPE, "messages[0].tool_calls[0]"),
+    ([{"role": "assistant", "function_call": M}], Code.INVALID_TYPE, "messages[0].function_call"),
+    ([{"role": "assistant", "function_call": {"name": M}}], Code.INVALID_TYPE, "messages[0].function_call.arguments"),
+    *(
+        ([{"role": "assistant", "content": "x", key: 5}], Code.INVALID_TYPE, f"messages[0].{key}")
+        for key in ("refusal", "reasoning", "reasoning_content", "audio", "annotations", "executed_tools")
+    ),
     ([U, {"role": "tool", "content": "x"}], Code.MISSING_PARAMETER, "messages[1].tool_call_id"),
     ([U, {"role": "tool", "content": "x", "tool_call_id": [M]}], Code.INVALID_TYPE, "messages[1].tool_call_id"),
     ([U, {"role": "tool", "content": "x", "tool_call_id": M}], Code.INVALID_VALUE, "messages[1].tool_call_id"),
@@ -100,6 +110,20 @@ def test_what_is_wrong_is_named_and_not_quoted(messages: list[Any], code: Code, 
         check_messages(messages, None)
     assert (caught.value.status, caught.value.code, caught.value.param) == (400, code, param)
     assert M not in caught.value.message
+
+
+@pytest.mark.parametrize("messages", [*FINE, *(messages for messages, *_ in BAD)])
+def test_a_content_that_is_absent_is_one_that_is_null(messages: list[Any]) -> None:
+    def without(message: Any) -> Any:
+        return (
+            {k: v for k, v in message.items() if (k, v) != ("content", None)} if isinstance(message, dict) else message
+        )
+
+    def said(messages: list[Any]) -> tuple[Code, str | None] | None:
+        problem = outcome(lambda: check_messages(messages, None))
+        return None if problem is None else (problem.code, problem.param)
+
+    assert said([without(message) for message in messages]) == said(messages)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ Nothing of the engine's own gets out: no path, no fingerprint, no timings; ids a
 `usage` are the engine's, in seconds; `queue_time` is what passed before the engine began with the prompt.
 """
 
+import re
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -22,6 +23,7 @@ _DONE: Final = b"[DONE]"
 _FINGERPRINT: Final = "fp_keepless_llama"
 _UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _ENDS: Final = ('"}', "}", '"}}', "}}")  # what an answer that was cut short may lack
+_CALLED: Final = re.compile(r'\s*\{\s*"name"\s*:\s*"([^"\\]*)"')  # which function, however soon it was cut after that
 
 
 class EngineFaultError(KeeplessError):
@@ -205,10 +207,15 @@ class Answer:
             return {"role": "assistant", "content": None, "tool_calls": [call]}, "tool_calls"
         if self._plan.forced:
             self._refused = _refusal("tool_use_failed", "Failed to call a function.", text)
-        said = said or next(filter(None, (_object(text + end) for end in _ENDS)), None)
-        if said is not None and said.get("name") == NONE and isinstance(said.get("message"), str):
-            text = said["message"]
-        return {"role": "assistant", "content": text}, finish
+        mended = said or next(filter(None, (_object(text + end) for end in _ENDS)), None)
+        if mended is not None and mended.get("name") == NONE and isinstance(mended.get("message"), str):
+            return {"role": "assistant", "content": mended["message"]}, finish
+        called = _CALLED.match(text)
+        if called is not None and called[1] in (self._plan.tools or ()):
+            self._refused = _refusal("tool_use_failed", "Failed to call a function.", text)
+        # What is left was cut before it said anything: the words around it are ours, not the model's.
+        cut = said is None and text.lstrip().startswith("{")
+        return {"role": "assistant", "content": "" if cut else text}, finish
 
     def _usage(self) -> Json:
         started = self._first if self._first is not None else self._plan.started

@@ -22,6 +22,7 @@ import msgspec
 from keepless.config import ModelConfig
 from keepless.errors import Code, Problem
 from keepless.inference.embedded.inert import Inert
+from keepless.inference.embedded.schemas import LONGEST_STRING, bounded, refuse_schema
 
 __all__ = ["CAPABILITIES", "NONE", "Plan", "as_asked", "encode_problem", "not_json", "to_llama", "too_long"]
 
@@ -38,7 +39,9 @@ CAPABILITIES: Final = frozenset(
         "json_schema",
     }
 )
+_SILENCE: Final = {"role": "assistant", "content": ""}
 _ADAPTER: Final = [{"id": 0, "scale": 1.0}]
+_LONGEST_TOKEN: Final = 256  # characters; twice what any vocabulary in use has
 NONE: Final = "none"  # the name by which the model says that it calls nothing
 
 # What the authors of the embedded weights recommend; for other weights the engine's own defaults hold.
@@ -75,16 +78,6 @@ _ASK_AUTO: Final = (
     'If no function helps, answer with {"name": "none", "message": "your answer"}.'
 )
 _ASK_FORCED: Final = '\nAnswer with one JSON object {"name": ..., "arguments": {...}}.'
-_LONGEST_STRING: Final = 256  # characters of an argument whose schema sets no bound
-_MOST_ITEMS: Final = 16
-# The engine follows every way that a schema leaves open, for each word it knows, in the one thread that answers
-# everybody. Beyond these it was seen to stand still for minutes.
-_MOST_CHOICES: Final = 500  # members of enum, anyOf, oneOf and allOf, and alternatives in patterns, together
-_MOST_OPTIONAL: Final = 200  # properties of one object that may be absent (of several: the root of the sum of squares)
-_MOST_LOOSE: Final = 64  # signs in one pattern that let something be absent or repeated
-_LONGEST_PATTERN: Final = 1000  # characters
-_LONGEST_TOKEN: Final = 256  # characters; twice what any vocabulary in use has
-
 Json = dict[str, Any]
 
 
@@ -118,10 +111,7 @@ def to_llama(
     choices = body.get("n") or 1
     if choices > model.parallel:
         raise Problem(400, Code.UNSUPPORTED_VALUE, f"'n' : this model gives at most {model.parallel}", param="n")
-    messages = _messages(body.get("messages") or [])
-    if sum(len(message["content"]) for message in messages) > model.context_window * _LONGEST_TOKEN:
-        # It cannot fit, and the engine would count the tokens of megabytes for seconds before it says so.
-        raise too_long(model.context_window)
+    messages = _fitting(body, model.context_window)
     asked: Json = {} if model.path else dict(_EMBEDDED_DEFAULTS)
     asked.update({name: body[name] for name in _PASSED if body.get(name) is not None})
     limit = body.get("max_completion_tokens") or body.get("max_tokens") or model.max_completion_tokens
@@ -136,7 +126,7 @@ def to_llama(
     if tools and body.get("logprobs"):
         raise _unsupported("logprobs", "logprobs together with tools")
     if tools and (forced or not _answered(body)):
-        messages = _with_tools(messages, tools, forced=forced)
+        messages = _with_tools(_open_to_a_call(messages), tools, forced=forced)
         asked["response_format"] = {"type": "json_schema", "json_schema": {"schema": _call_schema(tools, forced)}}
         schema = "tools"
     elif kind == "json_schema":
@@ -148,7 +138,7 @@ def to_llama(
     elif kind == "json_object":
         asked["grammar"] = _JSON_GRAMMAR
     if schema is not None:
-        _refuse_too_wide(schema, asked["response_format"])
+        refuse_schema(schema, asked["response_format"], strict=_strict(body, schema))
     asked["messages"] = [{**message, "content": inert(message["content"])} for message in messages]
     asked["stream"] = True
     asked["stream_options"] = {"include_usage": True}
@@ -209,6 +199,25 @@ def _unsupported(param: str, what: str) -> Problem:
 # -- messages ---------------------------------------------------------------------------------------------------
 
 
+def _fitting(body: Json, context: int) -> list[Json]:
+    """The messages as the template knows them. Raises `Problem` (400) for those that cannot fit."""
+    messages = _messages(body.get("messages") or [])
+    if len(messages) > 1 and messages[-1] == _SILENCE:
+        messages.pop()  # there is nothing to go on with
+    if sum(len(message["content"]) for message in messages) > context * _LONGEST_TOKEN:
+        # The engine would count the tokens of megabytes for seconds before it says so.
+        raise too_long(context)
+    return messages
+
+
+def _open_to_a_call(messages: list[Json]) -> list[Json]:
+    """The engine goes on with the assistant's own last words, so there is no place for a call behind them."""
+    if messages and messages[-1]["role"] == "assistant":
+        what = "a conversation that ends with the assistant's own message, together with tools,"
+        raise _unsupported("messages", what)
+    return messages
+
+
 def _messages(messages: list[Json]) -> list[Json]:
     """Roles that the template knows, contents as text; calls and their results in words."""
     names: dict[str, str] = {}
@@ -257,6 +266,13 @@ def _offered(body: Json) -> tuple[list[Json], bool]:
     return named, True
 
 
+def _strict(body: Json, source: str) -> bool:
+    """Whether the client wants its schema held to, not only followed as well as can be."""
+    if source == "tools":
+        return any(tool["function"].get("strict") is True for tool in body.get("tools") or [])
+    return (body["response_format"].get("json_schema") or {}).get("strict") is True
+
+
 def _answered(body: Json) -> bool:
     """Whether the last message is a function's result: then the model answers in words."""
     messages = body.get("messages") or [{}]
@@ -273,11 +289,11 @@ def _with_tools(messages: list[Json], tools: list[Json], *, forced: bool) -> lis
 
 def _call_schema(tools: list[Json], forced: bool) -> Json:
     calls = [
-        _object({"name": {"const": tool["name"]}, "arguments": _bounded(tool.get("parameters") or {"type": "object"})})
+        _object({"name": {"const": tool["name"]}, "arguments": bounded(tool.get("parameters") or {"type": "object"})})
         for tool in tools
     ]
     if not forced:
-        message = {"type": "string", "maxLength": 4 * _LONGEST_STRING}
+        message = {"type": "string", "maxLength": 4 * LONGEST_STRING}
         calls.append(_object({"name": {"const": NONE}, "message": message}))
     return calls[0] if len(calls) == 1 else {"anyOf": calls}
 
@@ -289,46 +305,3 @@ def _object(properties: Json) -> Json:
         "required": list(properties),
         "additionalProperties": False,
     }
-
-
-def _bounded(schema: Any) -> Any:
-    """The schema with an end to every text and list that has none: a small model does not find it by itself."""
-    if isinstance(schema, list):
-        return [_bounded(item) for item in schema]
-    if not isinstance(schema, dict):
-        return schema
-    out = {key: value if key in ("enum", "const", "default") else _bounded(value) for key, value in schema.items()}
-    if schema.get("type") == "string" and not {"enum", "const", "pattern", "format", "maxLength"} & schema.keys():
-        out["maxLength"] = _LONGEST_STRING
-    if schema.get("type") == "array" and "maxItems" not in schema:
-        least = schema.get("minItems")
-        out["maxItems"] = max(_MOST_ITEMS, least if type(least) is int else 0)
-    return out
-
-
-def _refuse_too_wide(param: str, schema: Json) -> None:
-    """Refuse a schema that would keep the engine from everybody else. Raises `Problem` (400)."""
-    choices = optional = 0
-    waiting: list[Any] = [schema]
-    while waiting:
-        item = waiting.pop()
-        if isinstance(item, list):
-            waiting += item
-        elif isinstance(item, dict):
-            waiting += item.values()
-            lists = (item.get(key) for key in ("enum", "anyOf", "oneOf", "allOf"))
-            choices += sum(len(found) for found in lists if isinstance(found, list))
-            properties, required = item.get("properties"), item.get("required")
-            if isinstance(properties, dict):
-                needed = {name for name in required if isinstance(name, str)} if isinstance(required, list) else set()
-                optional += len(properties.keys() - needed) ** 2
-            pattern = item.get("pattern")
-            if isinstance(pattern, str):
-                choices += pattern.count("|")
-                loose = sum(map(pattern.count, "?*+{"))
-                if len(pattern) > _LONGEST_PATTERN or loose > _MOST_LOOSE:
-                    raise _unsupported(param, "a pattern as long or as loose as this")
-    if choices > _MOST_CHOICES:
-        raise _unsupported(param, f"a JSON schema with more than {_MOST_CHOICES} alternatives")
-    if optional > _MOST_OPTIONAL**2:
-        raise _unsupported(param, f"a JSON schema with more than {_MOST_OPTIONAL} optional properties")

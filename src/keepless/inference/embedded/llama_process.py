@@ -7,13 +7,14 @@ The steps: 1. No core dumps, not traceable, dies with who started it. 2. One lin
 the access key with it (on the command line `ps` would show it). 3. The weights' SHA-256 is compared when one is pinned.
 4. The server is made with every parameter that keeps something of a request switched off; of a tuned model with its
 adapter too, which comes as an anonymous file in memory (descriptor 3) and answers only for requests that name it.
-5. `ready` goes out; the end of the socket ends the process.
+5. Its memory is bounded from here on. `ready` goes out; the end of the socket ends the process.
 
 What cannot be promised: the engine's memory may hold traces of a prompt until it is overwritten or the process ends.
 """
 
 import hashlib
 import os
+import resource
 import socket
 from pathlib import Path
 from typing import Final
@@ -27,6 +28,7 @@ from keepless.inference.embedded.engine import EngineSettings, Word
 __all__ = ["main"]
 
 _ADAPTER: Final = 3  # descriptor
+_GROWTH_BYTES: Final = 1024**3  # a request that takes more than this ends the engine, which is started again
 _SILENT: Final = -1  # below every level the runtime has; prompts appear in its log from level 5 on
 
 
@@ -44,12 +46,20 @@ def main() -> None:
             word = Word.NOT_LOADED
     if settings.adapter:
         os.close(_ADAPTER)  # the server has its own copy
+    _bound_growth()
     control.sendall(word.value.encode("ascii") + b"\n")
     if server is not None:
         while control.recv(64):
             pass
     # The server's threads are not joined: they have nothing to save.
     os._exit(0 if server is not None else 1)
+
+
+def _bound_growth() -> None:
+    """Bound the memory that is taken from now on. What requests need is reserved when the server is made."""
+    data_pages = int(Path("/proc/self/statm").read_text("ascii").split()[5])
+    limit = data_pages * resource.getpagesize() + _GROWTH_BYTES
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
 
 
 def _check_weights(settings: EngineSettings) -> Word:

@@ -203,7 +203,10 @@ def test_a_call(forced: bool) -> None:
         ('{"name": "none", "message": "Hi!"}', "stop", "Hi!"),
         ('{"name": "none", "message": "Hi! How', "length", "Hi! How"),
         ('{"name": "other", "arguments": {}}', "stop", '{"name": "other", "arguments": {}}'),
-        ('{"name": "no', "length", '{"name": "no'),
+        ('{"name": "no', "length", ""),
+        ('{"na', "stop", ""),
+        ('{"name": "none", "mess', "length", ""),
+        ("words", "stop", "words"),
     ],
 )
 def test_no_call(said: str, finish: str, content: str) -> None:
@@ -212,6 +215,15 @@ def test_no_call(said: str, finish: str, content: str) -> None:
     assert (choice["message"], choice["finish_reason"]) == ({"role": "assistant", "content": content}, finish)
     _, out = fed(replace(TOOLS, stream=True), event(said), event(None, finish), usage())
     assert chunks(out)[0]["choices"][0]["delta"]["content"] == content
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("finish", ["length", "stop"])
+def test_a_call_that_was_cut_is_groqs_400_and_never_words(finish: str, stream: bool) -> None:
+    said = f'{{"name": "{MADE["function"]["name"]}", "argu'
+    answer, out = fed(replace(TOOLS, stream=stream), event(said), event(None, finish), usage())
+    error = json.loads(out)["error"]
+    assert (answer.status, error["code"], error["failed_generation"]) == (400, "tool_use_failed", said)
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -254,6 +254,12 @@ def optional(count: int, required: int = 0) -> dict[str, object]:
         {"type": "string", "pattern": "^" + "a" * 1000 + "$"},
         optional(201),
         {"items": [optional(150), optional(150)]},
+        {"type": "string", "minLength": 3, "maxLength": 2},
+        {"items": {"type": "array", "minItems": 3, "maxItems": 2}},
+        {"type": "string", "minLength": 2**32 + 3, "maxLength": 2**32 + 4},  # the engine's numbers go round
+        {"type": "string", "maxLength": 2**31},
+        {"type": "string", "pattern": "^a{3,2}$"},
+        {"type": "string", "pattern": "^(a{ 3 , 2 }){4}$"},
     ],
 )
 def test_a_schema_that_would_stop_the_engine_is_refused(of: object, schema: object) -> None:
@@ -274,10 +280,67 @@ def test_a_schema_that_would_stop_the_engine_is_refused(of: object, schema: obje
         {"type": "array", "minItems": "many"},
         {"enum": "x", "anyOf": 1, "properties": [], "required": {}, "pattern": 5},
         {"properties": {"a": 1}, "required": [[], {}, "a"]},
+        {"type": "string", "minLength": 300},  # more than what a text without an end is given
+        {"type": "string", "minLength": 2, "maxLength": 2, "pattern": "^a{2,2}$"},
+        {"type": "array", "minItems": 20, "maxItems": 20},
+        {"type": "string", "minLength": "3", "maxLength": 2.5},
+        {"type": "string", "format": "email", "not": {}, "pattern": "a"},  # not held to, and nobody asked for that
     ],
 )
 def test_other_schemas_are_left_to_the_engine(of: object, schema: object) -> None:
     assert asked(**of(schema))["response_format"]["type"] == "json_schema"
+
+
+def test_a_text_or_list_of_an_argument_gets_an_end_that_its_beginning_allows() -> None:
+    parameters = {"type": "array", "minItems": 40, "items": {"type": "string", "minLength": 300}}
+    schema = asked(**tool_of(parameters), tool_choice="required")["response_format"]["json_schema"]["schema"]
+    arguments = schema["properties"]["arguments"]
+    assert (arguments["maxItems"], arguments["items"]["maxLength"]) == (40, 300)
+
+
+@pytest.mark.parametrize(
+    ("schema", "named"),
+    [
+        ({"type": "array", "uniqueItems": True}, "uniqueItems"),
+        ({"properties": {"a": {"type": "object", "minProperties": 1}}}, "minProperties"),
+        ({"type": "number", "exclusiveMinimum": 3}, "exclusiveMinimum"),
+        ({"type": "string", "format": "email"}, "format"),
+        ({"type": "string", "pattern": "[0-9]{3}"}, "pattern"),
+        ({"type": "string", "pattern": r"^\d{3}$"}, "pattern"),
+        ({"type": "string", "pattern": "^[A-Z](?=X)$"}, "pattern"),
+        ({"$defs": {"a": {"not": {"type": "string"}}}, "$ref": "#/$defs/a"}, "not"),
+    ],
+)
+def test_a_strict_schema_is_held_to_or_refused(schema: dict[str, object], named: str) -> None:
+    strict = {"name": "x", "schema": schema, "strict": True}
+    function = {"name": "f", "parameters": schema, "strict": True}
+    for body in (
+        {"response_format": {"type": "json_schema", "json_schema": strict}},
+        {"tools": [{"type": "function", "function": function}]},
+    ):
+        with pytest.raises(Problem) as caught:
+            asked(**body)
+        assert f"'{named}'" in caught.value.message
+    assert asked(**schema_of(schema)), "as well as can be"
+
+
+def test_names_and_values_are_no_keywords() -> None:
+    properties = {name: {"type": "string", "pattern": "^[0-9]{3}$"} for name in ("not", "if", "pattern", "uniqueItems")}
+    schema = {"type": "object", "properties": {**properties, "a": {"enum": [{"not": 1}], "format": "uuid"}}}
+    assert asked(
+        response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": schema, "strict": True}}
+    )
+
+
+def test_tools_have_no_place_behind_the_assistants_own_words() -> None:
+    words = {"role": "assistant", "content": "Let me think."}
+    with pytest.raises(Problem) as caught:
+        asked(messages=[USER, words], tools=TOOLS)
+    assert (caught.value.status, caught.value.param) == (400, "messages")
+    assert asked(messages=[USER, words], tools=TOOLS, tool_choice="none")["messages"] == [USER, words]
+    silent = {"role": "assistant", "content": ""}
+    assert asked(messages=[USER, silent])["messages"] == [USER]
+    assert asked(messages=[USER, silent], tools=TOOLS)["messages"][-1] == USER
 
 
 def test_what_cannot_fit_is_refused_before_its_tokens_are_counted() -> None:

@@ -12,6 +12,8 @@ Holds: `Housekeeping`. Leaves out: what a sweep does (expiry; only one process a
 - every hour: what is only needed for a while is forgotten (processes that died, counts of
   captures, places in lists, usage rows older than `usage_days`).
 
+While the clock is not credible (the sweeper is paused, DECISIONS 15) nothing is forgotten because of its age.
+
 Several processes may do the same work at the same time: each act is a transaction that finds it undone or done.
 """
 
@@ -131,7 +133,8 @@ class Housekeeping:
         deployment = self._deployment
         report = deployment.sweeper.sweep_once(progress=lambda _done, _total: self._meanwhile())
         deployment.files.forget_dead()
-        deployment.uploads.forget_ended()
+        if not deployment.sweeper.paused:
+            deployment.uploads.forget_ended()
         self._ending.forget_dead()
         forget_purged(deployment.db, deployment.clock.now_ms())
         self._history.forget()
@@ -151,6 +154,8 @@ class Housekeeping:
     def _forget(self) -> None:
         db, now_ms = self._deployment.db, self._deployment.clock.now_ms()
         forget_dead(db)
+        if self._deployment.sweeper.paused:
+            return
         forget_counts(db, now_ms - _COUNTS_MS)
         places.forget(db, now_ms)
         days = self._deployment.settings.usage_days

@@ -27,7 +27,7 @@ from keepless.policy.data_class import DataClass
 from keepless.vault.states import Cause, PurgeState
 from keepless.vault.tables import kept, kept_total, purge
 
-__all__ = ["Due", "Scope", "batch", "classes_of", "mask_of", "purge_scopes", "scopes"]
+__all__ = ["Due", "Scope", "batch", "classes_of", "mask_of", "purge_scopes", "purges", "scopes"]
 
 _CLASSES: Final = tuple(DataClass)
 _EVER: Final = 2**62  # later than any object's birth
@@ -66,7 +66,7 @@ def classes_of(mask: int) -> tuple[DataClass, ...]:
 
 def scopes(tx: Connection, now_ms: int) -> list[Scope]:
     """Every range that may hold something due at `now_ms`, purges first (a person waits for those)."""
-    return [*_purges(tx), *_shortened(tx, now_ms), Scope(Cause.EXPIRED, now_ms)]
+    return [*purges(tx), *_shortened(tx, now_ms), Scope(Cause.EXPIRED, now_ms)]
 
 
 def batch(tx: Connection, scope: Scope, *, after: Due | None = None, limit: int = 500) -> list[Due]:
@@ -93,14 +93,17 @@ def statement(scope: Scope, *, after: Due | None = None, limit: int = 500) -> sa
     return query.order_by(at, kept.c.id).limit(limit)
 
 
-def _purges(tx: Connection) -> list[Scope]:
-    """The ranges of every running purge; a partial one waits for the release of a hold and costs nothing."""
-    running = tx.execute(
+def purges(tx: Connection, organization_id: Id | None = None) -> list[Scope]:
+    """The ranges of every running purge (of one organization); a partial one waits for a release and costs nothing."""
+    query = (
         sa.select(purge, organization.c.deleted_at)
         .join(organization, organization.c.id == purge.c.organization_id)
         .where(purge.c.state == PurgeState.RUNNING)
         .order_by(purge.c.created_at, purge.c.id)
-    ).all()
+    )
+    if organization_id is not None:
+        query = query.where(purge.c.organization_id == organization_id)
+    running = tx.execute(query).all()
     return [scope for row in running for scope in purge_scopes(tx, row, row.deleted_at)]
 
 

@@ -1,6 +1,7 @@
 """Destroying: the one way in which an object ends, whatever the cause.
 
-Holds: `Purger`: a batch, everything that is due, what a crash left, what a release set free, one object for a customer.
+Holds: `Purger`: a batch, everything that is due, what purges of one organization condemn, what a crash left, what a
+release set free, one object for a customer.
 Leaves out: what is due (due), purges of whole classes and their progress (progress), when it runs (sweep), KEKs (roll).
 
 The order (DECISIONS 13), for up to four batches of 500 objects, a transaction each, so that no writer waits for long:
@@ -76,6 +77,15 @@ class Purger:
         """Destroy everything that is due now, scope by scope, oldest first. What is held moves out of the way."""
         with self._db.read() as tx:
             scopes = due.scopes(tx, self._clock.now_ms())
+        self._destroy_in(scopes, report, keep_turn)
+
+    def destroy_purged(self, organization_id: Id, report: Report) -> None:
+        """Destroy what the running purges of one organization condemn. Whether its time is over is not asked."""
+        with self._db.read() as tx:
+            scopes = due.purges(tx, organization_id)
+        self._destroy_in(scopes, report, lambda: None)
+
+    def _destroy_in(self, scopes: Sequence[due.Scope], report: Report, keep_turn: Callable[[], None]) -> None:
         for scope in scopes:
             for page in self._due_pages(scope):
                 keep_turn()

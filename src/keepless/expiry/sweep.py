@@ -60,6 +60,7 @@ class Sweeper:
         self._purges: Final = Purges(db, clock, log)
         self._orphans: Final = Orphans(db, clock, vault)
         self._stopping: Final = threading.Event()
+        self._pausing: Final = threading.Lock()  # releases of holds ask from threads of their own
         self._paused_after: int | None = None  # confirmations there were when the clock jumped
 
     @property
@@ -80,8 +81,7 @@ class Sweeper:
         """
         report = Report()
         if confirm:
-            self._watch.confirm()
-            self._paused_after = None
+            self._believe()
         elif self._must_pause():
             report.paused = True
             return report
@@ -108,20 +108,28 @@ class Sweeper:
         )
         return report
 
+    def _believe(self) -> None:
+        """A person has confirmed the time."""
+        with self._pausing:
+            self._watch.confirm()
+            self._paused_after = None
+
     def _must_pause(self) -> bool:
         """Whether the clock jumped and nobody, in whatever process, has confirmed the time since we noticed."""
-        if not self.paused:
+        with self._pausing:
+            if not self.paused:
+                self._paused_after = None  # set right by itself: a confirmation from now on is not of the next jump
+                return False
+            confirmations = self._turn.confirmations()
+            if self._paused_after is None:
+                self._paused_after = confirmations
+                emit(Event.CLOCK_JUMPED, jump_ms=self._watch.jump_ms)
+                emit(Event.SWEEP_PAUSED)
+            if confirmations == self._paused_after:
+                return True
+            self._watch.confirm()
+            self._paused_after = None
             return False
-        confirmations = self._turn.confirmations()
-        if self._paused_after is None:
-            self._paused_after = confirmations
-            emit(Event.CLOCK_JUMPED, jump_ms=self._watch.jump_ms)
-            emit(Event.SWEEP_PAUSED)
-        if confirmations == self._paused_after:
-            return True
-        self._watch.confirm()
-        self._paused_after = None
-        return False
 
     def _steps(self, report: Report, confirm: bool, progress: OnProgress) -> None:
         def keep_turn() -> None:
@@ -186,11 +194,18 @@ class Sweeper:
         self._keys.shelter(hold_id, report)
         return report
 
-    def free(self, hold_id: Id) -> Report:
-        """Let go of what a hold that was released kept: destroy what is overdue, conclude the purges that waited."""
+    def free(self, organization_id: Id, hold_id: Id) -> Report:
+        """Let go of what a hold that was released kept: destroy what is overdue, conclude the purges that waited.
+
+        Nothing of other organizations is destroyed, and nothing at all while the clock is not credible: who releases a
+        hold has not confirmed the time. The next sweep that is not paused comes to what the hold still keeps.
+        """
         report = Report()
+        if self._must_pause():
+            report.paused = True
+            return report
         self._purger.free(hold_id, report)
-        self._purger.destroy_due(report)
+        self._purger.destroy_purged(organization_id, report)
         self._purges.conclude(report)
         return report
 

@@ -54,13 +54,13 @@ class ClockWatch:
 
     def confirm(self) -> None:
         """Take the present time for true."""
-        self._wall_ms = self._clock.now_ms()
-        self._monotonic = self._clock.monotonic()
+        self._since = (self._clock.now_ms(), self._clock.monotonic())  # one value: other threads ask meanwhile
 
     @property
     def jump_ms(self) -> int:
         """By how much the wall clock has gone ahead of (or, negative, behind) the time that has passed."""
-        return self._clock.now_ms() - self._wall_ms - int((self._clock.monotonic() - self._monotonic) * 1000)
+        wall_ms, monotonic = self._since
+        return self._clock.now_ms() - wall_ms - int((self._clock.monotonic() - monotonic) * 1000)
 
     @property
     def jumped(self) -> bool:

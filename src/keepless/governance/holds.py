@@ -6,7 +6,8 @@ Holds: `HoldOrder`, what an operator asks for; `HoldRecord`, what everybody sees
 Place: one transaction: organization's row locked, hold, log entry HOLD_PLACED (commit point: from here on no shred in
 its scope commits, because a shred locks the same row and reads the holds) -> objects move to the hold's own KEK.
 Release: one transaction: hold released, partial purges set running again, log entry HOLD_RELEASED (commit point) ->
-what is overdue is purged at once, the rest goes back to the KEKs of its days, the hold's KEK is destroyed.
+what it kept and is overdue is purged at once, the rest goes back to the KEKs of its days, the hold's KEK is destroyed.
+While the clock is not credible (DECISIONS 15) nothing is destroyed: that waits for the sweep a person confirms.
 What a crash leaves of the second half is finished by the next sweep.
 """
 
@@ -163,7 +164,7 @@ class Holds:
                 facts: dict[Fact, FactValue] = {Fact.HOLD_ID: hold_id, Fact.ACTOR: actor}
                 self._record(tx, EntryKind.HOLD_RELEASED, now_ms, row, facts)
         found = self._one(organization_id, hold_id)
-        self._sweeper.free(hold_id)
+        self._sweeper.free(organization_id, hold_id)
         return self._one(organization_id, found.id)
 
     def _record(self, tx: Connection, kind: EntryKind, at_ms: int, scope: Any, facts: dict[Fact, FactValue]) -> None:

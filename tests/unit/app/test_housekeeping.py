@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from keepless.accounts.liveness import here
-from keepless.accounts.tables import change, process, project
+from keepless.accounts.tables import change, place, process, project
 from keepless.app import housekeeping
 from keepless.app.compose import Deployment, open_deployment
 from keepless.app.housekeeping import Housekeeping
@@ -19,7 +19,7 @@ from keepless.config import load
 from keepless.content import Content
 from keepless.expiry.report import Report
 from keepless.files.service import Intended
-from keepless.files.tables import file
+from keepless.files.tables import file, upload
 from keepless.files.values import FilePurpose
 from keepless.ids import Prefix, mint
 from keepless.incidents.states import CaseState, CloseReason, Signal
@@ -101,6 +101,37 @@ def test_what_is_needed_for_a_while_only_is_forgotten(deployment: Deployment, wo
     working.start()
     comes_true(lambda: one(deployment, sa.func.count(usage.c.id)) == 1)
     assert one(deployment, sa.func.count(capture_count.c.hour)) == 1
+
+
+def test_a_clock_that_jumped_makes_nothing_forgotten_before_a_person_confirms(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with deployment.db.read() as tx:
+        found = tx.execute(sa.select(project)).one()
+    deployment.location.check()
+    deployment.uploads.create(found.organization_id, found.id, purpose=FilePurpose.BATCH, size=1, name=Content(b"n"))
+    now_ms = deployment.clock.now_ms()
+    counted = {"project_id": mint(Prefix.PROJECT), "model": "m", "captured": 1, "refused": 1}
+    add(deployment, capture_count, hour=now_ms // 3_600_000, reason=Reason.ENGINE_CRASH, **counted)
+    gone = {"organization_id": found.organization_id, "created_at": now_ms, "gone_at": now_ms}
+    add(deployment, place, id=mint(Prefix.FILE), **gone)
+    ledger = Ledger(deployment.db)
+    ledger.add(record(now_ms - DAY_MS))
+    assert ledger.flush()
+    kinds = (usage.c.id, capture_count.c.hour, place.c.id, upload.c.id)
+
+    def left() -> list[object]:
+        return [one(deployment, sa.func.count(column)) for column in kinds]
+
+    made = Housekeeping(deployment)
+    monkeypatch.setattr(type(deployment.wall), "now_ms", lambda _clock: now_ms + 400 * DAY_MS)
+    made._forget()
+    made._sweep_once()
+    assert left() == [1, 1, 1, 1]
+    deployment.sweeper.sweep_once(confirm=True)
+    made._forget()
+    made._sweep_once()
+    assert left() == [0, 0, 0, 0]
 
 
 def test_results_that_nobody_has_downloaded_are_announced(deployment: Deployment, working: Housekeeping) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from keepless.accounts.tables import organization
+from keepless.clock import DAY_MS
 from keepless.db import Database
 from keepless.expiry.progress import Progress, progress_of, request
 from keepless.ids import Id, Prefix, mint
@@ -99,6 +100,34 @@ def test_a_purge_that_meets_a_hold_is_partial_names_it_and_ends_on_its_release(s
     assert (done.state, done.destroyed, done.held, done.hold_ids) == (PurgeState.DONE, 2, 0, ())
     assert stage.tombstone(held.id).purge_id == purge_id
     assert stage.kept() == set()
+
+
+def test_the_release_of_a_hold_ends_the_purges_of_its_organization_alone(stage: Stage, owner: Owner) -> None:
+    stranger = make_organization(stage.rig.database)
+    mine, theirs = stage.rig.put(*owner), stage.rig.put(*stranger)
+    hold_id = stage.hold(owner[0], object_id=mine.id)
+    purge_id = begin(stage, owner)
+    stage.sweeper.sweep_once()
+    other_id = begin(stage, stranger)
+    stage.release(owner[0], hold_id)
+    assert progress(stage, owner, purge_id).state is PurgeState.DONE
+    assert progress(stage, stranger, other_id).state is PurgeState.RUNNING
+    assert stage.kept() == {theirs.id}
+    stage.sweeper.sweep_once()
+    assert progress(stage, stranger, other_id).state is PurgeState.DONE
+
+
+def test_under_a_clock_that_jumped_a_release_leaves_its_purge_to_the_sweep(stage: Stage, owner: Owner) -> None:
+    one = stage.rig.put(*owner)
+    hold_id = stage.hold(owner[0])
+    purge_id = begin(stage, owner)
+    stage.sweeper.sweep_once()
+    stage.rig.clock.jump_ms(400 * DAY_MS)
+    stage.release(owner[0], hold_id)
+    assert progress(stage, owner, purge_id).state is PurgeState.RUNNING
+    assert stage.kept() == {one.id}
+    stage.sweeper.sweep_once(confirm=True)
+    assert progress(stage, owner, purge_id).state is PurgeState.DONE
 
 
 def test_a_purge_is_not_done_while_the_store_has_not_acknowledged(stage: Stage, owner: Owner) -> None:

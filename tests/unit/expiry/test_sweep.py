@@ -65,6 +65,16 @@ def test_a_confirmation_from_before_the_jump_confirms_nothing(stage: Stage) -> N
     assert stage.sweeper.sweep_once().paused
 
 
+def test_a_confirmation_after_a_clock_was_right_again_does_not_confirm_the_next_jump(stage: Stage) -> None:
+    stage.rig.clock.jump_ms(31 * 24 * HOUR_MS)
+    assert stage.sweeper.sweep_once().paused
+    stage.rig.clock.jump_ms(-31 * 24 * HOUR_MS)
+    assert not stage.sweeper.sweep_once().paused
+    other_process(stage).sweep_once(confirm=True)
+    stage.rig.clock.jump_ms(31 * 24 * HOUR_MS)
+    assert stage.sweeper.sweep_once().paused
+
+
 def test_a_guarded_clock_hides_no_jump_back(stage: Stage) -> None:
     rig = stage.rig
     guarded = GuardedClock(rig.clock)

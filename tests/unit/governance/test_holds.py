@@ -13,7 +13,7 @@ from keepless.ids import Id, Prefix, mint
 from keepless.policy.data_class import DataClass
 from keepless.policy.hold import HoldAuthority, HoldReason
 from keepless.receipts.statement import EntryKind
-from keepless.vault.states import Cause, KekKind
+from keepless.vault.states import Cause, KekKind, KekState
 from keepless.vault.tables import kept, legal_hold
 from tests.support.accounts import make_organization
 from tests.support.sweeping import OPERATOR, Stage, make_stage
@@ -112,6 +112,58 @@ def test_release_destroys_the_overdue_at_once_and_lets_the_rest_live_on(stage: S
     assert kinds == {alive.id: (KekKind.DAY, None), weights.id: (KekKind.OBJECT, None)}
     stage.rig.pass_days(20)
     assert stage.sweeper.sweep_once().destroyed == 1
+
+
+def test_a_release_under_a_clock_that_jumped_destroys_nothing_until_a_person_confirms(
+    stage: Stage, owner: Owner
+) -> None:
+    mine, unheld, theirs = stage.rig.put(*owner), stage.rig.put(*owner), make_organization(stage.rig.database)
+    other = stage.rig.put(*theirs)
+    hold_id = stage.hold(owner[0], object_id=mine.id)
+    held_by = stage.rows(kept, id=mine.id)[0].kek_id
+    stage.rig.clock.jump_ms(400 * DAY_MS)
+    released = stage.holds.release(owner[0], hold_id, OPERATOR)
+    assert (released.released_by, len(stage.entries(EntryKind.HOLD_RELEASED))) == (OPERATOR, 1)
+    assert stage.sweeper.sweep_once().paused
+    assert stage.kept() == {mine.id, unheld.id, other.id}
+    stage.rig.clock.jump_ms(-400 * DAY_MS)
+    assert {stage.readable(owner[0], one) for one in (mine.id, unheld.id)} == {b"marker"}
+    stage.rig.clock.jump_ms(400 * DAY_MS)
+    assert stage.sweeper.sweep_once(confirm=True).destroyed == 3
+    assert stage.tombstone(mine.id).cause is Cause.HOLD_RELEASED
+    assert stage.kek(held_by).state is KekState.DESTROYED
+
+
+def test_a_clock_that_was_right_again_lets_a_sweep_take_up_what_the_release_left(stage: Stage, owner: Owner) -> None:
+    one = stage.rig.put(*owner)
+    hold_id = stage.hold(owner[0])
+    stage.rig.clock.jump_ms(400 * DAY_MS)
+    stage.release(owner[0], hold_id)
+    stage.rig.clock.jump_ms(-400 * DAY_MS)
+    stage.rig.guard.check()
+    assert stage.sweeper.sweep_once().destroyed == 0
+    (row,) = stage.rows(kept, id=one.id)
+    assert (row.hold_id, stage.kek(row.kek_id).kind) == (None, KekKind.DAY)
+    assert stage.readable(owner[0], one.id) == b"marker"
+
+
+def test_a_hold_that_is_placed_while_the_clock_is_wrong_protects_at_once(stage: Stage, owner: Owner) -> None:
+    one = stage.rig.put(*owner)
+    stage.rig.clock.jump_ms(400 * DAY_MS)
+    hold_id = stage.hold(owner[0])
+    assert stage.rows(kept, id=one.id)[0].hold_id == hold_id
+    assert stage.sweeper.sweep_once(confirm=True).destroyed == 0
+    assert stage.kept() == {one.id}
+
+
+def test_a_release_destroys_nothing_that_the_hold_did_not_keep(stage: Stage, owner: Owner) -> None:
+    stranger = make_organization(stage.rig.database)
+    mine, unheld, theirs = stage.rig.put(*owner), stage.rig.put(*owner), stage.rig.put(*stranger)
+    hold_id = stage.hold(owner[0], object_id=mine.id)
+    stage.rig.pass_days(31)
+    stage.release(owner[0], hold_id)
+    assert stage.kept() == {unheld.id, theirs.id}  # due as well: that is the sweep's
+    assert stage.sweeper.sweep_once().destroyed == 2
 
 
 def test_an_object_under_two_holds_waits_for_both(stage: Stage, owner: Owner) -> None:

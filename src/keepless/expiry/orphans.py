@@ -6,6 +6,8 @@ Without a row, older than a grace of one hour: blobs, hidden parts of killed put
 an intent older than the grace is taken (its put can then not commit any more) and its blob destroyed.
 Without a store: an object whose blob is missing, a KEK whose key is missing. That is loss of data, which nothing here
 can mend: it is reported, and the row stays until its own end (a missing KEK retires, so that new objects get another).
+A KEK made for one object whose put was refused or died wraps nothing, and no day ends it: older than the grace it ends
+here. Most KEKs of one object do wrap it, so every sweep would have to pass them all by (roll).
 
 Intents cost what there is of them. The rest reads whole listings, so it runs a few times a day and when a person asks.
 Memory is flat: what a store lists is remembered as bits of a fixed table; a missing blob escapes one run in thousands,
@@ -28,7 +30,7 @@ from keepless.ids import Id
 from keepless.log import Event, emit, failure
 from keepless.vault.door import Vault
 from keepless.vault.errors import BlobMissingError
-from keepless.vault.states import KekState
+from keepless.vault.states import KekKind, KekState
 from keepless.vault.tables import intent, kek, kept
 
 __all__ = ["GRACE_MS", "Orphans"]
@@ -100,7 +102,7 @@ class Orphans:
         for kek_id in self._vault.strays.keks(self._before_ms):
             report.orphan_keys += self._vault.strays.destroy_kek(kek_id)
             emit(Event.ORPHAN_DESTROYED, kek=kek_id)
-        self._missing_keys(report, keep_turn)
+        self._keys(report, keep_turn)
 
     def _blobs(self, location: Id, report: Report, keep_turn: Callable[[], None]) -> None:
         found = self._vault.strays.blobs(location, self._before_ms)
@@ -154,17 +156,31 @@ class Orphans:
                 return tx.execute(sa.select(kept.c.id).where(kept.c.id == object_id)).first() is not None
         return False
 
-    def _missing_keys(self, report: Report, keep_turn: Callable[[], None]) -> None:
-        last = Id("")
+    def _keys(self, report: Report, keep_turn: Callable[[], None]) -> None:
+        """Every active KEK: one of an object that is not kept ends, one without its file is reported."""
+        last, before_ms = Id(""), self._before_ms
         while True:
-            query = sa.select(kek.c.id).where(kek.c.state == KekState.ACTIVE, kek.c.id > last)
+            query = sa.select(kek.c.id, kek.c.kind, kek.c.created_at)
+            query = query.where(kek.c.state == KekState.ACTIVE, kek.c.id > last)
             with self._db.read() as tx:
-                page = tx.execute(query.order_by(kek.c.id).limit(_PAGE)).scalars().all()
+                page = tx.execute(query.order_by(kek.c.id).limit(_PAGE)).all()
+                own = [row.id for row in page if row.kind is KekKind.OBJECT and row.created_at < before_ms]
+                idle = set(own).difference(tx.execute(sa.select(kept.c.kek_id).where(kept.c.kek_id.in_(own))).scalars())
             if not page:
                 return
-            keep_turn()
-            for kek_id in page:
+            for row in page:
+                keep_turn()
+                if row.id in idle:
+                    self._end_idle(row.id, report)
                 # Retired only if it is active still: one that was destroyed since it was read is none of ours.
-                if not self._vault.keks.has_file(kek_id) and self._vault.keks.retire(kek_id):
-                    report.findings.append(Finding(FindingKind.KEY_MISSING, kek_id))
-            last = page[-1]
+                elif not self._vault.keks.has_file(row.id) and self._vault.keks.retire(row.id):
+                    report.findings.append(Finding(FindingKind.KEY_MISSING, row.id))
+            last = page[-1].id
+
+    def _end_idle(self, kek_id: Id, report: Report) -> None:
+        """End a KEK that wraps nothing. A put that is about to use it finds out at its commit, and chooses another."""
+        try:
+            report.keys_destroyed += self._vault.keks.destroy(kek_id)
+        except _FAILURES as error:
+            report.failures += 1
+            failure(Event.SWEEP_FAILED, error, kek=kek_id)

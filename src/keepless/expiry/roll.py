@@ -4,7 +4,8 @@ Holds: `Keys`. Leaves out: wrapping itself and the commit points of a KEK's end 
 
 A KEK ends in one of four ways, each of them `active -> retiring -> key file destroyed -> destroyed + log entry`:
 1. its day is over and nothing is wrapped by it;
-2. it belonged to one object, or to a hold that is released, and nothing is wrapped by it;
+2. it belonged to one object, or to a hold that is released, and nothing is wrapped by it (one of an object that never
+   came to be kept: orphans);
 3. the roll: an object was deleted under it before its day was over (or moved away), so an old copy of the database
    could still open that object: it retires, its survivors are wrapped anew, it is destroyed;
 4. a crash left it retiring: its survivors move on and it is destroyed.
@@ -138,7 +139,7 @@ class Keys:
             failure(Event.SWEEP_FAILED, error, kek=kek_id)
 
     def _over(self, today: int) -> list[Id]:
-        """Active KEKs whose day, object or hold is over and that wrap nothing."""
+        """Active KEKs whose day, object or hold is over and that wrap nothing, read from indexes of what may be due."""
         wraps = sa.exists().where(kept.c.kek_id == kek.c.id)
         released = sa.exists().where(legal_hold.c.id == kek.c.hold_id, legal_hold.c.released_at.is_not(None))
         ways = (

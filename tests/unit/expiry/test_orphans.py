@@ -4,13 +4,18 @@ import os
 from pathlib import Path
 
 import pytest
+from sqlalchemy.engine import Connection
 
 from keepless.content import Content
 from keepless.db import Database
+from keepless.expiry.orphans import Orphans
 from keepless.expiry.report import Finding, FindingKind, Report
 from keepless.expiry.sweep import AUDIT_EVERY_MS
 from keepless.ids import Id, Prefix, mint
-from keepless.vault.errors import StoreFailedError
+from keepless.policy.data_class import DataClass
+from keepless.receipts.statement import EntryKind
+from keepless.vault.errors import StaleEpochError, StoreFailedError
+from keepless.vault.rows import Kept
 from keepless.vault.states import KekState, Step
 from keepless.vault.tables import intent, kek, kept
 from tests.support.accounts import make_organization
@@ -18,6 +23,7 @@ from tests.support.sweeping import HOUR_MS, Stage, make_stage
 from tests.support.vault import CrashError
 
 Owner = tuple[Id, Id]
+WEIGHTS = DataClass.MODEL_WEIGHTS  # until deleted: each has a key of its own
 
 
 @pytest.fixture
@@ -46,10 +52,22 @@ def audit(stage: Stage) -> Report:
     return stage.sweeper.sweep_once(confirm=True)
 
 
-def crash_put(stage: Stage, owner: Owner, step: Step) -> None:
+def audit_of_keys(stage: Stage) -> int:
+    """Only what an audit does: the intents are another step's. How many keys it ended."""
+    report, rig = Report(), stage.rig
+    Orphans(rig.database, rig.clock, rig.vault).audit(report)
+    assert report.failures == 0
+    return report.keys_destroyed
+
+
+def refuse(_tx: Connection, _row: Kept) -> None:
+    raise StaleEpochError("the policy changed; decide again")
+
+
+def crash_put(stage: Stage, owner: Owner, step: Step, data_class: DataClass = DataClass.RELIABILITY_LOG) -> None:
     stage.rig.crash.step = step
     with pytest.raises(CrashError):
-        stage.rig.put(*owner)
+        stage.rig.put(*owner, data_class=data_class)
     now_in_files(stage)
     stage.restart()
 
@@ -121,6 +139,71 @@ def test_key_files_that_no_row_names_are_destroyed(stage: Stage, owner: Owner) -
     stage.rig.clock.advance_ms(HOUR_MS + 1)
     assert audit(stage).orphan_keys == 1
     assert keys(stage) == {one.kek_id}
+
+
+def test_the_key_of_an_object_that_came_to_nothing_ends_after_the_grace_and_not_before(
+    stage: Stage, owner: Owner
+) -> None:
+    stays = stage.rig.put(*owner, data_class=WEIGHTS)
+    for _ in range(3):
+        with pytest.raises(StaleEpochError):  # the policy changed after its key was made
+            stage.rig.vault.put(Content(b"x"), stage.rig.permit(*owner, WEIGHTS), within=refuse)
+    crash_put(stage, owner, Step.KEK_ROW, WEIGHTS)
+    made = {row.id for row in stage.rows(kek)}
+    assert len(made) == 5
+    stage.rig.clock.advance_ms(HOUR_MS)
+    assert audit(stage).keys_destroyed == 0
+    assert keys(stage) == made
+    stage.rig.clock.advance_ms(1)
+    report = audit(stage)
+    assert (report.keys_destroyed, report.clean) == (4, True)
+    assert keys(stage) == {row.id for row in stage.rows(kek, state=KekState.ACTIVE)} == {stays.kek_id}
+    assert len(stage.entries(EntryKind.KEY_DESTROYED)) == 4
+    assert stage.readable(owner[0], stays.id) == b"marker"
+    assert audit(stage).keys_destroyed == 0
+
+
+def test_a_key_that_came_to_nothing_and_lost_its_file_is_no_loss(stage: Stage, owner: Owner) -> None:
+    crash_put(stage, owner, Step.KEK_ROW, WEIGHTS)
+    (row,) = stage.rows(kek)
+    stage.rig.keyring.destroy(row.id)
+    stage.rig.clock.advance_ms(HOUR_MS + 1)
+    report = audit(stage)
+    assert (report.keys_destroyed, report.clean) == (1, True)
+    assert stage.kek(row.id).state is KekState.DESTROYED
+
+
+def test_a_key_that_cannot_be_ended_does_not_keep_the_others(
+    stage: Stage, owner: Owner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(3):
+        crash_put(stage, owner, Step.KEK_ROW, WEIGHTS)
+    stage.rig.clock.advance_ms(HOUR_MS + 1)
+    first = min(keys(stage))
+    destroy = stage.rig.keyring.destroy
+
+    def flaky(kek_id: Id) -> bool:
+        if kek_id == first and stage.kek(first).state is KekState.RETIRING and not failed:
+            failed.append(kek_id)
+            raise StoreFailedError("no")
+        return destroy(kek_id)
+
+    failed: list[Id] = []
+    monkeypatch.setattr(stage.rig.keyring, "destroy", flaky)
+    report = audit(stage)  # what is left retiring is ended by the next step of the same sweep
+    assert (report.failures, report.keys_destroyed, failed) == (1, 3, [first])
+    assert keys(stage) == set()
+
+
+def test_a_put_so_slow_that_its_key_was_ended_chooses_another(stage: Stage, owner: Owner) -> None:
+    def slow(at: Step) -> None:
+        if at is Step.BLOB:
+            stage.rig.clock.advance_ms(HOUR_MS + 1)
+            assert audit_of_keys(stage) == 1
+
+    late = stage.rig.hooked(slow).put(Content(b"late"), stage.rig.permit(*owner, WEIGHTS))
+    assert stage.readable(owner[0], late.id) == b"late"
+    assert keys(stage) == {late.kek_id}
 
 
 def test_a_missing_blob_is_reported_and_its_object_still_ends_with_a_receipt(stage: Stage, owner: Owner) -> None:

@@ -1,7 +1,7 @@
 """The end of a batch: two files are made of what its shards have recorded, and the work is purged.
 
 Holds: `Finisher`. Leaves out: when (overseer), records (journal), rows of files (files). Blocks; a job, so it may
-begin again after a crash between any two steps:
+begin again after a crash between any two steps, or while an earlier try still runs, unknown to who began it again:
 
 1. What an earlier try has left of an output file is destroyed.
 2. One pass over all journals decides which line stands in which file; a line that is recorded twice counts once.
@@ -9,6 +9,11 @@ begin again after a crash between any two steps:
 4. The output is committed with its row and noted in the batch, which is not at its end yet.
 5. The errors are committed with their row; in the same transaction the batch ends. COMMIT POINT
 6. The work is purged, with receipts: the job has ended.
+
+Of two tries that run at once one ends the batch, and the other keeps nothing. What is noted in the batch is whose turn
+it is: an output is kept only by the transaction that notes it where none is noted (4); its key is destroyed only by the
+one that takes the note back, while the batch has not ended (1); and a try ends the batch only while what it has noted
+itself is noted there (5). Each of them holds the batch's row.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -32,10 +37,11 @@ from keepless.jobs.result_shapes import usage_in
 from keepless.jobs.results import Undone, unanswered, unseal
 from keepless.policy.decide import Query, decide
 from keepless.policy.decision import Discard, Reason, Retain, Trigger
-from keepless.vault.door import Vault
+from keepless.vault.door import Shredding, Vault
 from keepless.vault.errors import NotKeptError, StaleEpochError
 from keepless.vault.reading import ObjectReader
 from keepless.vault.rows import Kept
+from keepless.vault.states import Cause
 from keepless.vault.writer import ObjectWriter
 
 __all__ = ["Destroy", "Finisher", "Inputs"]
@@ -45,10 +51,21 @@ _TRIES: Final = 5
 
 Destroy = Callable[[Sequence[Id]], bool]  # with receipts, for the job has ended; False: ask again
 Inputs = Callable[[Batch], ObjectReader]
+_State = sa.ColumnElement[bool]
+
+_TO_END: Final = (BatchState.FINALIZING, BatchState.CANCELLING)
+_NOT_ENDED: Final = batch_table.c.state.in_(_TO_END)
+_REFUSED: Final = sa.and_(  # cancelled at once: whatever is noted, it was never its result
+    batch_table.c.state == BatchState.CANCELLED, batch_table.c.cancel_reason == CancelReason.POLICY
+)
 
 
 class _NotAllowedError(Exception):
     """The policy does not allow results any more."""
+
+
+class _LostError(Exception):
+    """The batch has ended, or what is noted in it is another try's: this one keeps nothing."""
 
 
 class _Result:
@@ -120,21 +137,23 @@ class Finisher:
         self._line_bytes: Final = line_bytes
 
     def finish(self, batch_id: Id) -> None:
-        """End one batch that is `finalizing` or `cancelling`; nothing for any other."""
+        """End one batch that is `finalizing` or `cancelling`; see that nothing is left of one that the policy ended."""
         with self._db.read() as tx:
             batch = store.get(tx, batch_id)
-        if batch is not None and batch.state in (BatchState.FINALIZING, BatchState.CANCELLING):
-            self._undo(batch)
+        if batch is not None and batch.state in _TO_END:
+            self._undo(batch_id, _NOT_ENDED)
             output, errors = self._result(batch), self._result(batch)
             try:
                 self._end(batch, output, errors, self._sort(batch, output, errors))
             except _NotAllowedError:
                 with self._db.write() as tx:
                     transitions.cancel_at_once(tx, [batch_id], self._clock.now_ms())
-                self._undo(batch)
+            except _LostError:
+                pass  # it is ended by whoever has won; who dies before that is followed by a new try
             finally:
                 output.abort()
                 errors.abort()
+        self._undo(batch_id, _REFUSED)
         self.purge(batch_id)
 
     def purge(self, batch_id: Id) -> None:
@@ -152,14 +171,36 @@ class Finisher:
         return _Result(lambda: self._vault.writing(batch.organization_id))
 
     # 1.
-    def _undo(self, batch: Batch) -> None:
-        where = batch_table.c.id == batch.id
-        with self._db.write() as tx:
-            file_id = tx.scalar(sa.select(batch_table.c.output_file_id).where(where))
-            object_id = None if file_id is None else self._files.remove(tx, file_id)
-            tx.execute(batch_table.update().where(where).values(output_file_id=None))
-        if object_id is not None:
-            self._destroy([object_id])
+    def _undo(self, batch_id: Id, state: _State) -> None:
+        """Destroy the output that is noted in a batch of that state.
+
+        Its key and its row go by the transaction that takes the note back, or none of them: what is interrupted
+        afterwards is finished by the sweep. The batch's row comes last, as where an output is kept.
+        """
+        noted = batch_table.c.output_file_id
+        there = sa.and_(batch_table.c.id == batch_id, state, noted.is_not(None))
+        with self._db.read() as tx:
+            file_id = tx.scalar(sa.select(noted).where(there))
+        if file_id is None:
+            return
+        try:
+            with self._db.write() as tx:
+                shredding = self._take_back(tx, file_id, sa.and_(there, noted == file_id))
+        except _LostError:
+            return  # it has ended, or notes another one, since it was read
+        if shredding.held:
+            self._destroy(shredding.held)  # what a hold keeps goes under the hold's own key
+        erased = self._vault.erase(shredding.shredded)
+        if erased:
+            with self._db.write() as tx:
+                self._vault.settle(tx, erased)
+
+    def _take_back(self, tx: Connection, file_id: Id, there: _State) -> Shredding:
+        object_id = self._files.remove(tx, file_id)
+        shredding = self._vault.shred(tx, [] if object_id is None else [object_id], Cause.JOB_ENDED)
+        if tx.execute(batch_table.update().where(there).values(output_file_id=None)).rowcount == 0:
+            raise _LostError
+        return shredding
 
     # 2. and 3.
     def _sort(self, batch: Batch, output: _Result, errors: _Result) -> bool:
@@ -208,6 +249,7 @@ class Finisher:
             self._commit(batch, output.writer, ResultKind.OUTPUT, output_id, lambda tx: _note(tx, batch, output_id))
 
         def end(tx: Connection) -> None:
+            _own(tx, batch, output_id)
             done = transitions.end(
                 tx,
                 batch.id,
@@ -219,7 +261,7 @@ class Finisher:
                 usage=output.usage,
             )
             if not done:
-                raise _NotAllowedError
+                raise _LostError
 
         if errors.writer is not None:
             error_id = mint(Prefix.FILE)
@@ -265,8 +307,18 @@ class Finisher:
         return decision
 
 
+def _own(tx: Connection, batch: Batch, output_id: Id | None) -> None:
+    """See that a batch is as it was and notes this output (or none); its row is locked, so that it stays so.
+
+    Raises `_LostError`.
+    """
+    as_it_was = (batch_table.c.id == batch.id, batch_table.c.state == batch.state)
+    noted = batch_table.c.output_file_id.is_not_distinct_from(output_id)
+    if tx.execute(sa.select(batch_table.c.id).where(*as_it_was, noted).with_for_update()).one_or_none() is None:
+        raise _LostError
+
+
 def _note(tx: Connection, batch: Batch, output_id: Id | None) -> None:
-    """Remember the output in the batch that is about to end."""
-    where = (batch_table.c.id == batch.id, batch_table.c.state == batch.state)
-    if tx.execute(batch_table.update().where(*where).values(output_file_id=output_id)).rowcount == 0:
-        raise _NotAllowedError
+    """Remember the output in the batch that is about to end. Raises `_LostError`."""
+    _own(tx, batch, None)
+    tx.execute(batch_table.update().where(batch_table.c.id == batch.id).values(output_file_id=output_id))

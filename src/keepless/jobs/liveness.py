@@ -3,9 +3,10 @@
 Holds: `Roll`: one a process; `beat`, `dead`, `leave`, `bury`; `on_the_roll`, their number. Leaves out: what
 becomes of a dead one's jobs (durable).
 
-A process of this machine is dead when the kernel says so. Of another machine: when its count has not moved for
-`SILENT_S` on this process's own clock. A process that was only slow loses its jobs to another, and finds that out at
-its next write (shards have attempts).
+A process of this machine is dead when the kernel says so, and only then: it beats from a thread that does other work,
+too. Of another machine, or where the kernel says nothing: when its count has not moved for `SILENT_S` on this process's
+own clock. A process that was only slow loses its jobs to another, and finds that out at its next write (shards have
+attempts, an output is noted in its batch).
 """
 
 from typing import Final
@@ -59,11 +60,9 @@ class Roll:
             beats, since = self._heard.get(row.id, (-1, now))
             heard[row.id] = (row.beats, now if row.beats != beats else since)
         self._heard = heard
-        return [
-            row.id
-            for row in rows
-            if now - heard[row.id][1] >= SILENT_S or certainly_dead(Place(row.host, row.pid, row.born))
-        ]
+        host = here().host
+        silent = {row.id for row in rows if now - heard[row.id][1] >= SILENT_S and (not host or row.host != host)}
+        return [row.id for row in rows if row.id in silent or certainly_dead(Place(row.host, row.pid, row.born))]
 
     def known(self) -> set[Id]:
         """Everybody on the roll."""

@@ -15,6 +15,7 @@ from keepless.db import Database
 from keepless.ids import Id, Prefix, mint
 from keepless.jobs.history import SCHEMA, STORE, History
 from keepless.jobs.liveness import SILENT_S, Roll
+from keepless.jobs.tables import job_worker
 from tests.support.accounts import make_organization
 from tests.support.clock import FakeClock
 
@@ -83,6 +84,9 @@ def test_while_a_worker_lives_nothing_is_touched_and_a_dead_one_is_no_hindrance(
     job_id = f"{mint(Prefix.BATCH)}.s0.1"
     jobs.add(job_id)
     worker = Roll(database, clock)
+    worker.beat()
+    with database.write() as tx:  # of another machine
+        tx.execute(job_worker.update().values(host="another machine"))
     history = History(database, clock, str(tmp_path))
     for _ in range(3):
         worker.beat()

@@ -3,8 +3,10 @@
 import pytest
 import sqlalchemy as sa
 
+from keepless.accounts.liveness import Place
 from keepless.db import Database
 from keepless.ids import Id
+from keepless.jobs import liveness
 from keepless.jobs.liveness import SILENT_S, Roll
 from keepless.jobs.tables import job_worker
 from tests.support.clock import FakeClock
@@ -34,14 +36,30 @@ def test_another_machines_process_is_dead_when_it_is_silent_for_long(database: D
 
 
 @pytest.mark.parametrize("pid_lives", [True, False])
-def test_on_the_same_machine_the_kernel_says_it(database: Database, pid_lives: bool) -> None:
-    mine, his = Roll(database, FakeClock()), Roll(database, FakeClock())
+def test_on_the_same_machine_the_kernel_says_it_however_long_a_process_is_silent(
+    database: Database, pid_lives: bool
+) -> None:
+    clock = FakeClock()
+    mine, his = Roll(database, clock), Roll(database, FakeClock())
     for roll in (mine, his):
         roll.beat()
     if not pid_lives:
         with database.write() as tx:
             tx.execute(job_worker.update().where(job_worker.c.id == his.id).values(born=1))
-    assert mine.dead() == ([] if pid_lives else [his.id])
+    for _ in range(2):
+        assert mine.dead() == ([] if pid_lives else [his.id])
+        clock.advance_ms(int(SILENT_S * 1000))
+
+
+def test_where_the_kernel_says_nothing_silence_does(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = FakeClock()
+    monkeypatch.setattr(liveness, "here", lambda: Place("", 1, 0))
+    mine, his = Roll(database, clock), Roll(database, FakeClock())
+    for roll in (mine, his):
+        roll.beat()
+    assert mine.dead() == []
+    clock.advance_ms(int(SILENT_S * 1000))
+    assert mine.dead() == [his.id]
 
 
 def test_who_leaves_or_is_buried_is_not_known_any_more(database: Database) -> None:

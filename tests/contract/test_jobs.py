@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from keepless.db import Database
 from keepless.ids import Prefix, mint
@@ -225,6 +226,23 @@ def test_what_runs_in_a_living_process_is_left_to_it(start: Any) -> None:
     for process in (first, other):
         process.tell("let_go")
     until_quiet(first)
+
+
+def test_what_still_runs_in_a_process_that_has_closed_is_not_begun_before_it_is_dead(start: Any) -> None:
+    first, other, batch = start(), start(Queue.FINE_TUNING), mint(Prefix.BATCH)
+    first.submit(f"{batch}.99", batch, 99)
+    first.until("began", batch, 99)
+    assert first.tell("close") is None
+    assert other.tell("rescue") == 0
+    first.kill()
+    assert other.tell("rescue") == 1
+
+
+def test_who_closes_and_runs_nothing_leaves_the_roll(start: Any, database: Database) -> None:
+    process = start()
+    assert process.tell("close") is None
+    with database.read() as tx:
+        assert tx.execute(sa.select(tables.job_worker.c.id)).all() == []
 
 
 CLAIM = "UPDATE {}workflow_status SET status = 'PENDING', executor_id = {} WHERE workflow_uuid = {}"

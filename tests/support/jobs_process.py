@@ -21,6 +21,7 @@ from keepless.jobs.port import JobKind, Queue
 
 MARKER = "MARKER-of-a-job"
 durable._LOST_S = 0.2
+durable._ENDING_S = 1
 
 
 def main() -> None:

@@ -9,6 +9,8 @@
 4. What a dead process had begun is enqueued again (`rescue`), by the engine's public call; also what this one is said
    to have begun and does not run: a database that goes away in the middle of it can leave that behind.
 5. What has ended is removed at once (`forget`): the engine itself would keep it for ever.
+6. A process that ends in order leaves the roll when it runs no job any more. If one does not end in time, its death is
+   what lets others run it again: not two at once.
 
 DBOS is one instance a process, so is `DurableJobs`.
 """
@@ -16,7 +18,7 @@ DBOS is one instance a process, so is `DurableJobs`.
 import contextlib
 import sqlite3
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -43,8 +45,10 @@ _ENDED: Final = ["SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDE
 _ACTIVE: Final = ["PENDING", "ENQUEUED", "DELAYED"]
 _AT_ONCE: Final = 500
 _LOST_S: Final = 6.0  # from the claim of a job to its beginning: in a process that works, far less
+_ENDING_S: Final = 10  # what runs here has so long to end, when the process does
 _handlers: dict[JobKind, Any] = {}
 _running: set[str] = set()  # ids of jobs that this process runs
+_closed: Final = threading.Event()  # no job begins here any more
 
 
 def prepare_store(data_dir: str, database: str) -> str:
@@ -67,7 +71,7 @@ class DurableJobs:
         self._roll: Final = Roll(db, clock)
         self._clock: Final = clock
         self._missed: dict[str, float] = {}  # jobs of this process that do not run, and since when that is known
-        self._closing: Final = threading.Event()
+        _closed.clear()
         _handlers.update(handlers)
         DBOS.logger.disabled = True
         DBOS(
@@ -168,17 +172,25 @@ class DurableJobs:
 
     def close(self) -> None:
         """See `Jobs`."""
-        DBOS.destroy(workflow_completion_timeout_sec=10)
-        self._roll.leave()
+        DBOS.destroy(workflow_completion_timeout_sec=_ENDING_S)
+        _closed.set()
+        if not _running:
+            self._roll.leave()
 
 
 def _run(order: int, *arguments: Argument) -> None:
     kind, job_id = list(JobKind)[order], str(DBOS.workflow_id)
     _running.add(job_id)
     try:
-        _handlers[kind](*(trusted(one) if isinstance(one, str) else one for one in arguments))
+        _work(kind, arguments)
     except Exception as error:
         log.failure(log.Event.JOB_FAILED, error, kind=kind)
         raise JobFailedError("a job failed") from None
     finally:
         _running.discard(job_id)
+
+
+def _work(kind: JobKind, arguments: Sequence[Argument]) -> None:
+    if _closed.is_set():  # looked at when the job is among those that run; by `close` the other way round
+        raise JobFailedError("the process has ended")
+    _handlers[kind](*(trusted(one) if isinstance(one, str) else one for one in arguments))

@@ -4,12 +4,16 @@ Holds: `Ending` (`delete_job`, `delete_model`, `finish`, `forget_dead`). Leaves 
 answering with a model (inference).
 
 delete, in this order:
-1. one transaction: nothing of it is under a hold; the job cancelled if it has not ended; job and model marked as being
-   deleted; a new generation. COMMIT POINT: from here on whoever finds it goes on with it;
+1. one transaction: the job's row locked; nothing of it is under a hold; the job cancelled if it has not ended; job and
+   model marked as being deleted; a new generation. COMMIT POINT: from here on whoever finds it goes on with it;
 2. the fence: no process serves the model any more, loaded copies are dropped (as a key is revoked);
 3. each object destroyed: the weights first, the object that the job hangs on last;
 4. one transaction: the rows gone, with every event.
 A process that dies in between is followed by the next round of `finish`, and by the same call made again.
+
+A worker keeps weights and checkpoints under the lock of the job's row (transitions `succeed`, `own`): what it commits
+before 1 is seen there and goes with the rest, and after 1 it is refused. Whoever keeps and whoever deletes lock in the
+same order: organization (FOR SHARE), job, model, generation.
 """
 
 from collections.abc import Callable, Sequence
@@ -36,6 +40,7 @@ from keepless.vault.door import Vault
 __all__ = ["Ending"]
 
 _AT_ONCE: Final = 20
+_Find = Callable[[Connection], tuple[Job | None, TunedModel | None]]  # with the job's row locked, then its model
 
 
 class Deleter(Protocol):
@@ -77,30 +82,34 @@ class Ending:
         """
 
         def find(tx: Connection) -> tuple[Job | None, TunedModel | None]:
-            job = None if job_id is None else store.any_job(tx, job_id, organization_id, project_id)
+            job = None if job_id is None else store.any_job(tx, job_id, organization_id, project_id, lock=True)
             if job is None:
                 raise refusals.no_such_job()
             return job, store.model_of(tx, job.id)
 
-        self._delete(find)
+        self._delete(organization_id, find)
         return Id(str(job_id))
 
     def delete_model(self, named: Named | None, organization_id: Id, project_id: Id | None) -> None:
         """Destroy a tuned model and the fine-tuning that it came of. Raises as `delete_job`."""
 
-        def find(tx: Connection) -> tuple[Job | None, TunedModel | None]:
+        def model_in(tx: Connection) -> TunedModel:
             if named is None or named.organization_id != organization_id:
                 raise refusals.no_such_model()
             found = store.any_model(tx, named.hexadecimal, organization_id, project_id)
             if found is None or found.base_model != named.base_model:
                 raise refusals.no_such_model()
-            return store.any_job(tx, found.job_id, organization_id, project_id), found
+            return found
+
+        def find(tx: Connection) -> tuple[Job | None, TunedModel | None]:
+            job = store.any_job(tx, model_in(tx).job_id, organization_id, project_id, lock=True)
+            return job, model_in(tx)  # again: it may have gone while the lock was waited for
 
         with self._db.read() as tx:
-            _, model = find(tx)
-        if named is None or model is None or not self._is_called(model, named.name):
+            model = model_in(tx)
+        if named is None or not self._is_called(model, named.name):
             raise refusals.no_such_model()
-        self._delete(find)
+        self._delete(organization_id, find)
 
     def _is_called(self, model: TunedModel, name: str) -> bool:
         """Whether the rest of a name is the model's. One that is being deleted has no name any more."""
@@ -111,17 +120,19 @@ class Ending:
         label = None if found is None else found.label
         return label is not None and label.reveal(Purpose.CUSTOMER) == name.encode()
 
-    def _delete(self, find: Callable[[Connection], tuple[Job | None, TunedModel | None]]) -> None:
-        doomed = self._fence.change(lambda tx: self._mark(tx, *find(tx)))
+    def _delete(self, organization_id: Id, find: _Find) -> None:
+        doomed = self._fence.change(lambda tx: self._mark(tx, organization_id, find))
         self._destroy(doomed)
 
     # 1.
-    def _mark(self, tx: Connection, job: Job | None, model: TunedModel | None) -> _Doomed:
+    def _mark(self, tx: Connection, organization_id: Id, find: _Find) -> _Doomed:
         now_ms = self._clock.now_ms()
+        in_force.lock_organizations(tx, [organization_id])
+        # With the job's row locked: until this commits its worker keeps nothing, and then the job is cancelled.
+        job, model = find(tx)
         doomed = _doomed(tx, job, model)
-        in_force.lock_organizations(tx, [doomed.organization_id])
         rows = catalogue.some_kept(tx, doomed.objects)
-        holds = in_force.holds_of(tx, [doomed.organization_id])
+        holds = in_force.holds_of(tx, [organization_id])
         holding = sorted({hold.id for row in rows for hold in holds if in_force.is_held(row, [hold])})
         if holding:
             raise refusals.held(holding)
@@ -147,6 +158,8 @@ class Ending:
 
     def _remove(self, doomed: _Doomed) -> None:
         with self._db.write() as tx:
+            # First, as who marks does: the same call may be made again at this moment.
+            store.any_job(tx, doomed.job_id, doomed.organization_id, None, lock=True)
             checkpoints.drop(tx, doomed.objects)
             tx.execute(tuned_model.delete().where(tuned_model.c.hexadecimal == doomed.hexadecimal))
             store.forget(tx, self._clock.now_ms(), job_ids=[doomed.job_id])

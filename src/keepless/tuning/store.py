@@ -128,9 +128,15 @@ def forget_repeats(tx: Connection, now_ms: int) -> int:
     return repeats.forget(tx, job, now_ms)
 
 
-def any_job(tx: Connection, job_id: Id, organization_id: Id, project_id: Id | None) -> Job | None:
-    """One job by its row alone, dead or alive: for who ends it."""
-    row = tx.execute(sa.select(job).where(job.c.id == job_id, *_of(job, organization_id, project_id))).one_or_none()
+def any_job(
+    tx: Connection, job_id: Id, organization_id: Id, project_id: Id | None, *, lock: bool = False
+) -> Job | None:
+    """One job by its row alone, dead or alive: for who ends it.
+
+    `lock`: its row is locked, so that nothing is kept for it until this transaction ends.
+    """
+    query = sa.select(job).where(job.c.id == job_id, *_of(job, organization_id, project_id))
+    row = tx.execute(query.with_for_update() if lock else query).one_or_none()
     return None if row is None else read_job(row)
 
 

@@ -1,18 +1,23 @@
 """The end of a fine-tuning: nothing is left, whoever dies in between; a hold keeps all of it."""
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
 from keepless.accounts.fence import Fence
+from keepless.app.tunings import policy_reader
 from keepless.content import Content
 from keepless.errors import Code, Problem
 from keepless.expiry.purge import Deletion, Outcome
 from keepless.ids import Id, Prefix, mint
+from keepless.jobs.tuning_run import NotTheirsError, Permits, Result, TuningRun, keep_model
 from keepless.policy.data_class import DataClass
 from keepless.policy.hold import HoldAuthority, HoldReason
 from keepless.receipts.statement import EntryKind
+from keepless.training.order import Checkpoint as Saved
 from keepless.tuning import checkpoints, store, transitions
 from keepless.tuning.ending import Ending
 from keepless.tuning.names import name_of, parse_name
@@ -33,12 +38,17 @@ def checkpointed(desk: Desk, job: Job, step: int = 1) -> None:
     desk.deployment.vault.put(Content(b"checkpoint"), desk.floor.permit(WORK), within=within)
 
 
-def trained(desk: Desk, name: bytes = b"mine") -> Job:
+def running(desk: Desk, name: bytes = b"mine") -> Job:
     job = desk.create(name=name).job
     with desk.db.write() as tx:
         transitions.queue(tx, job.id, 12, AUTO.chosen(12), 1)
         taken = transitions.take(tx, job.id, 1, None)
     assert taken is not None
+    return taken
+
+
+def trained(desk: Desk, name: bytes = b"mine") -> Job:
+    taken = running(desk, name)
 
     def within(tx: sa.Connection, kept: Kept) -> None:
         assert transitions.succeed(tx, taken, kept.id, 2, rank=16, tokens=9)
@@ -47,7 +57,7 @@ def trained(desk: Desk, name: bytes = b"mine") -> Job:
         writer.write(Content(b"weights"))
         writer.commit(desk.floor.permit(WEIGHTS), label=Content(name), within=within)
     checkpointed(desk, taken)
-    return desk.job(job.id)
+    return desk.job(taken.id)
 
 
 def left(desk: Desk) -> list[int]:
@@ -83,11 +93,7 @@ def test_a_model_is_found_by_its_name_and_deleted_with_its_job(desk: Desk) -> No
 
 
 def test_nothing_is_left_of_a_job_that_was_running(desk: Desk) -> None:
-    job = desk.create().job
-    with desk.db.write() as tx:
-        transitions.queue(tx, job.id, 12, AUTO.chosen(12), 1)
-        taken = transitions.take(tx, job.id, 1, None)
-    assert taken is not None
+    taken = job = running(desk)
     checkpointed(desk, taken)
     assert desk.ending.delete_job(job.id, desk.organization_id, desk.project_id) == job.id
     assert left(desk) == [0] * 6
@@ -96,6 +102,107 @@ def test_nothing_is_left_of_a_job_that_was_running(desk: Desk) -> None:
     with pytest.raises(Problem) as problem:
         desk.ending.delete_job(job.id, desk.organization_id, desk.project_id)
     assert problem.value.status == 404
+
+
+class Beside(threading.Thread):
+    """Somebody else at the same time, and what he is told."""
+
+    def __init__(self, act: Callable[[], Any]) -> None:
+        super().__init__(daemon=True)
+        self._act = act
+        self.error: BaseException | None = None
+        self.answer: Any = None
+
+    def run(self) -> None:
+        try:
+            self.answer = self._act()
+        except (NotTheirsError, Problem, sa.exc.DBAPIError) as error:
+            self.error = error
+
+    def for_a_moment(self) -> None:
+        """Begin, and go on until it is done or waits for a lock."""
+        self.start()
+        self.join(1)
+
+    def ended(self) -> "Beside":
+        self.join(30)
+        assert not self.is_alive()
+        return self
+
+
+def keeps_weights(desk: Desk, job: Job) -> None:
+    permits = Permits(policy_reader(desk.deployment), desk.clock, job)
+    keep_model(desk.deployment.vault, permits, Content(b"mine"), Result(Content(b"weights"), 16, 9))
+
+
+def keeps_checkpoint(desk: Desk, job: Job) -> None:
+    run = TuningRun(
+        desk.db, desk.deployment.vault, desk.clock, policy_now=policy_reader(desk.deployment), trainer=never,
+        drop_work=lambda *_: None, job=job, name=Content(b"mine"),
+    )  # fmt: skip
+    run._save(Saved(step=1, content=Content(b"checkpoint")))
+
+
+def never(*_: Any, **__: Any) -> Any:
+    raise AssertionError
+
+
+KEEPS = [keeps_weights, keeps_checkpoint]
+
+
+@pytest.mark.parametrize("keeps", KEEPS)
+def test_what_a_worker_keeps_while_its_job_is_being_deleted_is_refused(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, keeps: Callable[[Desk, Job], None]
+) -> None:
+    job, model_of = running(desk), store.model_of
+    worker = Beside(lambda: keeps(desk, job))
+
+    def meanwhile(tx: sa.Connection, job_id: Id) -> Any:
+        found = model_of(tx, job_id)
+        if worker.ident is None:
+            worker.for_a_moment()
+        return found
+
+    monkeypatch.setattr(store, "model_of", meanwhile)
+    desk.ending.delete_job(job.id, desk.organization_id, desk.project_id)
+    assert isinstance(worker.ended().error, NotTheirsError)
+    assert left(desk) == [0] * 6
+
+
+@pytest.mark.parametrize(("keeps", "by"), [(keeps_weights, "succeed"), (keeps_checkpoint, "own")])
+def test_what_a_worker_keeps_just_before_its_job_is_deleted_goes_with_it(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, keeps: Callable[[Desk, Job], None], by: str
+) -> None:
+    job, locked = running(desk), getattr(transitions, by)
+    deleter = Beside(lambda: desk.ending.delete_job(job.id, desk.organization_id, desk.project_id))
+
+    def meanwhile(*given: Any, **more: Any) -> Any:
+        found = locked(*given, **more)
+        deleter.for_a_moment()
+        return found
+
+    monkeypatch.setattr(transitions, by, meanwhile)
+    keeps(desk, job)
+    assert deleter.ended().answer == job.id
+    assert left(desk) == [0] * 6
+
+
+def test_two_deletions_at_once_do_not_stand_in_each_others_way(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    job, forget = trained(desk), store.forget
+    own = (desk.organization_id, desk.project_id)
+    second = Beside(lambda: desk.ending.delete_job(job.id, *own))
+
+    def meanwhile(*given: Any, **more: Any) -> list[Id]:
+        if second.ident is None:
+            second.for_a_moment()
+        return forget(*given, **more)
+
+    monkeypatch.setattr(store, "forget", meanwhile)
+    assert desk.ending.delete_job(job.id, *own) == job.id
+    told = second.ended().error
+    assert isinstance(told, Problem)
+    assert told.status == 404
+    assert left(desk) == [0] * 6
 
 
 class Dying:

@@ -185,8 +185,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     ledger_rows: Positive = 20_000
     capture_bytes: Positive = 8 * 1024 * 1024
     file_bytes: Positive = 200 * 1024 * 1024  # of one uploaded file
-    files: Positive = 10_000  # of one organization
-    files_bytes: Positive = 100 * 1024 * 1024 * 1024  # of all files of one organization
+    files: Positive = 10_000  # of one organization; an upload that is begun finds the pending ones counted, too
+    files_bytes: Positive = 100 * 1024 * 1024 * 1024  # of all files of one organization; pending uploads as above
     uploads: Positive = 64  # that one process takes at a time
     part_bytes: Positive = 64 * 1024 * 1024  # of one part of an upload
 

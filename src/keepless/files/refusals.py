@@ -12,6 +12,7 @@ __all__ = [
     "deletion_pending",
     "empty",
     "held",
+    "no_room",
     "no_such_file",
     "not_kept",
     "retention_conflict",
@@ -44,6 +45,17 @@ def too_many(setting: str, limit: int) -> Problem:
         Code.REQUEST_TOO_LARGE,
         f"The files of this organization would exceed its limit of {limit} (limits.{setting}). Delete some first.",
         param="file",
+    )
+
+
+def no_room(setting: str, limit: int) -> Problem:
+    """The organization has as much as it may have, with what its pending uploads become."""
+    return Problem(
+        413,
+        Code.REQUEST_TOO_LARGE,
+        f"The files of this organization and its pending uploads would exceed its limit of {limit} "
+        f"(limits.{setting}). Delete files, or complete or cancel uploads, first.",
+        param="bytes",
     )
 
 

@@ -58,7 +58,10 @@ class Deleter(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class FileLimits:
-    """Ceilings: bytes of one file; files and bytes of one organization; bytes of one part of an upload."""
+    """Ceilings: bytes of one file; files and bytes of one organization; bytes of one part of an upload.
+
+    When an upload is begun, those of the organization that are pending count as files of their announced sizes.
+    """
 
     file_bytes: int
     files: int
@@ -158,6 +161,15 @@ class Files:
         if size + one.size > self.limits.files_bytes:
             raise refusals.too_many("files_bytes", self.limits.files_bytes)
         store.add(tx, one)
+
+    def demand_room(self, tx: Connection, organization_id: Id, size: int, now_ms: int) -> None:
+        """Refuse an upload that would have no room beside the files and what pending uploads become. `Problem` 413."""
+        files, held = store.count_of(tx, organization_id)
+        pending, announced = store.pending_of(tx, organization_id, now_ms)
+        if files + pending >= self.limits.files:
+            raise refusals.no_room("files", self.limits.files)
+        if held + announced + size > self.limits.files_bytes:
+            raise refusals.no_room("files_bytes", self.limits.files_bytes)
 
     # --- read --------------------------------------------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
 """SQL of files, on the caller's transaction.
 
-Holds: `add`, `get`, `listing`, `count_of`, `remove`, `remove_dead`. Leaves out: names and content (vault), what may be
-done (service).
+Holds: `add`, `get`, `listing`, `count_of`, `pending_of`, `remove`, `remove_dead`. Leaves out: names and content
+(vault), what may be done (service), uploads but for how many are pending (uploads).
 """
 
 from collections.abc import Sequence
@@ -12,14 +12,14 @@ from sqlalchemy.engine import Connection, Row
 
 from keepless.accounts import places
 from keepless.accounts.places import Placed
-from keepless.files.tables import file
-from keepless.files.values import File, FilePurpose
+from keepless.files.tables import file, upload
+from keepless.files.values import File, FilePurpose, UploadState
 from keepless.ids import Id
 from keepless.policy.data_class import DataClass
 from keepless.vault.states import TombstoneState
 from keepless.vault.tables import kept, tombstone
 
-__all__ = ["add", "count_of", "get", "listing", "remove", "remove_dead"]
+__all__ = ["add", "count_of", "get", "listing", "pending_of", "remove", "remove_dead"]
 
 _SELECT: Final = sa.select(file)
 
@@ -93,6 +93,18 @@ def count_of(tx: Connection, organization_id: Id) -> tuple[int, int]:
     """How many files an organization has, and their bytes together."""
     total = sa.func.coalesce(sa.func.sum(file.c.bytes), 0)
     row = tx.execute(sa.select(sa.func.count(), total).where(file.c.organization_id == organization_id)).one()
+    return int(row[0]), int(row[1])
+
+
+def pending_of(tx: Connection, organization_id: Id, now_ms: int) -> tuple[int, int]:
+    """How many uploads of an organization are pending, and the bytes that were announced of them together."""
+    total = sa.func.coalesce(sa.func.sum(upload.c.bytes), 0)
+    pending = sa.select(sa.func.count(), total).where(
+        upload.c.organization_id == organization_id,
+        upload.c.state == UploadState.PENDING,
+        upload.c.expires_at > now_ms,  # within the hour: by its index those of the last hour are read, not of all time
+    )
+    row = tx.execute(pending).one()
     return int(row[0]), int(row[1])
 
 

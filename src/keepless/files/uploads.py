@@ -4,10 +4,13 @@ Holds: `Uploads`. Leaves out: forms and HTTP (gateway).
 
 1. create: a small object that holds the name (sealed), and the row;
 2. parts: one object each, class `upload_part` (of a dataset: the dataset's), which end with the upload: an hour after
-   its creation;
+   its creation. Together they have what was announced, and at most one part more;
 3. complete: the parts are opened, in the order that was asked for, and sealed again as one file; one transaction keeps
    the file and ends the upload: COMMIT POINT. Then the parts are destroyed; a crash before leaves them to their end.
 cancel: the row says so, then the parts are destroyed.
+
+One that is pending counts as a file of the announced size when another is begun (`Files.demand_room`), so what an
+organization has stored is bounded by its limits however many uploads it leaves open.
 """
 
 import contextlib
@@ -76,6 +79,10 @@ class Uploads:
         made: list[Upload] = []
 
         def with_it(tx: Connection, row: Kept) -> None:
+            # Who begins one of the same class in the same project waits for this transaction, as both add to one total
+            # of kept objects (the name's): so each counts the other's. Another project's, at the same instant, may be
+            # one too many.
+            self._files.demand_room(tx, organization_id, size, row.created_at)
             one = Upload(
                 id=mint(Prefix.UPLOAD),
                 name_object_id=row.id,
@@ -243,6 +250,7 @@ class PartWriter:
         self._files: Final = files
         self._of: Final = of
         self._intended: Final = intended
+        self._largest: Final = min(files.limits.part_bytes, of.size)
         self._writer: Final[ObjectWriter] = vault.writing(of.organization_id)
 
     def __enter__(self) -> Self:
@@ -253,7 +261,7 @@ class PartWriter:
 
     def write(self, content: Content) -> None:
         """Take the next piece. Raises `Problem` 413, `StoreFailedError`."""
-        if self._writer.size + content.size > min(self._files.limits.part_bytes, self._of.size):
+        if self._writer.size + content.size > self._largest:
             raise part_too_large(self._files.limits.part_bytes)
         self._writer.write(content)
 
@@ -267,8 +275,15 @@ class PartWriter:
             state = tx.execute(sa.select(upload.c.state).where(upload.c.id == self._of.id).with_for_update()).scalar()
             if state is not UploadState.PENDING:
                 raise _not_pending(state or UploadState.EXPIRED)
-            if len(_parts(tx, self._of.id)) >= _MOST_PARTS:
+            parts = _parts(tx, self._of.id)
+            if len(parts) >= _MOST_PARTS:
                 raise Problem(400, Code.INVALID_VALUE, f"An upload has at most {_MOST_PARTS} parts.", param="data")
+            # Which parts make the file is said at its completion, and a client that sends one again because its answer
+            # was lost has it twice: so one more, as large as any may be, fits in. Without an end a single upload could
+            # fill the store with parts that no file of it has room for.
+            most = self._of.size + self._largest
+            if sum(part.size for part in parts) + self._writer.size > most:
+                raise _too_much(self._of.size, most)
             part = Part(mint(Prefix.UPLOAD_PART), self._of.id, row.id, self._writer.size, row.created_at)
             made[:] = [part]
             values = {"object_id": part.object_id, "bytes": part.size, "created_at": part.created_at}
@@ -289,6 +304,16 @@ def part_too_large(limit: int) -> Problem:
         413,
         Code.REQUEST_TOO_LARGE,
         f"The part is larger than {limit} bytes (limits.part_bytes), or than the whole upload.",
+        param="data",
+    )
+
+
+def _too_much(announced: int, most: int) -> Problem:
+    return Problem(
+        400,
+        Code.INVALID_VALUE,
+        f"The parts of this upload would have more than {most} bytes together: it was announced with {announced} "
+        "('bytes'), and one part may be sent twice. Complete it, or cancel it and begin another.",
         param="data",
     )
 

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -228,3 +229,97 @@ def test_one_control_governs_the_parts_and_what_they_become(
     assert {row.expires_at for row in rows} == {one.expires_at}  # an hour, whatever the class may last
     file = uploads.complete(one.id, *owner, [part.id])[1]
     assert classes(database) == [file.data_class] == [UPLOADED[purpose]]
+
+
+def test_parts_have_no_more_together_than_was_announced_and_one_part(
+    shelf: Shelf, uploads: Uploads, owner: tuple[Id, Id], database: Database
+) -> None:
+    one = begin(uploads, owner, 4_000_000)
+    first = add(uploads, owner, one, b"1" * 3_000_000)
+    add(uploads, owner, one, b"1" * 3_000_000)  # the answer was lost: sent again
+    last = add(uploads, owner, one, b"2" * 1_000_000)
+    before = classes(database)
+    problem = refused(lambda: add(uploads, owner, one, b"1"))
+    assert (problem.status, problem.code, problem.param) == (400, "invalid_value", "data")
+    assert "7000000" in problem.message
+    assert "4000000" in problem.message
+    assert classes(database) == before
+    shelf.rig.guard.check()
+    file = uploads.complete(one.id, *owner, [first.id, last.id])[1]
+    assert shelf.content(file) == b"1" * 3_000_000 + b"2" * 1_000_000
+
+
+def test_parts_of_a_small_upload_are_bounded_by_its_own_size(uploads: Uploads, owner: tuple[Id, Id]) -> None:
+    one = begin(uploads, owner, 5)
+    for _ in range(2):
+        add(uploads, owner, one, b"12345")
+    assert refused(lambda: add(uploads, owner, one, b"1")).param == "data"
+
+
+def test_parts_that_come_at_once_are_counted_together(
+    uploads: Uploads, owner: tuple[Id, Id], database: Database
+) -> None:
+    one = begin(uploads, owner, 5)
+    writers = [uploads.adding(one.id, *owner) for _ in range(4)]
+    for writer in writers:
+        writer.write(Content(b"12345"))
+    with ThreadPoolExecutor(4) as several:
+        assert sorted(several.map(lambda writer: told(writer.commit), writers)) == ["", "", "data", "data"]
+    for writer in writers:
+        writer.abort()
+    with database.read() as tx:
+        assert tx.execute(sa.select(sa.func.sum(upload_part.c.bytes))).scalar() == 10
+
+
+def told(act: Callable[[], Any]) -> str:
+    """What a call is refused for; empty when it is not."""
+    try:
+        act()
+    except Problem as problem:
+        return problem.param or ""
+    return ""
+
+
+def few(shelf: Shelf, database: Database, **limits: int) -> Uploads:
+    """Uploads of the same shelf under narrower limits."""
+    narrow = FileLimits(**{"file_bytes": 10, "files": 3, "files_bytes": 30, **limits})
+    other = make_shelf(database, shelf.rig, narrow)
+    return Uploads(database, shelf.rig.clock, shelf.rig.vault, other.files, shelf.sweeper)
+
+
+@pytest.mark.parametrize(
+    ("limits", "named"),
+    [({"files_bytes": 25}, "25 (limits.files_bytes)"), ({"files": 2}, "2 (limits.files)")],
+    ids=["bytes", "number"],
+)
+@pytest.mark.parametrize("how", ["cancelled", "expired", "completed"])
+def test_uploads_that_are_open_count_as_files_until_they_end(
+    shelf: Shelf, owner: tuple[Id, Id], database: Database, limits: dict[str, int], named: str, how: str
+) -> None:
+    uploads = few(shelf, database, **limits)
+    shelf.keep(owner, b"x" * 10)
+    one = begin(uploads, owner, 10)
+    before = classes(database)
+    problem = refused(lambda: begin(uploads, owner, 10))
+    assert (problem.status, problem.param, named in problem.message) == (413, "bytes", True)
+    assert classes(database) == before
+    begin(uploads, make_organization(database), 10)
+    if how == "cancelled":
+        uploads.cancel(one.id, *owner)
+    elif how == "expired":
+        shelf.rig.clock.advance_ms(LIFE_S * 1000)
+        shelf.rig.guard.check()
+    else:  # it is a file now, and counts once
+        file = uploads.complete(one.id, *owner, [add(uploads, owner, one, b"x" * 10).id])[1]
+        assert refused(lambda: begin(uploads, owner, 10)).status == 413
+        shelf.files.delete(file.id, *owner)
+    begin(uploads, owner, 10)
+
+
+def test_uploads_that_are_begun_at_once_do_not_exceed_the_limit_together(
+    shelf: Shelf, owner: tuple[Id, Id], database: Database
+) -> None:
+    uploads = few(shelf, database)
+    with ThreadPoolExecutor(6) as several:
+        answers = list(several.map(lambda _: told(lambda: begin(uploads, owner, 10)), range(6)))
+    assert sorted(answers) == ["", "", "", "bytes", "bytes", "bytes"]

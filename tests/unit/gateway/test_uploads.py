@@ -46,6 +46,15 @@ def test_a_cancelled_upload_takes_no_more(world: FileRoutes) -> None:
         assert 400 <= world.ask("POST", f"/v1/uploads/{made['id']}/{path}", body, **headers).status < 409
 
 
+def test_a_part_that_has_no_room_in_the_upload_is_named(world: FileRoutes) -> None:
+    made = world.json("POST", "/v1/uploads", NEW)
+    for _ in range(2):
+        part(world, made["id"], b"0123456789\n")
+    sent = form(("data", "blob", b"x"))
+    told = world.refused("POST", f"/v1/uploads/{made['id']}/parts", sent, content_type=FORM)
+    assert told == (400, "invalid_value", "data")
+
+
 @pytest.mark.parametrize("name", ["n" * 255, "n" * 900, "é" * 450])
 def test_a_name_is_as_long_as_that_of_a_file(world: FileRoutes, name: str) -> None:
     assert world.json("POST", "/v1/uploads", NEW | {"filename": name})["filename"] == name

@@ -239,6 +239,7 @@ class Worker:
             db,
             world.floor.deployment.vault,
             world.clock,
+            believes=lambda: True,
             destroy=world.floor.deployment.sweeper.end_job,
             files=KeptFiles(),
             policy_now=policy_now,

@@ -71,7 +71,9 @@ class Housekeeping:
         self._expiring: Final = Expiring(deployment.db, deployment.clock, deployment.vault)
         self._ending: Final = ending_of(deployment)
         self._history: Final = History(deployment.db, deployment.clock, deployment.settings.data_dir)
-        self._time: Final = TimeKeeper(deployment.db, deployment.wall, lambda: not deployment.sweeper.paused)
+        self._time: Final = TimeKeeper(
+            deployment.db, deployment.wall, deployment.clock, lambda: not deployment.sweeper.paused
+        )
         self._keep_time: Final = self._chore(self._time.keep, _KEEP_TIME_S, Event.CLOCK_FAILED, first=0.0)
         self._daily: Final = Daily(deployment.db, deployment.clock)
         every = deployment.settings.sweep_seconds
@@ -133,7 +135,7 @@ class Housekeeping:
         deployment = self._deployment
         report = deployment.sweeper.sweep_once(progress=lambda _done, _total: self._meanwhile())
         deployment.files.forget_dead()
-        if not deployment.sweeper.paused:
+        if deployment.sweeper.believes():
             deployment.uploads.forget_ended()
         self._ending.forget_dead()
         forget_purged(deployment.db, deployment.clock.now_ms())
@@ -154,7 +156,7 @@ class Housekeeping:
     def _forget(self) -> None:
         db, now_ms = self._deployment.db, self._deployment.clock.now_ms()
         forget_dead(db)
-        if self._deployment.sweeper.paused:
+        if not self._deployment.sweeper.believes():
             return
         forget_counts(db, now_ms - _COUNTS_MS)
         places.forget(db, now_ms)

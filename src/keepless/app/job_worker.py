@@ -220,6 +220,7 @@ class _JobWorker:
             db,
             deployment.vault,
             clock,
+            believes=deployment.sweeper.believes,
             destroy=deployment.sweeper.end_job,
             files=self._files,
             policy_now=self._policy_now,

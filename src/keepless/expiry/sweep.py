@@ -21,7 +21,7 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from keepless.clock import Clock
+from keepless.clock import STRAYED_MS, Clock
 from keepless.db import Database
 from keepless.errors import KeeplessError
 from keepless.expiry.orphans import Orphans
@@ -67,6 +67,10 @@ class Sweeper:
     def paused(self) -> bool:
         """Whether scheduled sweeps wait for a person because the clock jumped (`/readyz` says so)."""
         return self._watch.jumped
+
+    def believes(self) -> bool:
+        """Whether the time may be acted upon: else nothing may be destroyed or forgotten for its age."""
+        return not self._must_pause()
 
     def stop(self) -> None:
         """Let the sweep that runs in another thread end after its present batch; this sweeper sweeps no more."""
@@ -119,7 +123,7 @@ class Sweeper:
         with self._pausing:
             if not self.paused:
                 self._paused_after = None  # set right by itself: a confirmation from now on is not of the next jump
-                return False
+                return self._clock.strayed_ms() > STRAYED_MS  # it was set right, and what we saw of it stands still
             confirmations = self._turn.confirmations()
             if self._paused_after is None:
                 self._paused_after = confirmations

@@ -14,7 +14,7 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from keepless.clock import Clock
+from keepless.clock import STRAYED_MS, Clock
 from keepless.db import Database
 from keepless.errors import KeeplessError
 from keepless.expiry.tables import sweep_lease
@@ -24,7 +24,6 @@ __all__ = ["LEASE_MS", "ClockWatch", "Job", "Turn", "TurnLostError"]
 
 LEASE_MS: Final = 60_000
 _RENEW_MS: Final = LEASE_MS // 4
-_TOLERANCE_MS: Final = 3_600_000
 _FIRST: Final = sa.text(
     "INSERT INTO sweep_lease (id, until, confirmations, rolled_at, audited_at) VALUES (1, 0, 0, 0, 0) "
     "ON CONFLICT DO NOTHING"
@@ -65,7 +64,7 @@ class ClockWatch:
     @property
     def jumped(self) -> bool:
         """Whether the clocks have parted by more than an hour."""
-        return abs(self.jump_ms) > _TOLERANCE_MS
+        return abs(self.jump_ms) > STRAYED_MS
 
 
 class Turn:

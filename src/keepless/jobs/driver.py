@@ -110,6 +110,7 @@ class Driver:
         vault: Vault,
         clock: Clock,
         *,
+        believes: Callable[[], bool],
         destroy: Destroy,
         files: ResultFiles,
         policy_now: PolicyNow,
@@ -132,7 +133,7 @@ class Driver:
         self._jobs: Jobs | None = None
         self._runs: Final[set[ShardRun]] = set()  # on the loop's thread only
         self._stopping = False
-        self._overseer: Final = Overseer(db, clock, self._the_jobs, self)
+        self._overseer: Final = Overseer(db, clock, self._the_jobs, self, believes=believes)
         self._finisher: Final = Finisher(
             db,
             vault,

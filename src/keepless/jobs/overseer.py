@@ -73,11 +73,14 @@ class _Pauses:
 class Overseer:
     """See the module. `start` it once; `nudge` it when something has ended; `stop` it."""
 
-    def __init__(self, db: Database, clock: Clock, jobs: Callable[[], Jobs], running: Running) -> None:
+    def __init__(
+        self, db: Database, clock: Clock, jobs: Callable[[], Jobs], running: Running, *, believes: Callable[[], bool]
+    ) -> None:
         self._db: Final = db
         self._clock: Final = clock
         self._jobs: Final = jobs
         self._running: Final = running
+        self._believes: Final = believes
         self._pauses: Final = _Pauses(clock)
         self._stop: Final = threading.Event()
         self._wake: Final = threading.Event()
@@ -205,6 +208,8 @@ class Overseer:
         return True
 
     def _tidy(self) -> None:
+        if not self._believes():
+            return  # nothing is forgotten for its age by a clock that has jumped
         now = self._clock.now_ms()
         with self._db.write() as tx:
             store.forget_repeats(tx, now)

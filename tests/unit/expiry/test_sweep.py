@@ -84,6 +84,29 @@ def test_a_guarded_clock_hides_no_jump_back(stage: Stage) -> None:
     assert sweeper.sweep_once().paused
 
 
+def test_a_clock_that_jumped_and_was_set_right_destroys_nothing_by_the_time_it_has_seen(
+    stage: Stage, owner: Owner
+) -> None:
+    rig = stage.rig
+    rig.put(*owner)
+    guarded = GuardedClock(rig.clock)
+    sweeper = Sweeper(rig.database, guarded, rig.clock, rig.vault, rig.log)
+    rig.clock.jump_ms(400 * 24 * HOUR_MS)
+    guarded.now_ms()
+    assert sweeper.sweep_once().paused
+    rig.clock.jump_ms(-400 * 24 * HOUR_MS)
+    for _ in range(2):
+        report = sweeper.sweep_once()
+        assert (report.paused, report.destroyed, sweeper.believes()) == (True, 0, False)
+    other_process(stage).sweep_once(confirm=True)
+    assert sweeper.sweep_once().paused, "who confirmed saw the right time, which this process does not go by yet"
+    guarded.believe(rig.clock.now_ms())  # as housekeeping has it do
+    report = sweeper.sweep_once()
+    assert (report.paused, report.destroyed, sweeper.believes()) == (False, 0, True)
+    rig.pass_days(30)
+    assert sweeper.sweep_once().destroyed == 1
+
+
 def test_one_process_sweeps_at_a_time(stage: Stage, owner: Owner) -> None:
     stage.rig.put(*owner)
     stage.rig.pass_days(30)

@@ -57,8 +57,9 @@ class Watched:
         self.database, self.clock, self.jobs = database, FakeClock(), FakeJobs()
         self.told: list[dict[Id, BatchState]] = []
         self.purged: list[Id] = []
+        self.believed = True
         self.owner = make_organization(database)
-        self.overseer = Overseer(database, self.clock, lambda: self.jobs, self)
+        self.overseer = Overseer(database, self.clock, lambda: self.jobs, self, believes=lambda: self.believed)
 
     def tell(self, states: dict[Id, BatchState]) -> None:
         self.told.append(states)
@@ -117,6 +118,21 @@ def test_new_batches_are_validated_in_turn_whoever_came_first(watched: Watched) 
         watched.clock.advance_ms(1)
     first, second, theirs = names
     assert [name for _, name, _ in watched.look()] == [first, theirs, second]
+
+
+def test_by_a_clock_that_nobody_believes_no_batch_is_forgotten(watched: Watched) -> None:
+    made = watched.add()
+    with watched.database.write() as tx:
+        transitions.expire_unstarted(tx, watched.clock.now_ms() + 2 * DAY_MS)
+    watched.clock.jump_ms(400 * DAY_MS)
+    watched.believed = False
+    watched.look()
+    assert watched.state(made) is BatchState.EXPIRED
+    watched.believed = True
+    watched.clock.advance_ms(61_000)
+    watched.look()
+    with watched.database.read() as tx:
+        assert store.get(tx, made) is None
 
 
 def test_three_shards_of_a_batch_at_a_time_until_all_are_done(watched: Watched) -> None:

@@ -134,7 +134,7 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     threads: Positive = 2
     parallel: Positive = 4
     queue: Positive = 64  # requests waiting for a slot before 503
-    memory_mb: Positive = 2048  # of the engine's process (all but llama, whose weights and context set it)
+    memory_mb: Positive = 2048  # of the engine's process (all but llama: what its weights and context take, and 1 GiB)
     idle_stop: Seconds = 600.0  # the engine ends after as long without a request, and starts with the next (not llama)
     audio_seconds: Positive = 7200  # whisper: the longest audio it takes
     preload: bool = False  # start the engine at once, not with the first request (llama always is)

@@ -16,6 +16,7 @@ from keepless import log
 from keepless.content import Content
 from keepless.errors import ConfigError
 from keepless.inference.backend import Call, Failure, FailureKind
+from keepless.inference.embedded import dialect
 from keepless.inference.embedded.engine import Word
 from keepless.inference.embedded.llama import LlamaBackend, LlamaProcess
 from tests.support.engine import LONG, MODEL, chat, cpu_ticks, engine
@@ -173,6 +174,25 @@ def test_several_workers_share_one_engine(shared: LlamaProcess) -> None:
         assert [answer.json["id"] for answer in answers] == [f"chatcmpl-req_{n}" for n in range(9)]
         for worker in workers:
             await worker.close()
+
+    run(main())
+
+
+def test_what_takes_a_gigabyte_more_than_the_engine_had_ends_alone(
+    shared: LlamaProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dialect, "refuse_schema", lambda *_, **__: None)  # one that would be caught before
+    endless = {"type": "object", "properties": {"a": {"type": "string", "minLength": 5, "maxLength": 2}}}
+    wanted = {"type": "json_schema", "json_schema": {"name": "x", "schema": {**endless, "required": ["a"]}}}
+
+    async def main() -> None:
+        made = backend(shared)
+        before = shared.pid
+        recorder = await ask(made, chat(response_format=wanted, max_tokens=9))
+        assert recorder.status == 400
+        assert (await ask(made, chat(max_tokens=2))).status == 200
+        assert shared.pid == before, "nobody else has noticed"
+        await made.close()
 
     run(main())
 

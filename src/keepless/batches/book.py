@@ -31,7 +31,7 @@ from keepless.ids import Id
 from keepless.policy.data_class import DataClass, Feature
 from keepless.policy.decide import Query, decide
 from keepless.policy.decision import Discard, Reason, Retain, Trigger
-from keepless.policy.refusal import feature_disabled
+from keepless.policy.refusal import feature_refused
 from keepless.vault.door import Vault
 from keepless.vault.errors import (
     LocationRedError,
@@ -170,7 +170,7 @@ class Book:
             )
         )
         if isinstance(decision, Discard):
-            raise feature_disabled(Feature.BATCH, decision.source)
+            raise feature_refused(Feature.BATCH, decision)
         return decision
 
     def _keep(self, principal: Principal, order: Order, permit: Retain) -> tuple[Batch, bool, Kept | None]:

@@ -6,7 +6,7 @@ Holds: one function a refusal. Leaves out: refusals of forms and parameters (gat
 from keepless.errors import Code, ErrorType, Problem
 from keepless.policy.data_class import Feature
 from keepless.policy.decision import Discard, DiscardReason
-from keepless.policy.refusal import feature_disabled
+from keepless.policy.refusal import feature_refused
 
 __all__ = [
     "deletion_pending",
@@ -80,7 +80,7 @@ def not_kept(discard: Discard, feature: Feature) -> Problem:
             type=ErrorType.SERVER,
             retry=False,
         )
-    return feature_disabled(feature, discard.source)
+    return feature_refused(feature, discard)
 
 
 def held(hold_ids: tuple[str, ...]) -> Problem:

@@ -22,6 +22,7 @@ from keepless.accounts.principal import PolicyInForce
 from keepless.clock import Clock
 from keepless.content import Content, Purpose
 from keepless.db import Database
+from keepless.errors import Problem
 from keepless.expiry.purge import Deletion, Outcome
 from keepless.files import refusals, store
 from keepless.files.values import Described, File, FilePurpose
@@ -43,6 +44,16 @@ __all__ = ["FileLimits", "FileWriter", "Files", "Intended", "Within"]
 _ATTEMPTS: Final = 4
 PolicyReader = Callable[[Id, Id], PolicyInForce | None]  # organization, project -> what is in force now
 Within = Callable[[Connection, File], None]
+
+
+def _is_off(policy: PolicyInForce | None, data_class: DataClass) -> Problem:
+    """The refusal of a class of files that may not be used now, by the level that decided."""
+    feature = row_of(data_class).feature
+    return (
+        feature_disabled(feature)
+        if policy is None
+        else feature_disabled(feature, policy.effective.feature_source[feature])
+    )
 
 
 def _nothing_more(tx: Connection, one: File) -> None:
@@ -241,7 +252,7 @@ class Files:
         """What a feature that is off has left is for owners (DECISIONS 6). Raises `Problem` 403."""
         policy = self._policy_now(one.organization_id, one.project_id)
         if policy is None or not policy.effective.allows(one.data_class):
-            raise feature_disabled(row_of(one.data_class).feature)
+            raise _is_off(policy, one.data_class)
 
     def _classes(
         self, organization_id: Id, project_id: Id | None, purpose: FilePurpose | None
@@ -254,8 +265,7 @@ class Files:
         allowed = [one for one in wanted if policy is not None and policy.effective.allows(one)]
         named = [one for one in allowed if one in _FILES]
         if not named:
-            first = next(one for one in wanted if one in _FILES)
-            raise feature_disabled(row_of(first).feature)
+            raise _is_off(policy, next(one for one in wanted if one in _FILES))
         return named
 
     def _described(self, files: Sequence[File]) -> list[Described]:

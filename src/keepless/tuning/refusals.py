@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from keepless.errors import Code, ErrorType, Problem
 from keepless.policy.data_class import Feature
 from keepless.policy.decision import Discard, DiscardReason
-from keepless.policy.refusal import feature_disabled
+from keepless.policy.refusal import feature_refused
 from keepless.tuning.values import TuningState
 
 __all__ = [
@@ -79,7 +79,7 @@ def not_kept(discard: Discard) -> Problem:
     """The decision was to keep nothing, and a fine-tuning cannot be that."""
     if discard.reason is DiscardReason.POLICY_UNREADABLE:
         return cannot_keep()
-    return feature_disabled(Feature.FINE_TUNING, discard.source)
+    return feature_refused(Feature.FINE_TUNING, discard)
 
 
 def cannot_keep() -> Problem:

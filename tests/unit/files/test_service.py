@@ -191,10 +191,12 @@ def test_what_a_feature_that_is_off_has_left_is_the_owners(
     ):
         problem = refused(act)
         assert (problem.status, problem.code, problem.retry) == (403, "feature_disabled_by_data_controls", False)
+        assert "turned off by your organization." in problem.message
     assert [it.file for it in shelf.files.page(*owner, limit=5)[0]] == [tuning]
     assert {it.file for it in shelf.files.page(owner[0], None, limit=5)[0]} == {batch, tuning}
     set_controls(database, zero_data_retention=True)
-    assert refused(lambda: shelf.files.page(*owner, limit=5)).status == 403
+    for act in (lambda: shelf.files.page(*owner, limit=5), lambda: shelf.keep(owner)):
+        assert "turned off by Zero Data Retention of your organization." in refused(act).message
     shelf.files.delete(batch.id, owner[0], None)
     assert len(shelf.files.page(owner[0], None, limit=5)[0]) == 1
 

@@ -49,15 +49,17 @@ __all__ = [
     "ServiceAccountsQuery",
 ]
 
-Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*(?!\n)$")]
-Reference = Annotated[str, msgspec.Meta(min_length=1, max_length=80, pattern=r"^[^\x00-\x1f\x7f]*(?!\n)$")]
-Email = Annotated[str, msgspec.Meta(min_length=3, max_length=254, pattern=r"^[^@\s\x00-\x1f]+@[^@\s\x00-\x1f]+(?!\n)$")]
-AnId = Annotated[str, msgspec.Meta(min_length=1, max_length=40, pattern=r"^[A-Za-z0-9_-]+(?!\n)$")]
+_LINE: Final = r"^[^\x00-\x1f\x7f]*(?!\n)$"
+_ADDRESS: Final = r"^[^@\s\x00-\x1f]+@[^@\s\x00-\x1f]+(?!\n)$"
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200, pattern=_LINE, description="one line")]
+Reference = Annotated[str, msgspec.Meta(min_length=1, max_length=80, pattern=_LINE, description="one line")]
+Email = Annotated[str, msgspec.Meta(min_length=3, max_length=254, pattern=_ADDRESS, description="an e-mail address")]
+AnId = Annotated[str, msgspec.Meta(min_length=1, max_length=40, pattern=r"^[A-Za-z0-9_-]+(?!\n)$", description="an id")]
 Instant = Annotated[int, msgspec.Meta(ge=0, le=253_402_300_799)]  # Unix seconds, to the year 9999
 KeySeconds = Annotated[int, msgspec.Meta(ge=1, le=315_360_000)]  # to ten years
 PageSize = Annotated[int, msgspec.Meta(ge=1, le=100)]
 Rate = Annotated[int, msgspec.Meta(ge=0, le=2_147_483_647)]
-RateLimitId = Annotated[str, msgspec.Meta(max_length=100, pattern=r"^rl-[A-Za-z0-9._:~-]+(?!\n)$")]
+RateLimitId = Annotated[str, msgspec.Meta(max_length=100, pattern=r"^rl-[A-Za-z0-9._:~-]+(?!\n)$", description="an id")]
 Order = Literal["asc", "desc"]
 Logging = Literal["allowed", "off"]
 Switch = Literal["enabled", "disabled"]

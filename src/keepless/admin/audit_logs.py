@@ -22,8 +22,10 @@ from keepless.receipts.events import OPENAI_FACTS, event_id
 __all__ = ["AuditLog", "asked_for", "export_audit_logs", "list_audit_logs"]
 
 _PREFIX: Final = "audit_log-"
-_Cursor = Annotated[str, msgspec.Meta(pattern=rf"^{_PREFIX}[0-9]{{1,15}}(?!\n)$")]
-_Type = Annotated[str, msgspec.Meta(min_length=1, max_length=80, pattern=r"^[a-z_.]+(?!\n)$")]
+_Cursor = Annotated[str, msgspec.Meta(pattern=rf"^{_PREFIX}[0-9]{{1,15}}(?!\n)$", description="the id of an event")]
+_Type = Annotated[
+    str, msgspec.Meta(min_length=1, max_length=80, pattern=r"^[a-z_.]+(?!\n)$", description="a type of events")
+]
 
 
 class AuditFilter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

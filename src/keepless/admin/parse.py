@@ -98,17 +98,17 @@ def _convert(
             if field.required:
                 _refuse(field.encode_name, Code.MISSING_PARAMETER, f"Missing required parameter: {field.encode_name}.")
             continue
+        kind_ = field.type if strict else _given(field.type)
         try:
-            kind_ = field.type if strict else _given(field.type)
             converted[field.name] = msgspec.convert(values[field.encode_name], kind_, strict=strict)
         except (msgspec.ValidationError, ValueError, OverflowError):
-            _refuse(field.encode_name, Code.INVALID_VALUE, f"Invalid value for {field.encode_name}: {_says(field)}.")
+            _refuse(field.encode_name, Code.INVALID_VALUE, f"Invalid value for {field.encode_name}: {_says(kind_)}.")
     return kind(**converted)
 
 
-def _says(field: msgspec.structs.FieldInfo) -> str:
+def _says(kind: Any) -> str:
     """What a field accepts, in words, from its declared type."""
-    schema = msgspec.json.schema(field.type)
+    schema = msgspec.json.schema(kind)
     return _words(schema, schema.get("$defs", {}))
 
 
@@ -133,7 +133,9 @@ def _words(schema: dict[str, Any], named: dict[str, Any]) -> str:
         if name in schema
     ]
     unit = " letters" if "maxLength" in schema else ""
-    return f"{kind} {' '.join(bounds)}{unit}".strip()
+    says = f"{kind} {' '.join(bounds)}{unit}".strip()
+    form = schema.get("description") if "pattern" in schema else None
+    return says if form is None else f"{says} ({form})"
 
 
 def _given(kind: Any) -> Any:

@@ -22,9 +22,9 @@ __all__ = [
 ]
 
 _PRINTED: Final = r"^[^\x00-\x1f\x7f]*(?!\n)$"  # PostgreSQL takes no NUL
-Model = Annotated[str, msgspec.Meta(max_length=96, pattern=_PRINTED)]
-LineItem = Annotated[str, msgspec.Meta(max_length=120, pattern=_PRINTED)]
-Cursor = Annotated[str, msgspec.Meta(pattern=r"^page_[0-9]{1,12}(?!\n)$")]
+Model = Annotated[str, msgspec.Meta(max_length=96, pattern=_PRINTED, description="one line")]
+LineItem = Annotated[str, msgspec.Meta(max_length=120, pattern=_PRINTED, description="one line")]
+Cursor = Annotated[str, msgspec.Meta(pattern=r"^page_[0-9]{1,12}(?!\n)$", description="what next_page said")]
 Buckets = Annotated[int, msgspec.Meta(ge=1, le=1440)]
 
 

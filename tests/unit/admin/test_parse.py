@@ -6,7 +6,9 @@ import msgspec
 import pytest
 
 from keepless.admin import parse
-from keepless.admin.asks import ControlsPatch
+from keepless.admin.asks import ControlsPatch, MemberCreate
+from keepless.admin.audit_logs import AuditQuery
+from keepless.admin.usage_asks import CostsQuery
 from keepless.errors import Problem
 from keepless.policy.schedule import DataClass
 
@@ -140,3 +142,23 @@ def test_json_has_one_kind_of_number(number: bytes, days: int) -> None:
 @pytest.mark.parametrize("number", [b"3.5", b"1e300", b"9007199254740993.0", b"1e400"])
 def test_what_is_no_whole_number(number: bytes) -> None:
     assert refusal(parse.body, b'{"name": "a", "days": {"x": ' + number + b"}}")[0] == "invalid_value"
+
+
+@pytest.mark.parametrize(
+    ("raw", "kind", "says"),
+    [
+        (b"after=MARKER", AuditQuery, "a text (the id of an event)"),
+        (b"event_types=MARKER", AuditQuery, "a list, each of it a text from 1 up to 80 letters (a type of events)"),
+        (b"start_time=1&page=MARKER", CostsQuery, "a text (what next_page said)"),
+    ],
+)
+def test_a_text_of_another_form_is_told_the_form(raw: bytes, kind: type, says: str) -> None:
+    with pytest.raises(Problem) as caught:
+        parse.query(raw, kind)
+    assert caught.value.message.endswith(f": {says}.") and "MARKER" not in caught.value.message
+
+
+def test_an_address_that_is_none_is_told_so() -> None:
+    with pytest.raises(Problem) as caught:
+        parse.body(b'{"email": "MARKER", "role": "reader"}', MemberCreate)
+    assert caught.value.message == "Invalid value for email: a text from 3 up to 254 letters (an e-mail address)."

@@ -55,7 +55,7 @@ def test_the_whole_thing_is_as_promised(tmp_path_factory: pytest.TempPathFactory
         if outcome.kept and not outcome.case.startswith(("files", "uploads", "batches", "fine-tuning"))
     ]
     assert {setting for setting, _ in kept} == {"default"}
-    assert len(kept) == 16 + 26 + 2 + 3  # chat, responses, speech, transcriptions and translations
+    assert len(kept) == 17 + 26 + 2 + 3  # chat, responses, speech, transcriptions and translations
     assert not any(marker.text in json.dumps(answer) for marker in report.markers.values())
     assert list(folder.iterdir()) == []
 

@@ -7,20 +7,13 @@ from keepless.accounts.keys import password_matches
 from keepless.accounts.principal import AdminPrincipal
 from keepless.accounts.roles import Role
 from keepless.accounts.tables import member
-from keepless.db import Database
 from keepless.errors import Code, Problem
 from keepless.governance import access
 from keepless.ids import Id
 from keepless.receipts.statement import EntryKind
-from tests.support.clock import FakeClock
-from tests.support.governed import Deployment, deploy, digest, leased
+from tests.support.governed import Deployment, digest, leased
 
 HOUR_MS = 3_600_000
-
-
-@pytest.fixture
-def here(database: Database) -> Deployment:
-    return deploy(database, FakeClock())
 
 
 def test_an_api_key_is_listed_without_its_secret(here: Deployment) -> None:

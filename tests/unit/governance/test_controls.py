@@ -11,7 +11,6 @@ from keepless.accounts.roles import Role
 from keepless.accounts.store import WHOLE_ORGANIZATION, ratchets_of
 from keepless.accounts.tables import organization, period
 from keepless.clock import DAY_MS
-from keepless.db import Database
 from keepless.errors import Code, Problem
 from keepless.governance.organizations import FOREVER_MS
 from keepless.governance.patch import Patch
@@ -21,17 +20,11 @@ from keepless.policy.period import Ratchet
 from keepless.receipts.statement import EntryKind
 from keepless.vault.states import PurgeState
 from keepless.vault.tables import legal_hold, purge
-from tests.support.clock import FakeClock
-from tests.support.governed import Deployment, deploy
+from tests.support.governed import Deployment
 from tests.support.rows import kept_rows
 
 LOGS, BATCH, TUNING = Feature.INFERENCE_LOGGING, Feature.BATCH, Feature.FINE_TUNING
 ZDR = Patch(zero_data_retention=True)
-
-
-@pytest.fixture
-def here(database: Database) -> Deployment:
-    return deploy(database, FakeClock())
 
 
 def keep(here: Deployment, data_class: DataClass, count: int = 1, project_id: Id | None = None, **values: Any) -> None:

@@ -2,21 +2,14 @@
 
 import pytest
 
-from keepless.db import Database
 from keepless.errors import Code, Problem
 from keepless.governance.labels import label, set_label
 from keepless.governance.patch import Patch
 from keepless.policy.data_class import DataClass, Feature
-from tests.support.clock import FakeClock
-from tests.support.governed import Deployment, deploy
+from tests.support.governed import Deployment
 from tests.support.rows import kept_rows
 
 LOGS, BATCH, TUNING = Feature.INFERENCE_LOGGING, Feature.BATCH, Feature.FINE_TUNING
-
-
-@pytest.fixture
-def here(database: Database) -> Deployment:
-    return deploy(database, FakeClock())
 
 
 @pytest.mark.parametrize(

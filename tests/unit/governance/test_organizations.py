@@ -8,7 +8,6 @@ from keepless.accounts.keys import password_matches
 from keepless.accounts.principal import Limits
 from keepless.accounts.roles import Role
 from keepless.accounts.tables import admin_key, api_key, member, organization, project
-from keepless.db import Database
 from keepless.errors import Code, ConfigError, Problem
 from keepless.governance import organizations
 from keepless.governance.organizations import bootstrap
@@ -17,14 +16,8 @@ from keepless.ids import Id
 from keepless.policy.data_class import DataClass, Feature
 from keepless.receipts.statement import EntryKind
 from keepless.vault.tables import purge
-from tests.support.clock import FakeClock
-from tests.support.governed import Deployment, deploy, digest, leased
+from tests.support.governed import Deployment, digest, leased
 from tests.support.rows import kept_rows
-
-
-@pytest.fixture
-def here(database: Database) -> Deployment:
-    return deploy(database, FakeClock())
 
 
 def test_the_first_organization(here: Deployment) -> None:

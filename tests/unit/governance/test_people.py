@@ -3,27 +3,15 @@
 import pytest
 
 from keepless.accounts.roles import Role
-from keepless.db import Database
 from keepless.errors import Problem
 from keepless.governance import people as people_module
 from keepless.governance import sign_in as sign_in_module
 from keepless.governance.people import People, Vouched
 from keepless.governance.sign_in import SignIn
 from keepless.receipts.statement import EntryKind
-from tests.support.clock import FakeClock
-from tests.support.governed import Deployment, deploy
+from tests.support.governed import Deployment
 
 STRANGER = Vouched(b"s" * 32, "stranger@example.com", "A stranger")
-
-
-@pytest.fixture
-def here(database: Database) -> Deployment:
-    return deploy(database, FakeClock())
-
-
-@pytest.fixture
-def entry(here: Deployment) -> SignIn:
-    return SignIn(here.database, here.clock, here.log)
 
 
 @pytest.fixture

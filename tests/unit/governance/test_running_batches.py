@@ -5,21 +5,14 @@ import pytest
 from keepless.batches import store
 from keepless.batches.values import BatchEndpoint, BatchState, CancelReason, NewBatch
 from keepless.clock import DAY_MS
-from keepless.db import Database
 from keepless.errors import Problem
 from keepless.governance.patch import Patch
 from keepless.ids import Id, Prefix, mint
 from keepless.policy.data_class import DataClass, Feature
-from tests.support.clock import FakeClock
-from tests.support.governed import Deployment, deploy
+from tests.support.governed import Deployment
 from tests.support.rows import kept_rows
 
 OFF = Patch(off={Feature.BATCH: True}, purge=False)
-
-
-@pytest.fixture
-def here(database: Database) -> Deployment:
-    return deploy(database, FakeClock())
 
 
 def running(here: Deployment, project_id: Id | None = None, organization_id: Id | None = None) -> Id:

@@ -11,7 +11,6 @@ from keepless.accounts.people_tables import Method, session, sign_in_link, sign_
 from keepless.accounts.principal import AdminPrincipal
 from keepless.accounts.roles import Role
 from keepless.accounts.sessions import ABSOLUTE_MS, IDLE_MS, LINK_MS, MOST_TRIES, RECENT_MS, TRIES_MS
-from keepless.db import Database
 from keepless.errors import Code, Problem
 from keepless.governance import sign_in as module
 from keepless.governance.change import may_loosen
@@ -19,19 +18,9 @@ from keepless.governance.sign_in import Opened, SignIn
 from keepless.ids import Id, Prefix, mint
 from keepless.receipts.statement import EntryKind
 from tests.support.clock import FakeClock
-from tests.support.governed import Deployment, deploy
+from tests.support.governed import Deployment
 
 OWNER = "owner@example.com"
-
-
-@pytest.fixture
-def here(database: Database) -> Deployment:
-    return deploy(database, FakeClock())
-
-
-@pytest.fixture
-def entry(here: Deployment) -> SignIn:
-    return SignIn(here.database, here.clock, here.log)
 
 
 def signed_in(here: Deployment, entry: SignIn) -> Opened:

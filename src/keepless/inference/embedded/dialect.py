@@ -22,7 +22,7 @@ import msgspec
 from keepless.config import ModelConfig
 from keepless.errors import Code, Problem
 from keepless.inference.embedded.inert import Inert
-from keepless.inference.embedded.schemas import LONGEST_STRING, bounded, refuse_schema
+from keepless.inference.embedded.schemas import LONGEST_STRING, bounded, refuse_schema, unsupported
 
 __all__ = ["CAPABILITIES", "NONE", "Plan", "as_asked", "encode_problem", "not_json", "to_llama", "too_long"]
 
@@ -122,9 +122,9 @@ def to_llama(
     tools, forced = _offered(body)
     schema = None
     if tools and kind != "text":
-        raise _unsupported("response_format", "JSON mode together with tools")
+        raise unsupported("response_format", "JSON mode together with tools")
     if tools and body.get("logprobs"):
-        raise _unsupported("logprobs", "logprobs together with tools")
+        raise unsupported("logprobs", "logprobs together with tools")
     if tools and (forced or not _answered(body)):
         messages = _with_tools(_open_to_a_call(messages), tools, forced=forced)
         asked["response_format"] = {"type": "json_schema", "json_schema": {"schema": _call_schema(tools, forced)}}
@@ -192,10 +192,6 @@ def too_long(context: int, has: str = "") -> Problem:
     )
 
 
-def _unsupported(param: str, what: str) -> Problem:
-    return Problem(400, Code.UNSUPPORTED_VALUE, f"'{param}' : {what} is not supported with this model", param=param)
-
-
 # -- messages ---------------------------------------------------------------------------------------------------
 
 
@@ -214,7 +210,7 @@ def _open_to_a_call(messages: list[Json]) -> list[Json]:
     """The engine goes on with the assistant's own last words, so there is no place for a call behind them."""
     if messages and messages[-1]["role"] == "assistant":
         what = "a conversation that ends with the assistant's own message, together with tools,"
-        raise _unsupported("messages", what)
+        raise unsupported("messages", what)
     return messages
 
 
@@ -243,7 +239,7 @@ def _text(content: Any) -> str:
         return content or ""
     parts: list[Json] = content
     if any(part.get("type") not in ("text", "refusal") for part in parts):
-        raise _unsupported("messages", "content other than text")
+        raise unsupported("messages", "content other than text")
     return "\n".join(str(part.get(str(part.get("type"))) or "") for part in parts)
 
 

@@ -260,6 +260,10 @@ def optional(count: int, required: int = 0) -> dict[str, object]:
         {"type": "string", "maxLength": 2**31},
         {"type": "string", "pattern": "^a{3,2}$"},
         {"type": "string", "pattern": "^(a{ 3 , 2 }){4}$"},
+        {"type": "string", "pattern": "^a{3x,2y}$"},  # the engine reads the numbers that they begin with
+        {"type": "string", "pattern": "^a{3,-2}$"},
+        {"type": "string", "pattern": r"^[\]a]\\\\{3,2}$"},
+        {"type": "string", "pattern": "^a{3,2"},
     ],
 )
 def test_a_schema_that_would_stop_the_engine_is_refused(of: object, schema: object) -> None:
@@ -282,6 +286,7 @@ def test_a_schema_that_would_stop_the_engine_is_refused(of: object, schema: obje
         {"properties": {"a": 1}, "required": [[], {}, "a"]},
         {"type": "string", "minLength": 300},  # more than what a text without an end is given
         {"type": "string", "minLength": 2, "maxLength": 2, "pattern": "^a{2,2}$"},
+        {"type": "string", "pattern": r"^[{3,2}]\{3,2\}a{2}b{2,}c{,2}$"},
         {"type": "array", "minItems": 20, "maxItems": 20},
         {"type": "string", "minLength": "3", "maxLength": 2.5},
         {"type": "string", "format": "email", "not": {}, "pattern": "a"},  # not held to, and nobody asked for that
